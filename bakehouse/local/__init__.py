@@ -1,0 +1,1 @@
+"""The embedded stack of one machine: Java, jars, a broker, and the parts under one supervisor."""
