@@ -99,6 +99,7 @@ def sums_of(folder: Path) -> dict[str, str]:
 
 
 def sha256(file: Path) -> str:
+    """In hex, of the file's content."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -116,6 +117,7 @@ def problems(folder: Path, expected: Mapping[str, str]) -> str | None:
 
 
 def jars_in(folder: Path, expected: Mapping[str, str]) -> Jars:
+    """The expected jars of a folder, by the one that uses them."""
     by_use = {
         use: sorted(folder / name for name in expected if name.startswith(f"{use}/"))
         for use in CONFIGURATIONS

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 JKS_MAGIC, JKS_VERSION, TRUSTED_CERTIFICATE = 0xFEEDFEED, 2, 2
-PASSWORD = "changeit"  # Java's own default; what is stored is public
+PASSWORD = "changeit"  # noqa: S105 (Java's own default; what is stored is public)
 WHITENER = b"Mighty Aphrodite"  # part of the format
 
 # Where systems keep their bundle, for Pythons that were built to look elsewhere.
@@ -42,10 +42,11 @@ def write_trust_store(certificates: list[bytes], file: Path) -> Path:
     """
     body = struct.pack(">III", JKS_MAGIC, JKS_VERSION, len(certificates))
     for number, certificate in enumerate(certificates):
-        body += struct.pack(">I", TRUSTED_CERTIFICATE) + text(f"machine-{number}")
-        body += struct.pack(">Q", 0) + text("X.509")
+        body += struct.pack(">I", TRUSTED_CERTIFICATE) + _text(f"machine-{number}")
+        body += struct.pack(">Q", 0) + _text("X.509")
         body += struct.pack(">I", len(certificate)) + certificate
-    digest = hashlib.sha1(PASSWORD.encode("utf-16-be") + WHITENER + body).digest()
+    content = PASSWORD.encode("utf-16-be") + WHITENER + body
+    digest = hashlib.sha1(content).digest()  # noqa: S324 (what the format says; no secret)
     file.parent.mkdir(parents=True, exist_ok=True)
     handle, aside = tempfile.mkstemp(dir=file.parent)
     with os.fdopen(handle, "wb") as stream:
@@ -54,6 +55,6 @@ def write_trust_store(certificates: list[bytes], file: Path) -> Path:
     return file
 
 
-def text(value: str) -> bytes:
+def _text(value: str) -> bytes:
     encoded = value.encode()
     return struct.pack(">H", len(encoded)) + encoded
