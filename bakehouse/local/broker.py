@@ -20,6 +20,7 @@ STOP_TIMEOUT_S = 20.0
 
 # One node for one machine: no replication, few threads, and nothing that wakes up for peers
 # it does not have (an idle broker otherwise writes a no-op to its metadata log twice a second).
+# After a kill the controller waits for the old session to end: 10 s of default, here 5.
 PROPERTIES = """\
 process.roles=broker,controller
 node.id={node}
@@ -56,7 +57,8 @@ num.network.threads=2
 num.io.threads=4
 background.threads=2
 num.recovery.threads.per.data.dir=1
-controlled.shutdown.enable=false
+broker.heartbeat.interval.ms=1000
+broker.session.timeout.ms=5000
 """
 
 

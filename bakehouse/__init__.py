@@ -1,0 +1,51 @@
+"""Bakehouse: reinforcement learning while the game is played.
+
+The names that an application file needs; see the README for a page that uses them.
+"""
+
+from schemas.application import (
+    Agent,
+    Application,
+    Bandit,
+    Discrete,
+    Episodic,
+    EpsilonGreedy,
+    Gate,
+    Rollout,
+    Training,
+    hours,
+    minutes,
+    seconds,
+)
+from schemas.errors import ApplicationError, BakehouseError
+from schemas.observation import Boolean, Categorical, Numeric, Vector
+from schemas.reward import Reward, TimedOutcome
+from schemas.world import BanditWorld, Delivery, EpisodicWorld, Happening, Transition
+
+__all__ = [
+    "Agent",
+    "Application",
+    "ApplicationError",
+    "BakehouseError",
+    "Bandit",
+    "BanditWorld",
+    "Boolean",
+    "Categorical",
+    "Delivery",
+    "Discrete",
+    "Episodic",
+    "EpisodicWorld",
+    "EpsilonGreedy",
+    "Gate",
+    "Happening",
+    "Numeric",
+    "Reward",
+    "Rollout",
+    "TimedOutcome",
+    "Training",
+    "Transition",
+    "Vector",
+    "hours",
+    "minutes",
+    "seconds",
+]

@@ -1,0 +1,28 @@
+"""What passes between the ring and an agent: arrays of fixed shape, and nothing else."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Batch(NamedTuple):
+    """N minibatches of B rows, ready for one call of the compiled training function."""
+
+    observation: np.ndarray  # float32 [N, B, D], as encoded (the agent normalises)
+    eligible: np.ndarray  # bool    [N, B, A]
+    action: np.ndarray  # int32   [N, B]
+    reward: np.ndarray  # float32 [N, B], of episodic problems the n-step discounted sum
+    discount: np.ndarray  # float32 [N, B], γ^k before bootstrapping; 0: terminal, or a bandit
+    next_observation: np.ndarray  # float32 [N, B, D], zeros where discount is 0
+    next_eligible: np.ndarray  # bool    [N, B, A], all True where discount is 0
+    weight: np.ndarray  # float32 [N, B], 0 on padding
+
+
+class Rows(NamedTuple):
+    """All trainable rows of the ring, for agents whose statistics are recomputed from it."""
+
+    observation: np.ndarray  # float32 [n, D]
+    action: np.ndarray  # int32   [n]
+    reward: np.ndarray  # float32 [n]

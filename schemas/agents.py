@@ -1,0 +1,115 @@
+"""Which agents there are, what each decides, and the settings that each takes.
+
+The catalogue needs no TensorFlow, so an application is checked wherever it is loaded. The
+training behind each name is `learner/agents/<name>.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from schemas.errors import ApplicationError
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A setting of an agent: its default, a test, and what the test expects, in words."""
+
+    default: Any
+    accepts: Callable[[Any], bool]
+    expected: str
+
+
+def _positive(default: float) -> Parameter:
+    return Parameter(
+        default,
+        lambda v: isinstance(v, (int, float)) and not isinstance(v, bool) and v > 0,
+        "a number above 0",
+    )
+
+
+def _count(default: int) -> Parameter:
+    return Parameter(
+        default,
+        lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 1,
+        "a whole number of at least 1",
+    )
+
+
+_HIDDEN = Parameter(
+    (64, 64),
+    lambda v: (
+        isinstance(v, (list, tuple)) and all(isinstance(n, int) and 1 <= n <= 4096 for n in v)
+    ),
+    "a list of layer sizes from 1 to 4096, such as [64, 64]",
+)
+
+
+@dataclass(frozen=True)
+class AgentKind:
+    """What an agent can decide and how it is set."""
+
+    actions: frozenset[str]  # discrete, …
+    problems: frozenset[str]  # bandit, episodic
+    parameters: Mapping[str, Parameter]
+    summary: str
+
+
+AGENTS: dict[str, AgentKind] = {
+    "neural_greedy": AgentKind(
+        frozenset({"discrete"}),
+        frozenset({"bandit"}),
+        {"hidden": _HIDDEN, "learning_rate": _positive(3e-3)},
+        "a network predicts the reward of every action; the best is answered",
+    ),
+    "lin_ucb": AgentKind(
+        frozenset({"discrete"}),
+        frozenset({"bandit"}),
+        {"alpha": _positive(1.0), "regularisation": _positive(1.0)},
+        "a linear model of every action's reward, optimistic where little is known",
+    ),
+    "dqn": AgentKind(
+        frozenset({"discrete"}),
+        frozenset({"bandit", "episodic"}),
+        {
+            "hidden": _HIDDEN,
+            "learning_rate": _positive(1e-3),
+            "target_update_period": _count(50),
+        },
+        "double deep Q-learning with n-step returns; looks ahead over an episode",
+    ),
+}
+
+
+def check_agent(name: str, parameters: Mapping[str, Any], *, actions: str, problem: str) -> None:
+    """Raise ApplicationError, with what to write instead, unless the agent fits."""
+    kind = AGENTS.get(name)
+    if kind is None:
+        raise ApplicationError(
+            f"Agent({name!r}): there is no such agent; there are {', '.join(sorted(AGENTS))}"
+        )
+    for key, value in parameters.items():
+        if key not in kind.parameters:
+            raise ApplicationError(
+                f"Agent({name!r}, {key}=…): it takes {', '.join(sorted(kind.parameters))}"
+            )
+        if not kind.parameters[key].accepts(value):
+            raise ApplicationError(
+                f"Agent({name!r}, {key}={value!r}): expected {kind.parameters[key].expected}"
+            )
+    for what, chosen, possible in (
+        ("actions", actions, kind.actions),
+        ("problem", problem, kind.problems),
+    ):
+        if chosen not in possible:
+            fitting = [
+                other
+                for other, k in sorted(AGENTS.items())
+                if actions in k.actions and problem in k.problems
+            ]
+            raise ApplicationError(
+                f"Agent({name!r}) is for {' and '.join(sorted(possible))} {what}, and this "
+                f"application's are {chosen}; use {' or '.join(fitting) or 'another shape'}"
+            )

@@ -1,0 +1,356 @@
+"""The application: what a data scientist writes, one page, one frozen value."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from functools import cached_property
+from typing import Any, Literal
+
+from schemas.agents import AGENTS, check_agent
+from schemas.errors import ApplicationError
+from schemas.observation import Boolean, Categorical, Encoder, Feature, Numeric, Vector
+from schemas.reward import Reward
+
+Baseline = Callable[[Mapping[str, Any]], str]
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
+
+
+def seconds(n: float) -> timedelta:
+    """A duration of `n` seconds."""
+    return timedelta(seconds=n)
+
+
+def minutes(n: float) -> timedelta:
+    """A duration of `n` minutes."""
+    return timedelta(minutes=n)
+
+
+def hours(n: float) -> timedelta:
+    """A duration of `n` hours."""
+    return timedelta(hours=n)
+
+
+@dataclass(frozen=True, init=False)
+class Discrete:
+    """One of some labelled actions."""
+
+    labels: tuple[str, ...]
+    kind = "discrete"
+
+    def __init__(self, *labels: str) -> None:
+        if len(labels) == 1 and isinstance(labels[0], (list, tuple)):
+            raise ApplicationError(
+                f"Discrete({labels[0]!r}): write the labels one by one, "
+                f"Discrete({', '.join(map(repr, labels[0]))})"
+            )
+        for label in labels:
+            if not isinstance(label, str) or not label or len(label) > 200:
+                raise ApplicationError(
+                    f"Discrete(…, {label!r}): a label is a text of 1 to 200 characters"
+                )
+        if len(labels) < 2 or len(set(labels)) != len(labels):
+            raise ApplicationError(
+                f"Discrete{labels!r}: give at least two labels, all different; with one there is "
+                "nothing to decide"
+            )
+        object.__setattr__(self, "labels", tuple(labels))
+        object.__setattr__(self, "_positions", {label: at for at, label in enumerate(labels)})
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def position(self, label: str) -> int | None:
+        """Index of a label inside this process (events carry labels), None if unknown."""
+        positions: dict[str, int] = self._positions  # type: ignore[attr-defined]
+        return positions.get(label)
+
+
+@dataclass(frozen=True)
+class Bandit:
+    """Each decision stands alone: its outcomes say all about it."""
+
+    kind = "bandit"
+
+
+@dataclass(frozen=True)
+class Episodic:
+    """Decisions follow each other; what comes later is worth `discount` for each step.
+
+    Args:
+        discount: γ in (0, 1].
+        n_step: how many rewards are summed before bootstrapping.
+        timeout: an episode without a successor for this long is over.
+        on_timeout: `terminal` (nothing more was to be had) or `truncate` (unknown: drop the tail
+            that cannot be bootstrapped).
+    """
+
+    discount: float = 0.99
+    n_step: int = 1
+    timeout: timedelta = timedelta(minutes=30)
+    on_timeout: Literal["terminal", "truncate"] = "terminal"
+    kind = "episodic"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.discount <= 1:
+            raise ApplicationError(f"Episodic(discount={self.discount}): must be in (0, 1]")
+        if not 1 <= self.n_step <= 32:
+            raise ApplicationError(f"Episodic(n_step={self.n_step}): from 1 to 32")
+        if not isinstance(self.timeout, timedelta) or self.timeout <= timedelta(0):
+            raise ApplicationError(
+                f"Episodic(timeout={self.timeout!r}): give a duration, such as minutes(30)"
+            )
+        if self.on_timeout not in ("terminal", "truncate"):
+            raise ApplicationError(
+                f"Episodic(on_timeout={self.on_timeout!r}): 'terminal' or 'truncate'"
+            )
+
+
+class Agent:
+    """Which agent learns, by name, and its settings; see `schemas.agents.AGENTS`."""
+
+    def __init__(self, name: str, **parameters: Any) -> None:
+        self.name = name
+        self.given = parameters
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """All settings, defaults included."""
+        defaults = {name: p.default for name, p in AGENTS[self.name].parameters.items()}
+        return defaults | self.given
+
+    def __repr__(self) -> str:
+        given = "".join(f", {name}={value!r}" for name, value in self.given.items())
+        return f"Agent({self.name!r}{given})"
+
+
+@dataclass(frozen=True)
+class EpsilonGreedy:
+    """`(1 − ε)·policy + ε·uniform` over the eligible actions.
+
+    Args:
+        epsilon: final share of uniform exploration.
+        start: share at version 0; falls linearly to `epsilon` over `decay` decisions read.
+        floor: no eligible action has a propensity below this.
+    """
+
+    epsilon: float = 0.1
+    start: float | None = None
+    floor: float = 0.01
+    decay: int = 5_000
+
+    def __post_init__(self) -> None:
+        for name in ("epsilon", "start"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value <= 1:
+                raise ApplicationError(
+                    f"EpsilonGreedy({name}={value}): must be in (0, 1]; without exploration "
+                    "nothing can be learned about the actions not taken"
+                )
+        if not 0 < self.floor <= 0.5:
+            raise ApplicationError(f"EpsilonGreedy(floor={self.floor}): must be in (0, 0.5]")
+        if self.decay < 1:
+            raise ApplicationError(f"EpsilonGreedy(decay={self.decay}): at least 1 decision")
+
+    def epsilon_after(self, decisions: int) -> float:
+        """ε once this many decisions have been read by the learner."""
+        if self.start is None:
+            return self.epsilon
+        done = min(decisions / self.decay, 1.0)
+        return self.start + (self.epsilon - self.start) * done
+
+
+@dataclass(frozen=True)
+class Training:
+    """When and how much the learner trains.
+
+    Args:
+        every: cadence, the least time between two trainings.
+        buffer: decisions kept resident.
+        batch: rows of a minibatch.
+        steps: minibatches of one training.
+        seed: of every random number that the learner draws.
+    """
+
+    every: timedelta = timedelta(seconds=0.5)
+    buffer: int = 200_000
+    batch: int = 256
+    steps: int = 20
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.every, timedelta):
+            raise ApplicationError(
+                f"Training(every={self.every!r}): give a duration, such as seconds(0.5)"
+            )
+        for name, least, most in (
+            ("buffer", 100, 100_000_000),
+            ("batch", 1, 65_536),
+            ("steps", 1, 100_000),
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, int) or not least <= value <= most:
+                raise ApplicationError(f"Training({name}={value!r}): from {least} to {most}")
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What a candidate must show before players get it.
+
+    Args:
+        confidence: of the always-valid sequence, such as 0.95.
+        margin: how much worse, in reward standard deviations, still leaves version 0.
+        action_shift: the share of recent contexts on which a candidate may differ from the
+            policy before it.
+    """
+
+    confidence: float = 0.95
+    margin: float = 0.1
+    action_shift: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0.5 <= self.confidence < 1:
+            raise ApplicationError(f"Gate(confidence={self.confidence}): from 0.5 to below 1")
+        if not 0 <= self.margin <= 10:
+            raise ApplicationError(f"Gate(margin={self.margin}): from 0 to 10 (reward sds)")
+        if not 0 < self.action_shift <= 1:
+            raise ApplicationError(f"Gate(action_shift={self.action_shift}): in (0, 1]")
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """Who gets the policy: `holdout` is the share of subjects that stays on the baseline."""
+
+    holdout: float = 0.10
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.holdout <= 0.9:
+            raise ApplicationError(f"Rollout(holdout={self.holdout}): from 0 to 0.9")
+
+
+@dataclass(frozen=True)
+class Application:
+    """One thing being decided for one game. Checked when made; see the parts for each field.
+
+    Raises:
+        ApplicationError: with what to write instead.
+    """
+
+    name: str
+    observation: Sequence[Feature]
+    actions: Discrete
+    reward: Reward
+    baseline: Baseline
+    problem: Bandit | Episodic = Bandit()
+    agent: Agent = field(default_factory=lambda: Agent("neural_greedy"))
+    exploration: EpsilonGreedy = EpsilonGreedy()
+    training: Training = Training()
+    gate: Gate = Gate()
+    rollout: Rollout = Rollout()
+    mode: Literal["online", "apprentice", "logging_only"] = "online"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+            raise ApplicationError(
+                f"Application(name={self.name!r}): use 1 to 63 of a-z, 0-9 and '-', "
+                "beginning with a letter, such as 'level-difficulty'"
+            )
+        object.__setattr__(self, "observation", tuple(self.observation))
+        for feature in self.observation:
+            if not isinstance(feature, (Numeric, Categorical, Boolean, Vector)):
+                raise ApplicationError(
+                    f"observation of {self.name!r} holds {feature!r}: expected Numeric, "
+                    "Categorical, Boolean or Vector"
+                )
+        names = [feature.name for feature in self.observation]
+        if not names or len(set(names)) != len(names):
+            raise ApplicationError(
+                f"observation of {self.name!r} has features {names}: expected at least one, and "
+                "each name once"
+            )
+        for attribute, expected in (
+            ("actions", Discrete),
+            ("reward", Reward),
+            ("problem", (Bandit, Episodic)),
+            ("agent", Agent),
+            ("exploration", EpsilonGreedy),
+            ("training", Training),
+            ("gate", Gate),
+            ("rollout", Rollout),
+        ):
+            if not isinstance(getattr(self, attribute), expected):
+                wanted = expected if isinstance(expected, tuple) else (expected,)
+                raise ApplicationError(
+                    f"Application({attribute}={getattr(self, attribute)!r}): expected "
+                    f"{' or '.join(t.__name__ + '(…)' for t in wanted)}"
+                )
+        if not callable(self.baseline):
+            raise ApplicationError(
+                f"Application(baseline={self.baseline!r}): give a function of the context to one "
+                f"of {list(self.actions.labels)}: the game's rules today"
+            )
+        if self.mode not in ("online", "apprentice", "logging_only"):
+            raise ApplicationError(
+                f"Application(mode={self.mode!r}): 'online', 'apprentice' or 'logging_only'"
+            )
+        if self.exploration.floor * len(self.actions) > 1:
+            raise ApplicationError(
+                f"EpsilonGreedy(floor={self.exploration.floor}) with {len(self.actions)} actions "
+                f"adds up to more than 1: at most {1 / len(self.actions):.4f}"
+            )
+        if not math.isfinite(self.reward.default):
+            raise ApplicationError("Reward(default=…) must be finite")
+        check_agent(
+            self.agent.name,
+            self.agent.given,
+            actions=self.actions.kind,
+            problem=self.problem.kind,
+        )
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """Context → observation."""
+        return Encoder(self.observation)
+
+    @cached_property
+    def contract(self) -> str:
+        """Fingerprint of observation, actions and problem kind: 16 hexadecimal digits."""
+        described = {
+            "observation": [
+                {"feature": type(f).__name__} | _without_default(asdict(f))
+                for f in self.observation
+            ],
+            "actions": {self.actions.kind: list(self.actions.labels)},
+            "problem": self.problem.kind,
+        }
+        text = json.dumps(described, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def baseline_action(self, context: Mapping[str, Any]) -> str:
+        """The baseline's answer.
+
+        Raises:
+            ApplicationError: the baseline raised, or answered something that is no action.
+        """
+        try:
+            action = self.baseline(context)
+        except Exception as error:
+            raise ApplicationError(
+                f"the baseline of {self.name!r} raised {type(error).__name__}: {error}"
+            ) from error
+        if self.actions.position(action) is None:
+            raise ApplicationError(
+                f"the baseline of {self.name!r} answered {action!r}: expected one of "
+                f"{list(self.actions.labels)}"
+            )
+        return action
+
+
+def _without_default(feature: dict[str, Any]) -> dict[str, Any]:
+    """A default changes what is encoded for a missing value, not what the vector means."""
+    return {name: value for name, value in feature.items() if name != "default"}

@@ -1,0 +1,62 @@
+"""The exception tree: everything that Bakehouse raises on purpose.
+
+A message says what came, what was expected, and what remains true.
+"""
+
+from __future__ import annotations
+
+
+class BakehouseError(Exception):
+    """Anything that Bakehouse refuses to do, with the reason."""
+
+
+class ApplicationError(BakehouseError):
+    """An application says something impossible, or cannot be loaded."""
+
+
+class SettingsError(BakehouseError):
+    """A setting has a value that no part can work with."""
+
+
+class InvalidEvent(BakehouseError):
+    """A request body or a Kafka record is not what its schema says."""
+
+
+class InvalidContext(InvalidEvent):
+    """A context lacks a feature, or holds a value that its feature cannot take."""
+
+
+class UnknownApplication(InvalidEvent):
+    """The named application is not one that this process serves."""
+
+
+class BundleError(BakehouseError):
+    """A policy bundle cannot be used; the policy in use stays."""
+
+
+class BundleCorrupt(BundleError):
+    """A file is missing, truncated, or differs from its recorded hash."""
+
+
+class ContractMismatch(BundleError):
+    """The bundle was made for another observation, action set or problem kind."""
+
+
+class UnsupportedOperation(BundleError):
+    """The network holds an operation outside the bundle's closed vocabulary."""
+
+
+class SpoolFull(BakehouseError):
+    """The spool has reached its bound; nothing was written."""
+
+
+class StackError(BakehouseError):
+    """The local stack cannot start or go on."""
+
+
+class HomeInUse(StackError):
+    """Another running stack holds the lock of this home."""
+
+
+class MissingDependency(StackError):
+    """Java, a jar or an extra that this command needs is not there."""

@@ -1,0 +1,290 @@
+"""The events on Kafka and the bodies over HTTP, and the checks that both pass.
+
+Values are JSON; times are integer milliseconds, UTC. Actions are labels, never indices.
+`schemas/jsonschema/` holds the JSON Schema of each event, generated from this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from schemas.application import Application
+from schemas.errors import InvalidEvent, UnknownApplication
+from schemas.ids import uuid7_time_ms
+from schemas.wire import parse_object
+
+DAY_MS = 86_400_000
+MAX_MS = 253_402_300_799_999  # the end of the year 9999: what every reader's clock can hold
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+DecisionId = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
+    ),
+]
+Milliseconds = Annotated[int, Field(ge=0, le=MAX_MS)]
+Propensity = Annotated[float, Field(gt=0.0)]
+Mode = Literal["online", "apprentice", "logging_only"]
+Cohort = Literal["policy", "holdout", "canary", "fallback"]
+OutcomeKind = Literal["reward", "executed", "activated", "end"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(
+        strict=True, extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True
+    )
+
+
+class DecisionRequest(_Strict):
+    """Body of `POST /v1/applications/{application}/decisions`."""
+
+    subject_id: Name
+    context: dict[str, Any]
+    items: list[dict[str, Any]] | None = None
+    episode_id: Name | None = None
+    previous_decision_id: DecisionId | None = None
+    decision_id: DecisionId | None = None
+    eligible_actions: list[Name] | None = None
+    excluded_actions: list[Name] | None = None
+    baseline_action: Name | None = None
+
+
+class OutcomeRequest(_Strict):
+    """One entry of the body of `POST /v1/applications/{application}/outcomes`."""
+
+    outcome_id: Name | None = None
+    decision_id: DecisionId
+    kind: OutcomeKind = "reward"
+    name: Name | None = None
+    value: float | None = None
+    executed_action: Any = None
+    payload: dict[str, Any] | None = None
+    occurred_at_ms: Milliseconds | None = None
+
+
+class Exploration(_Strict):
+    """What it takes, with `draw`, to recompute a decision."""
+
+    kind: Literal["epsilon_greedy", "none"]
+    epsilon: Annotated[float, Field(ge=0, le=1)] = 0.0
+    floor: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
+class Decision(_Strict):
+    """A record of `decisions.v1`, keyed by `decision_id`."""
+
+    schema_: Literal["decision.v1"] = Field(alias="schema")
+    decision_id: DecisionId
+    application: Name
+    contract: Name
+    subject_id: Name
+    episode_id: Name | None = None
+    previous_decision_id: DecisionId | None = None
+    decided_at_ms: Milliseconds
+    context: dict[str, Any]
+    observation: list[float] | None = None
+    items: list[dict[str, Any]] | None = None
+    eligible_actions: list[Name] | None = None
+    action: Any
+    propensity: Propensity
+    action_probabilities: dict[str, Annotated[float, Field(ge=0, le=1.000001)]] | None = None
+    density: dict[str, Any] | None = None
+    baseline_action: Any = None
+    policy_version: Annotated[int, Field(ge=0)]
+    exploration: Exploration | None = None
+    draw: Annotated[float, Field(ge=0, lt=1)] | None = None
+    mode: Mode = "online"
+    cohort: Cohort
+    explored: bool = False
+
+
+class Outcome(_Strict):
+    """A record of `outcomes.v1`, keyed by `decision_id`."""
+
+    schema_: Literal["outcome.v1"] = Field(alias="schema")
+    outcome_id: Name
+    application: Name
+    decision_id: DecisionId
+    kind: OutcomeKind
+    name: Name | None = None
+    value: float | None = None
+    executed_action: Any = None
+    payload: dict[str, Any] | None = None
+    occurred_at_ms: Milliseconds
+
+
+class PolicyPointer(_Strict):
+    """A record of `policies.v1`, key `<application>`: written by the learner alone."""
+
+    application: Name
+    version: Annotated[int, Field(ge=0)]  # 0: back to the baseline with exploration
+    uri: str | None = None  # the bundle's folder; None at version 0
+    sha256: str | None = None  # of manifest.json, which holds those of the other files
+    published_at_ms: Milliseconds
+
+
+class Control(_Strict):
+    """A record of `policies.v1`, key `<application>/control`: written by serving alone; it wins."""
+
+    application: Name
+    pinned_version: Annotated[int, Field(ge=0)] | None = None  # served until released
+    frozen: bool = False  # the learner goes on learning, and publishes nothing
+    killed: bool = False  # every decision is the baseline's
+    by: str = ""
+    why: str = ""
+    at_ms: Milliseconds
+
+
+class Progress(_Strict):
+    """A record of `progress.v1`: how far stream has come."""
+
+    stream_time_ms: Milliseconds  # everything that the broker received before is in the tables
+    replay_version: Annotated[int, Field(ge=-1)]  # Delta version that holds it; -1: no table yet
+    committed: dict[str, dict[str, int]]  # topic → partition → next offset to be read
+    applied_ms: Milliseconds  # when this record was made, by stream's clock
+
+
+class Status(BaseModel):
+    """A record of `status.v1`, key `<part>/<process>`: one a second while anything happens."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    part: Literal["serving", "stream", "learner"]
+    process: str
+    at_ms: Milliseconds
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def validated(model: type[Model], fields: Mapping[str, Any]) -> Model:
+    """`fields` as `model`, or InvalidEvent saying which field came how and what was expected."""
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        raise InvalidEvent(describe(error)) from None
+
+
+def describe(error: ValidationError) -> str:
+    """All problems of a validation in one line for a person."""
+    problems = []
+    for problem in error.errors(include_url=False)[:5]:
+        field = ".".join(str(part) for part in problem["loc"]) or "body"
+        came = "" if problem["type"] == "missing" else f", got {problem['input']!r:.60}"
+        problems.append(f"{field}: {problem['msg'][0].lower()}{problem['msg'][1:]}{came}")
+    return "; ".join(problems)
+
+
+def check_label(application: Application, label: Any, field: str) -> None:
+    """Raise InvalidEvent unless `label` is one of the application's actions."""
+    if not isinstance(label, str) or application.actions.position(label) is None:
+        raise InvalidEvent(
+            f"{field}: {label!r:.60} is not an action of {application.name!r}; "
+            f"expected one of {list(application.actions.labels)}"
+        )
+
+
+def check_outcome(application: Application, outcome: OutcomeRequest | Outcome) -> None:
+    """What one field's type cannot say: what each kind of outcome needs."""
+    if outcome.kind == "reward" and outcome.name is None:
+        raise InvalidEvent(
+            "name: missing; an outcome of kind 'reward' is named, such as 'level_won'"
+        )
+    if outcome.kind == "executed":
+        check_label(application, outcome.executed_action, "executed_action")
+    elif outcome.executed_action is not None:
+        raise InvalidEvent(
+            f"executed_action: goes with kind 'executed', and this outcome is a {outcome.kind!r}"
+        )
+    if outcome.outcome_id is not None and outcome.outcome_id.startswith("next:"):
+        raise InvalidEvent("outcome_id: ids that begin with 'next:' are the stream's own")
+
+
+def check_decision(application: Application, decision: Decision) -> None:
+    """What the application says of a decision made elsewhere.
+
+    A decision of another contract (an older release of the application, say) is kept as it is:
+    it is history, and the learner passes it over.
+    """
+    if decision.contract != application.contract:
+        return
+    check_label(application, decision.action, "action")
+    if decision.propensity > 1.0:
+        raise InvalidEvent(f"propensity: {decision.propensity} is above 1")
+    for label in decision.eligible_actions or ():
+        check_label(application, label, "eligible_actions")
+    if decision.eligible_actions is not None and decision.action not in decision.eligible_actions:
+        raise InvalidEvent(f"action: {decision.action!r} is not among eligible_actions")
+    if decision.baseline_action is not None:
+        check_label(application, decision.baseline_action, "baseline_action")
+    if (probabilities := decision.action_probabilities) is not None:
+        for label in probabilities:
+            check_label(application, label, "action_probabilities")
+        if abs(sum(probabilities.values()) - 1.0) > 1e-6:
+            raise InvalidEvent(
+                f"action_probabilities: they add up to {sum(probabilities.values())}, expected 1"
+            )
+        logged = probabilities.get(decision.action, 0.0)
+        if abs(logged - decision.propensity) > 1e-9:
+            raise InvalidEvent(
+                f"propensity: {decision.propensity} differs from action_probabilities of "
+                f"{decision.action!r}, {logged}"
+            )
+    if decision.observation is None:
+        application.encoder.encode(decision.context)
+    elif len(decision.observation) != application.encoder.size:
+        raise InvalidEvent(
+            f"observation: {len(decision.observation)} numbers, expected "
+            f"{application.encoder.size} (contract {application.contract})"
+        )
+
+
+def _application(applications: Mapping[str, Application], name: str) -> Application:
+    found = applications.get(name)
+    if found is None:
+        raise UnknownApplication(
+            f"application: {name!r:.80} is not served here; there are {sorted(applications)}"
+        )
+    return found
+
+
+def check_id_time(decision_id: str, at_ms: int, field: str = "decision_id") -> None:
+    """Raise InvalidEvent where an id's own time is more than a day from `at_ms`."""
+    if abs(uuid7_time_ms(decision_id) - at_ms) > DAY_MS:
+        raise InvalidEvent(
+            f"{field}: {decision_id} carries a time more than a day from the broker's; "
+            "make ids with the current time (UUIDv7)"
+        )
+
+
+def read_decision(
+    value: bytes, applications: Mapping[str, Application], *, received_at_ms: int
+) -> Decision:
+    """A record of `decisions.v1`, fully checked. Raises InvalidEvent."""
+    decision = validated(Decision, parse_object(value))
+    check_id_time(decision.decision_id, received_at_ms)
+    if decision.previous_decision_id == decision.decision_id:
+        raise InvalidEvent("previous_decision_id: a decision cannot precede itself")
+    check_decision(_application(applications, decision.application), decision)
+    return decision
+
+
+def read_outcome(value: bytes, applications: Mapping[str, Application]) -> Outcome:
+    """A record of `outcomes.v1`, fully checked. Raises InvalidEvent."""
+    outcome = validated(Outcome, parse_object(value))
+    check_outcome(_application(applications, outcome.application), outcome)
+    return outcome
+
+
+EVENTS: dict[str, type[BaseModel]] = {
+    "decisions.v1": Decision,
+    "outcomes.v1": Outcome,
+    "policies.v1": PolicyPointer,
+    "policies.v1-control": Control,
+    "progress.v1": Progress,
+    "status.v1": Status,
+}

@@ -1,0 +1,41 @@
+"""UUIDv7 (RFC 9562): decision ids that sort by, and carry, their time."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+
+_UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+MS_PER_HOUR = 3_600_000
+
+
+def uuid7(now_ms: int | None = None) -> str:
+    """A new UUIDv7 in lower-case text; `now_ms` is milliseconds since 1970, UTC."""
+    if now_ms is None:
+        now_ms = time.time_ns() // 1_000_000
+    random = int.from_bytes(os.urandom(10), "big")
+    value = (now_ms & 0xFFFF_FFFF_FFFF) << 80
+    value |= 0x7 << 76 | (random >> 68) << 64  # version, 12 random bits
+    value |= 0b10 << 62 | (random & 0x3FFF_FFFF_FFFF_FFFF)  # variant, 62 random bits
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def is_uuid7(text: str) -> bool:
+    """Whether `text` is a UUIDv7 in canonical lower-case form."""
+    return _UUID7.fullmatch(text) is not None
+
+
+def uuid7_time_ms(decision_id: str) -> int:
+    """The time that a UUIDv7 carries, in milliseconds since 1970, UTC.
+
+    Raises:
+        ValueError: `decision_id` does not begin with 12 hexadecimal digits.
+    """
+    return int(decision_id[:8] + decision_id[9:13], 16)
+
+
+def uuid7_hour(decision_id: str) -> int:
+    """Hours since 1970, UTC: the replay partition of a decision and of all its outcomes."""
+    return uuid7_time_ms(decision_id) // MS_PER_HOUR

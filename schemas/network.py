@@ -1,0 +1,85 @@
+"""The closed vocabulary of operations that a policy bundle can carry, run in NumPy.
+
+No TensorFlow and no pickle: a network is a list of named operations over named arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from schemas.errors import BundleCorrupt, UnsupportedOperation
+
+Array = np.ndarray
+Operation = dict[str, Any]  # {"op": "dense", "weight": "w0", "bias": "b0"}, {"op": "relu"}
+
+
+def _elu(x: Array) -> Array:
+    return np.where(x > 0, x, np.expm1(np.minimum(x, 0)))
+
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "relu": lambda x: np.maximum(x, 0),
+    "tanh": np.tanh,
+    "elu": _elu,
+}
+OPERATIONS = frozenset({"dense", *ACTIVATIONS})
+
+
+def check_operations(operations: Sequence[Operation]) -> None:
+    """Raise UnsupportedOperation, naming all that are outside the vocabulary."""
+    outside = sorted({str(o.get("op")) for o in operations} - OPERATIONS)
+    if outside:
+        raise UnsupportedOperation(
+            f"a bundle cannot carry the operations {outside}; it can carry {sorted(OPERATIONS)}"
+        )
+
+
+def compile_network(
+    operations: Sequence[Operation], arrays: Mapping[str, Array]
+) -> Callable[[Array], Array]:
+    """The network as one function of a batch: float32 `[B, D]` → `[B, K]`.
+
+    Raises:
+        UnsupportedOperation: an operation outside the vocabulary.
+        BundleCorrupt: an array is missing, or shapes do not fit each other.
+    """
+    check_operations(operations)
+    steps: list[Callable[[Array], Array]] = []
+    width: int | None = None
+    for operation in operations:
+        if operation["op"] != "dense":
+            steps.append(ACTIVATIONS[operation["op"]])
+            continue
+        try:
+            weight = np.ascontiguousarray(arrays[operation["weight"]], dtype=np.float32)
+            bias = np.ascontiguousarray(arrays[operation["bias"]], dtype=np.float32)
+        except KeyError as error:
+            raise BundleCorrupt(f"the network names an array {error} that is not there") from None
+        if (
+            weight.ndim != 2
+            or bias.shape != weight.shape[1:]
+            or (width is not None and weight.shape[0] != width)
+        ):
+            raise BundleCorrupt(
+                f"layer {operation['weight']} has shape {weight.shape} and bias {bias.shape}; "
+                f"expected ({width}, n) and (n,)"
+            )
+        width = weight.shape[1]
+        steps.append(_dense(weight, bias))
+
+    def run(x: Array) -> Array:
+        for step in steps:
+            x = step(x)
+        return x
+
+    return run
+
+
+def _dense(weight: Array, bias: Array) -> Callable[[Array], Array]:
+    def dense(x: Array) -> Array:
+        return np.asarray(x @ weight + bias)
+
+    return dense

@@ -1,0 +1,278 @@
+"""Features of a context, and the encoder that makes a float32 observation of one.
+
+The same encoder, pure NumPy, runs in serving and in the learner. It does not normalise:
+normalisation belongs to the policy.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from schemas.errors import ApplicationError, InvalidContext
+
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True)
+class Numeric:
+    """One number. With `low` and `high` the policy normalises statically, else from data.
+
+    Without a `default` a context that lacks it is refused.
+    """
+
+    name: str
+    low: float | None = None
+    high: float | None = None
+    default: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        if (self.low is None) != (self.high is None):
+            raise ApplicationError(
+                f"Numeric({self.name!r}) has only one of low and high: give both, for static "
+                "normalisation, or neither, for normalisation from data"
+            )
+        if self.low is not None and self.high is not None and not self.low < self.high:
+            raise ApplicationError(
+                f"Numeric({self.name!r}, low={self.low}, high={self.high}): low must be below high"
+            )
+
+    @property
+    def size(self) -> int:
+        return 1
+
+
+@dataclass(frozen=True)
+class Categorical:
+    """One of some labels, one-hot. Give `values` (closed) or `buckets` (open, hashed)."""
+
+    name: str
+    values: Sequence[str] | None = None
+    buckets: int | None = None
+    default: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        if (self.values is None) == (self.buckets is None):
+            raise ApplicationError(
+                f"Categorical({self.name!r}) needs either values=[…] for a closed set or "
+                "buckets=N for an open one"
+            )
+        if self.values is not None:
+            object.__setattr__(self, "values", tuple(self.values))
+            if len(set(self.values)) != len(self.values) or len(self.values) < 2:
+                raise ApplicationError(
+                    f"Categorical({self.name!r}, values={list(self.values)}): give at least two "
+                    "different labels"
+                )
+        if self.buckets is not None and self.buckets < 2:
+            raise ApplicationError(
+                f"Categorical({self.name!r}, buckets={self.buckets}): give at least 2 buckets"
+            )
+
+    @property
+    def size(self) -> int:
+        return len(self.values) if self.values is not None else int(self.buckets or 0)
+
+
+@dataclass(frozen=True)
+class Boolean:
+    """True or false, as 1.0 or 0.0."""
+
+    name: str
+    default: bool | None = None
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+
+    @property
+    def size(self) -> int:
+        return 1
+
+
+@dataclass(frozen=True)
+class Vector:
+    """A fixed number of numbers, such as an embedding or the last fourteen days."""
+
+    name: str
+    length: int
+    low: float | None = None
+    high: float | None = None
+    default: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        Numeric(self.name, self.low, self.high)  # the same rules
+        if self.length < 1:
+            raise ApplicationError(f"Vector({self.name!r}, length={self.length}): at least 1")
+        if self.default is not None:
+            object.__setattr__(self, "default", tuple(self.default))
+            if len(self.default) != self.length:
+                raise ApplicationError(
+                    f"Vector({self.name!r}): the default has {len(self.default)} numbers, "
+                    f"expected {self.length}"
+                )
+
+    @property
+    def size(self) -> int:
+        return self.length
+
+
+Feature = Numeric | Categorical | Boolean | Vector
+
+
+class Bounds(NamedTuple):
+    """Known range of each dimension of an observation; NaN where it is to be learned."""
+
+    low: np.ndarray  # [D]
+    high: np.ndarray  # [D]
+
+
+class Encoder:
+    """Makes observations of contexts.
+
+    Args:
+        features: in the order of the observation's dimensions.
+    """
+
+    def __init__(self, features: Sequence[Feature]) -> None:
+        self.features = tuple(features)
+        self.size = sum(feature.size for feature in self.features)
+        self._slots: list[tuple[int, int, Callable[[Mapping[str, Any]], Any]]] = []
+        at = 0
+        for feature in self.features:
+            self._slots.append((at, at + feature.size, _reader(feature)))
+            at += feature.size
+
+    def encode(self, context: Mapping[str, Any]) -> np.ndarray:
+        """Observation of one context: float32 `[D]`.
+
+        Raises:
+            InvalidContext: a feature without default is missing, or has a value of another
+                type, outside its closed set, or not finite.
+        """
+        row = [0.0] * self.size
+        for start, stop, read in self._slots:
+            value = read(context)
+            if type(value) is float:
+                row[start] = value
+            elif type(value) is int:  # the position of a one
+                row[start + value] = 1.0
+            else:
+                row[start:stop] = value
+        return np.array(row, dtype=np.float32)
+
+    def bounds(self) -> Bounds:
+        """Static ranges; one-hot and boolean dimensions are `[0, 1]` as they are."""
+        low: list[float] = []
+        high: list[float] = []
+        for feature in self.features:
+            if isinstance(feature, (Numeric, Vector)):
+                low += [math.nan if feature.low is None else feature.low] * feature.size
+                high += [math.nan if feature.high is None else feature.high] * feature.size
+            else:
+                low += [0.0] * feature.size
+                high += [1.0] * feature.size
+        return Bounds(np.array(low), np.array(high))
+
+
+def _check_name(name: str) -> None:
+    if not isinstance(name, str) or not name:
+        raise ApplicationError(f"a feature's name must be a text that is not empty, not {name!r}")
+
+
+def _finite(value: Any, name: str) -> float:
+    if type(value) is not float and type(value) is not int:
+        raise InvalidContext(
+            f"context.{name}: expected a number, got {type(value).__name__} {value!r:.60}"
+        )
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not -FLOAT32_MAX <= number <= FLOAT32_MAX:
+        raise InvalidContext(f"context.{name}: expected a finite float32, got {value!r:.60}")
+    return number
+
+
+def _missing(name: str) -> InvalidContext:
+    return InvalidContext(
+        f"context.{name}: missing, and its feature has no default; send it, or give the feature "
+        "a default"
+    )
+
+
+def _reader(feature: Feature) -> Callable[[Mapping[str, Any]], Any]:
+    """Function of a context to a float, the position of a one, or a list of floats."""
+    name = feature.name
+    if isinstance(feature, Numeric):
+        default = feature.default
+
+        def number(context: Mapping[str, Any]) -> float:
+            value = context.get(name)
+            if value is None:
+                if default is None:
+                    raise _missing(name)
+                return float(default)
+            return _finite(value, name)
+
+        return number
+    if isinstance(feature, Boolean):
+        boolean_default = feature.default
+
+        def boolean(context: Mapping[str, Any]) -> float:
+            value = context.get(name)
+            if value is None:
+                if boolean_default is None:
+                    raise _missing(name)
+                value = boolean_default
+            if value is not True and value is not False:
+                raise InvalidContext(f"context.{name}: expected true or false, got {value!r:.60}")
+            return 1.0 if value else 0.0
+
+        return boolean
+    if isinstance(feature, Vector):
+        length, vector_default = feature.length, feature.default
+
+        def vector(context: Mapping[str, Any]) -> list[float]:
+            value = context.get(name)
+            if value is None:
+                if vector_default is None:
+                    raise _missing(name)
+                return list(vector_default)
+            if not isinstance(value, (list, tuple)) or len(value) != length:
+                raise InvalidContext(
+                    f"context.{name}: expected a list of {length} numbers, got {value!r:.60}"
+                )
+            return [_finite(number, name) for number in value]
+
+        return vector
+    categorical_default = feature.default
+    positions = {label: at for at, label in enumerate(feature.values or ())}
+    buckets = feature.buckets
+
+    def category(context: Mapping[str, Any]) -> int:
+        value = context.get(name)
+        if value is None:
+            if categorical_default is None:
+                raise _missing(name)
+            value = categorical_default
+        if not isinstance(value, str):
+            raise InvalidContext(
+                f"context.{name}: expected a label (text), got {type(value).__name__} {value!r:.60}"
+            )
+        if buckets is not None:
+            # crc32 is the same in every process and version, unlike hash()
+            return zlib.crc32(f"{name}={value}".encode()) % buckets
+        if value not in positions:
+            raise InvalidContext(
+                f"context.{name}: expected one of {list(positions)}, got {value!r:.60}"
+            )
+        return positions[value]
+
+    return category

@@ -1,0 +1,113 @@
+"""A policy: normaliser, network and head of a bundle, as one function in NumPy.
+
+Serving answers with it, the learner evaluates with it: one implementation, so what is
+evaluated is what is answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.errors import BundleCorrupt
+from schemas.network import Array, compile_network
+
+
+class Head(BaseModel):
+    """How scores become probabilities. `linear` reads arrays `theta` and `inverse`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["argmax", "softmax", "linear"]
+    alpha: float = 0.0  # linear: width of the optimistic bonus
+    temperature: float = Field(default=1.0, gt=0)  # softmax
+
+
+class Policy:
+    """The policy's own distribution, before exploration.
+
+    Args:
+        operations: the network (empty for a linear head).
+        head: how its scores become probabilities.
+        arrays: `normaliser_offset [D]`, `normaliser_scale [D]`, `normaliser_clip []`, and what
+            the network and head name.
+        actions: number of actions, A.
+    """
+
+    def __init__(
+        self,
+        *,
+        operations: list[dict[str, Any]],
+        head: Head,
+        arrays: Mapping[str, Array],
+        actions: int,
+    ) -> None:
+        for name, array in arrays.items():
+            if not np.all(np.isfinite(array)):
+                raise BundleCorrupt(f"array {name!r} holds values that are not finite")
+        try:
+            self._offset = arrays["normaliser_offset"].astype(np.float32)
+            self._scale = arrays["normaliser_scale"].astype(np.float32)
+            self._clip = float(arrays["normaliser_clip"])
+        except KeyError as error:
+            raise BundleCorrupt(f"the normaliser's array {error} is missing") from None
+        self._head = head
+        self.actions = actions
+        self._score: Callable[[Array], Array]
+        if head.kind == "linear":
+            self._score = _linear(arrays, head.alpha)
+        else:
+            self._score = compile_network(operations, arrays)
+        width = self.scores(np.zeros((1, self._offset.shape[0]), np.float32)).shape
+        if width != (1, actions):
+            raise BundleCorrupt(f"the network answers {width[1:]} scores for {actions} actions")
+
+    def normalise(self, observations: Array) -> Array:
+        """`clip((x − offset) · scale)`: float32 `[B, D]` → `[B, D]`."""
+        scaled = (observations - self._offset) * self._scale
+        return np.clip(scaled, -self._clip, self._clip)
+
+    def scores(self, observations: Array) -> Array:
+        """Score of every action: float32 `[B, D]` → `[B, A]`."""
+        return self._score(self.normalise(observations))
+
+    def distribution(self, observations: Array, eligible: Array) -> Array:
+        """Probability of every action, zero where not eligible.
+
+        Args:
+            observations: float32 `[B, D]`
+            eligible: bool `[B, A]`, at least one True a row
+
+        Returns:
+            float64 `[B, A]`, each row sums to 1.
+        """
+        scores = np.where(eligible, self.scores(observations), -np.inf)
+        if self._head.kind == "softmax":
+            logits = scores.astype(np.float64) / self._head.temperature
+            weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+            return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+        probabilities = np.zeros(scores.shape, dtype=np.float64)
+        probabilities[np.arange(len(scores)), scores.argmax(axis=1)] = 1.0
+        return probabilities
+
+
+def _linear(arrays: Mapping[str, Array], alpha: float) -> Callable[[Array], Array]:
+    """`θᵀx + α·√(xᵀA⁻¹x)` for each action, x with a leading 1 (Li et al. 2010, LinUCB)."""
+    try:
+        theta = arrays["theta"].astype(np.float32)  # [A, 1 + D]
+        inverse = arrays["inverse"].astype(np.float32)  # [A, 1 + D, 1 + D]
+    except KeyError as error:
+        raise BundleCorrupt(f"the linear head's array {error} is missing") from None
+    if inverse.shape != (*theta.shape, theta.shape[1]):
+        raise BundleCorrupt(f"theta {theta.shape} and inverse {inverse.shape} do not fit")
+
+    def score(x: Array) -> Array:
+        x1 = np.concatenate([np.ones((len(x), 1), np.float32), x], axis=1)  # [B, 1 + D]
+        mean = x1 @ theta.T  # [B, A]
+        spread = np.einsum("bi,aij,bj->ba", x1, inverse, x1, optimize=True)
+        return np.asarray(mean + alpha * np.sqrt(np.maximum(spread, 0.0)))
+
+    return score

@@ -1,0 +1,190 @@
+"""Reward: a float computed from a decision's outcomes, never stored as truth.
+
+One file holds the whole rule: which outcomes count, how they are aggregated, and when an
+experience is mature.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Literal, NamedTuple
+
+from schemas.errors import ApplicationError
+
+Aggregate = Literal["sum", "first", "last", "max", "min", "mean"]
+# A client's clock is believed when the delay it shows is not negative and exceeds the
+# brokers' gap by no more than this (milliseconds): clocks tick apart a little.
+CLOCK_TOLERANCE_MS = 50
+
+
+class TimedOutcome(NamedTuple):
+    """One outcome, with what the reward needs of it."""
+
+    outcome_id: str
+    kind: str  # reward, executed, activated, end, next
+    name: str | None
+    value: float | None
+    occurred_at_ms: int  # client's clock
+    received_at_ms: int  # broker's clock
+
+
+class DecisionTimes(NamedTuple):
+    """When a decision was taken, by the client's and by the broker's clock."""
+
+    decided_at_ms: int
+    received_at_ms: int
+
+
+def delay_ms(decision: DecisionTimes, outcome: TimedOutcome) -> int:
+    """How long after the decision an outcome occurred, in milliseconds.
+
+    By the client's clock where that is believable (not negative, and not more than the gap
+    between the two arrivals at the broker), else by the broker's.
+    """
+    by_client = outcome.occurred_at_ms - decision.decided_at_ms
+    by_broker = outcome.received_at_ms - decision.received_at_ms
+    if 0 <= by_client <= max(by_broker, 0) + CLOCK_TOLERANCE_MS:
+        return by_client
+    return max(by_broker, 0)
+
+
+@dataclass(frozen=True)
+class Reward:
+    """How outcomes become a reward.
+
+    Args:
+        weights: by outcome name; an outcome adds `weight * value` (value 1 where it has none).
+            Or a function of the counted outcomes (in order of occurrence) to a float.
+        window: outcomes that occur later than this after the decision never count.
+        default: the reward when no weighted outcome counted.
+        aggregate: how several outcomes become one number.
+        early: `impute` trains from the decision's arrival on, at the reward so far plus the mean
+            remaining reward; `wait` trains matured decisions only.
+        late: what occurred in time and was delivered late changes the experience (`amend`) or
+            not (`drop`).
+        closes_after: this many weighted outcomes close the decision before its window ends.
+    """
+
+    weights: Mapping[str, float] | Callable[[Sequence[TimedOutcome]], float]
+    window: timedelta
+    default: float = 0.0
+    aggregate: Aggregate = "sum"
+    early: Literal["impute", "wait"] = "impute"
+    late: Literal["amend", "drop"] = "amend"
+    closes_after: int | None = None
+    _window_ms: int = field(init=False, repr=False, compare=False, default=0)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.window, timedelta):
+            raise ApplicationError(
+                f"Reward(window={self.window!r}): give a duration, such as window=minutes(30)"
+            )
+        if self.window <= timedelta(0):
+            raise ApplicationError(f"Reward(window={self.window}): must be longer than zero")
+        if isinstance(self.weights, Mapping):
+            for name, weight in self.weights.items():
+                if not isinstance(name, str) or not isinstance(weight, (int, float)):
+                    raise ApplicationError(
+                        f"Reward weights are {{outcome name: number}}, not {{{name!r}: {weight!r}}}"
+                    )
+                if not math.isfinite(weight):
+                    raise ApplicationError(f"Reward weight of {name!r} is {weight}: must be finite")
+        elif not callable(self.weights):
+            raise ApplicationError(
+                f"Reward({self.weights!r}): give {{outcome name: weight}} or a function of outcomes"
+            )
+        if not math.isfinite(self.default):
+            raise ApplicationError(f"Reward(default={self.default}): must be finite")
+        for name, value, allowed in (
+            ("aggregate", self.aggregate, ("sum", "first", "last", "max", "min", "mean")),
+            ("early", self.early, ("impute", "wait")),
+            ("late", self.late, ("amend", "drop")),
+        ):
+            if value not in allowed:
+                raise ApplicationError(f"Reward({name}={value!r}): expected one of {allowed}")
+        if self.closes_after is not None and self.closes_after < 1:
+            raise ApplicationError(f"Reward(closes_after={self.closes_after}): at least 1")
+        object.__setattr__(self, "_window_ms", round(self.window.total_seconds() * 1000))
+
+    @property
+    def window_ms(self) -> int:
+        return self._window_ms
+
+    def _weighted(self, outcome: TimedOutcome) -> bool:
+        if outcome.kind != "reward":
+            return False
+        return not isinstance(self.weights, Mapping) or outcome.name in self.weights
+
+    def counted(
+        self,
+        decision: DecisionTimes,
+        outcomes: Iterable[TimedOutcome],
+        *,
+        matured_at_ms: int | None = None,
+    ) -> list[TimedOutcome]:
+        """The outcomes that count, in order of occurrence.
+
+        `matured_at_ms` is the stream time at which the decision matured: with `late="drop"` what
+        the broker received after it is left out.
+        """
+        timed = []
+        for outcome in outcomes:
+            if not self._weighted(outcome):
+                continue
+            after = delay_ms(decision, outcome)
+            if after > self._window_ms:
+                continue
+            if (
+                self.late == "drop"
+                and matured_at_ms is not None
+                and outcome.received_at_ms > matured_at_ms
+            ):
+                continue
+            timed.append((after, outcome.outcome_id, outcome))
+        timed.sort(key=lambda entry: entry[:2])
+        return [outcome for _, _, outcome in timed]
+
+    def value(self, counted: Sequence[TimedOutcome]) -> float:
+        """Reward of the counted outcomes; `default` where there are none."""
+        if not counted:
+            return self.default
+        if not isinstance(self.weights, Mapping):
+            return float(self.weights(counted))
+        values = [
+            self.weights[outcome.name or ""] * (1.0 if outcome.value is None else outcome.value)
+            for outcome in counted
+        ]
+        match self.aggregate:
+            case "sum":
+                return math.fsum(values)
+            case "first":
+                return values[0]
+            case "last":
+                return values[-1]
+            case "max":
+                return max(values)
+            case "min":
+                return min(values)
+            case "mean":
+                return math.fsum(values) / len(values)
+
+    def closed_early(self, outcomes: Iterable[TimedOutcome], counted: int) -> bool:
+        """Whether nothing more is awaited: an `end` came, or `closes_after` outcomes counted."""
+        if self.closes_after is not None and counted >= self.closes_after:
+            return True
+        return any(outcome.kind == "end" for outcome in outcomes)
+
+    def in_words(self) -> str:
+        """One sentence for a person."""
+        if isinstance(self.weights, Mapping):
+            what = ", ".join(f"{name} × {weight:g}" for name, weight in self.weights.items())
+            what = f"the {self.aggregate} of {what}"
+        else:
+            what = f"{getattr(self.weights, '__name__', 'a function')}(outcomes)"
+        return (
+            f"{what}, from outcomes that occur within {self.window} of the decision; "
+            f"{self.default:g} when none does"
+        )

@@ -1,0 +1,138 @@
+"""What differs between a laptop and a cluster: addresses, bounds and places.
+
+Read from `BAKEHOUSE_*` environment variables, else from `bakehouse.toml` in the working
+directory, else the embedded defaults. Durations and sizes carry their unit in the name.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from schemas.errors import SettingsError
+
+ENVIRONMENT_PREFIX = "BAKEHOUSE_"
+
+
+class Settings(BaseModel):
+    """Settings of one stack, shared by all its parts. Paths below `home` are properties."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    home: Path = Path(".bakehouse")
+    # Kafka
+    kafka_bootstrap: str | None = None  # None: the embedded broker of this home
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    kafka_ssl_cafile: str | None = None
+    kafka_sasl_mechanism: str | None = None
+    kafka_sasl_username: str | None = None
+    kafka_sasl_password: str | None = None
+    topic_prefix: str = Field(default="bakehouse", pattern=r"^[A-Za-z0-9_-]+$")
+    topic_partitions: int = Field(default=1, ge=1)
+    topic_replication: int = Field(default=1, ge=1)
+    kafka_retention_hours: float = Field(default=24.0, gt=0)
+    kafka_retention_bytes: int = Field(default=4 << 30, gt=0)  # a partition
+    # stream
+    spark_master: str = "local[*]"
+    tables_uri: str | None = None  # None: <home>/tables
+    join_retention_minutes: float = Field(default=30.0, gt=0)
+    log_retention_minutes: float = Field(default=60.0, ge=1)
+    repair_every_s: float = Field(default=15.0, gt=0)
+    compact_after_minutes: float = Field(default=10.0, gt=0)
+    replay_retention_days: float = Field(default=30.0, gt=0)
+    # learner
+    mlflow_uri: str | None = None  # None: SQLite under <home>
+    policies_kept: int = Field(default=50, ge=3)
+    # serving
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)
+    spool_bytes: int = Field(default=256 << 20, ge=1 << 16)  # a serving process
+    max_body_bytes: int = Field(default=1 << 20, ge=1024)
+    answer_memory_minutes: float = Field(default=10.0, gt=0)
+
+    def topic(self, name: str) -> str:
+        """Full name of a topic: `decisions` becomes `bakehouse.decisions.v1`."""
+        return f"{self.topic_prefix}.{name}.v1"
+
+    @property
+    def tables(self) -> str:
+        """Where the Delta tables live: a local path or an object-store address."""
+        return self.tables_uri or str(self.home.resolve() / "tables")
+
+    @property
+    def policies(self) -> Path:
+        """Bundles: `<application>/<version>/`."""
+        return self.home / "policies"
+
+    @property
+    def mlflow_tracking_uri(self) -> str:
+        """SQLite under the home unless a server is named."""
+        return self.mlflow_uri or f"sqlite:///{self.home.resolve() / 'mlflow.db'}"
+
+    def kafka_client(self) -> dict[str, Any]:
+        """Connection arguments that every kafka-python client of this stack takes.
+
+        Raises:
+            SettingsError: no broker is named and none has been started for this home.
+        """
+        if self.kafka_bootstrap is None:
+            raise SettingsError(
+                "no Kafka address: set BAKEHOUSE_KAFKA_BOOTSTRAP=host:port, or start the parts "
+                "with `bakehouse up`, which runs a broker and passes its address on"
+            )
+        arguments: dict[str, Any] = {
+            "bootstrap_servers": self.kafka_bootstrap.split(","),
+            "security_protocol": self.kafka_security_protocol,
+        }
+        optional = {
+            "ssl_cafile": self.kafka_ssl_cafile,
+            "sasl_mechanism": self.kafka_sasl_mechanism,
+            "sasl_plain_username": self.kafka_sasl_username,
+            "sasl_plain_password": self.kafka_sasl_password,
+        }
+        return arguments | {name: value for name, value in optional.items() if value is not None}
+
+    def as_environment(self) -> dict[str, str]:
+        """The variables that make `load_settings` in a child process return these settings."""
+        return {
+            ENVIRONMENT_PREFIX + name.upper(): str(value)
+            for name, value in self.model_dump(exclude_none=True).items()
+        }
+
+
+def load_settings(
+    environment: Mapping[str, str] = os.environ,
+    *,
+    file: Path = Path("bakehouse.toml"),
+    **overrides: Any,
+) -> Settings:
+    """Settings from keyword arguments, else the environment, else `bakehouse.toml`, else defaults.
+
+    Raises:
+        SettingsError: naming the setting, the value that came and what was expected.
+    """
+    values: dict[str, Any] = {}
+    if file.is_file():
+        try:
+            values.update(tomllib.loads(file.read_text()))
+        except tomllib.TOMLDecodeError as error:
+            raise SettingsError(f"{file} is not valid TOML: {error}") from error
+    for name in Settings.model_fields:
+        if (value := environment.get(ENVIRONMENT_PREFIX + name.upper())) is not None:
+            values[name] = value
+    values.update({name: value for name, value in overrides.items() if value is not None})
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, e['loc']))}={e.get('input')!r}: {e['msg']}" for e in error.errors()
+        )
+        raise SettingsError(
+            f"settings cannot be used: {problems}. Known settings: "
+            f"{', '.join(sorted(Settings.model_fields))}"
+        ) from error

@@ -1,0 +1,70 @@
+"""Strict JSON: one parser behind every door, HTTP and Kafka alike.
+
+Python's own parser lets through what other readers of the same bytes read differently: NaN,
+numbers beyond float64 and int64, duplicate keys, lone surrogates. All of these are refused here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from schemas.errors import InvalidEvent
+
+_INT64 = 1 << 63
+
+
+def _finite_float(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text:.40} is beyond the range of a 64-bit float")
+    return value
+
+
+def _int64(text: str) -> int:
+    if len(text) > 20 or not -_INT64 <= (value := int(text)) < _INT64:
+        raise ValueError(f"{text:.40} is beyond the range of a 64-bit integer")
+    return value
+
+
+def _no_constant(text: str) -> float:
+    raise ValueError(f"{text} is not JSON; send a finite number, or leave the field out")
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!r:.60} stands twice in one object")
+    return found
+
+
+_DECODER = json.JSONDecoder(
+    parse_float=_finite_float,
+    parse_int=_int64,
+    parse_constant=_no_constant,
+    object_pairs_hook=_unique_keys,
+)
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """The JSON object in `body`.
+
+    Raises:
+        InvalidEvent: not UTF-8, not JSON, not an object, or one of the above.
+    """
+    try:
+        value = _DECODER.decode(body.decode())
+        if b"\\u" in body:
+            json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate fails here
+    except UnicodeError as error:
+        raise InvalidEvent(f"the text is not valid UTF-8: {error}") from None
+    except RecursionError:
+        raise InvalidEvent("the JSON is nested too deeply") from None
+    except ValueError as error:
+        raise InvalidEvent(f"not valid JSON: {error}") from None
+    if type(value) is not dict:
+        raise InvalidEvent(f"expected a JSON object, got {type(value).__name__}")
+    return value

@@ -1,0 +1,99 @@
+"""Worlds: simulated players with a known expected reward, for demo, tests and tuning.
+
+A world stands beside its application as `world = MyWorld()`. It says what players send, what
+comes of an action and when, and, noise-free, what an action is worth.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Context = Mapping[str, Any]
+
+
+class Happening(NamedTuple):
+    """One outcome that a simulated player will cause."""
+
+    after_s: float  # seconds after the decision was answered
+    name: str
+    value: float | None = None
+
+
+class Transition(NamedTuple):
+    """One way that an episodic step can go."""
+
+    probability: float
+    reward: float  # expected reward of this step under the application's reward
+    next_state: Hashable | None  # None: the episode is over
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What the network does to outcomes: the share lost, sent twice, and delayed beyond it."""
+
+    loss: float = 0.0
+    duplicates: float = 0.0
+    late: float = 0.0  # share delivered `late_by_s` after it occurred
+    late_by_s: float = 5.0
+
+
+class BanditWorld(ABC):
+    """Players whose decisions stand alone."""
+
+    delivery = Delivery()
+
+    @abstractmethod
+    def context(self, rng: np.random.Generator) -> dict[str, Any]:
+        """What a random player sends."""
+
+    @abstractmethod
+    def happenings(
+        self, context: Context, action: str, rng: np.random.Generator
+    ) -> list[Happening]:
+        """What comes of an action; empty where the player just leaves."""
+
+    @abstractmethod
+    def expected_reward(self, context: Context, action: str) -> float:
+        """Noise-free mean reward under the application's reward, window and default."""
+
+
+class EpisodicWorld(ABC):
+    """Players who move through a finite, known decision process (so its best is computable)."""
+
+    delivery = Delivery()
+    pause_s: tuple[float, float] = (0.2, 0.8)  # between a step's answer and the next request
+
+    @property
+    @abstractmethod
+    def states(self) -> Sequence[Hashable]:
+        """All states in which an action is asked for."""
+
+    @abstractmethod
+    def start(self) -> Mapping[Hashable, float]:
+        """Probability of beginning in each state."""
+
+    @abstractmethod
+    def context(self, state: Hashable, rng: np.random.Generator) -> dict[str, Any]:
+        """What a player in `state` sends."""
+
+    @abstractmethod
+    def state_of(self, context: Context) -> Hashable:
+        """The state that a context was sent from."""
+
+    @abstractmethod
+    def transitions(self, state: Hashable, action: str) -> Sequence[Transition]:
+        """Where an action leads; probabilities add up to 1."""
+
+    @abstractmethod
+    def happenings(
+        self, state: Hashable, action: str, went: Transition, rng: np.random.Generator
+    ) -> list[Happening]:
+        """The outcomes of a step that went `went`; their expected reward is `went.reward`."""
+
+
+World = BanditWorld | EpisodicWorld
