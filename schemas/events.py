@@ -1,7 +1,7 @@
 """The events on Kafka and the bodies over HTTP, and the checks that both pass.
 
 Values are JSON; times are integer milliseconds, UTC. Actions are labels, never indices.
-`schemas/jsonschema/` holds the JSON Schema of each event, generated from this file.
+`schemas/json/` holds the JSON Schema of each event, generated from this file.
 """
 
 from __future__ import annotations

@@ -1,0 +1,177 @@
+"""What passes the doors, HTTP and Kafka alike, and what is told to whom does not."""
+
+import json
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas import jsonschema
+from schemas.application import Application, Discrete, minutes
+from schemas.errors import InvalidContext, InvalidEvent, UnknownApplication
+from schemas.events import DAY_MS, read_decision, read_outcome
+from schemas.ids import is_uuid7, uuid7, uuid7_hour, uuid7_time_ms
+from schemas.observation import Categorical, Numeric
+from schemas.reward import Reward
+from schemas.wire import parse_object
+
+NOW_MS = time.time_ns() // 1_000_000
+
+APPLICATION = Application(
+    name="shop",
+    observation=[Numeric("skill", low=0, high=1), Categorical("plan", values=["free", "paid"])],
+    actions=Discrete("a", "b", "c"),
+    reward=Reward({"bought": 1.0}, window=minutes(1)),
+    baseline=lambda context: "a",
+)
+APPLICATIONS = {"shop": APPLICATION}
+
+
+def decision(**changes: object) -> bytes:
+    event = {
+        "schema": "decision.v1",
+        "decision_id": uuid7(NOW_MS),
+        "application": "shop",
+        "contract": APPLICATION.contract,
+        "subject_id": "p1",
+        "decided_at_ms": NOW_MS,
+        "context": {"skill": 0.5, "plan": "free"},
+        "observation": [0.5, 1.0, 0.0],
+        "action": "a",
+        "propensity": 0.5,
+        "action_probabilities": {"a": 0.5, "b": 0.25, "c": 0.25},
+        "policy_version": 3,
+        "cohort": "policy",
+    } | changes
+    return json.dumps({k: v for k, v in event.items() if v is not ...}).encode()
+
+
+def outcome(**changes: object) -> bytes:
+    event = {
+        "schema": "outcome.v1",
+        "outcome_id": "o1",
+        "application": "shop",
+        "decision_id": uuid7(NOW_MS),
+        "kind": "reward",
+        "name": "bought",
+        "occurred_at_ms": NOW_MS,
+    } | changes
+    return json.dumps({k: v for k, v in event.items() if v is not ...}).encode()
+
+
+def test_a_good_decision_and_a_good_outcome_pass():
+    assert read_decision(decision(), APPLICATIONS, received_at_ms=NOW_MS).action == "a"
+    assert read_outcome(outcome(), APPLICATIONS).name == "bought"
+
+
+def test_a_decision_without_observation_passes_when_its_context_can_be_encoded():
+    assert read_decision(decision(observation=...), APPLICATIONS, received_at_ms=NOW_MS)
+    with pytest.raises(InvalidContext, match="skill"):
+        read_decision(
+            decision(observation=..., context={"plan": "free"}),
+            APPLICATIONS,
+            received_at_ms=NOW_MS,
+        )
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"action": "z"}, "not an action"),
+        ({"action": 0}, "not an action"),
+        ({"propensity": 0.0}, "greater than 0"),
+        ({"propensity": 0.4}, "differs from action_probabilities"),
+        ({"propensity": 2.0, "action_probabilities": ...}, "above 1"),
+        ({"propensity": "0.5"}, "propensity"),
+        ({"action_probabilities": {"a": 0.5, "b": 0.1}}, "add up to"),
+        ({"eligible_actions": ["b"]}, "not among eligible_actions"),
+        ({"eligible_actions": ["a", "z"]}, "not an action"),
+        ({"observation": [0.5]}, "expected 3"),
+        ({"decision_id": "not-an-id"}, "decision_id"),
+        ({"decision_id": uuid7(NOW_MS - 2 * DAY_MS)}, "more than a day"),
+        ({"subject_id": ""}, "subject_id"),
+        ({"subject_id": ...}, "subject_id"),
+        ({"decided_at_ms": 1.5}, "decided_at_ms"),
+        ({"unheard_of": 1}, "unheard_of"),
+        ({"cohort": "vip"}, "cohort"),
+        ({"schema": "decision.v2"}, "schema"),
+    ],
+)
+def test_a_bad_decision_is_refused_with_the_field_and_the_reason(changes, says):
+    with pytest.raises(InvalidEvent, match=says):
+        read_decision(decision(**changes), APPLICATIONS, received_at_ms=NOW_MS)
+
+
+def test_a_decision_of_another_contract_is_kept_as_history():
+    old = decision(contract="0123", action="gone", action_probabilities=..., observation=[1.0])
+    assert read_decision(old, APPLICATIONS, received_at_ms=NOW_MS).action == "gone"
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"name": ...}, "is named"),
+        ({"kind": "executed", "name": ...}, "not an action"),
+        ({"kind": "executed", "executed_action": "z"}, "not an action"),
+        ({"executed_action": "a"}, "goes with kind 'executed'"),
+        ({"kind": "next"}, "kind"),
+        ({"outcome_id": "next:1"}, "stream's own"),
+        ({"value": "1"}, "value"),
+        ({"value": True}, "value"),
+        ({"occurred_at_ms": -1}, "occurred_at_ms"),
+        ({"decision_id": "0"}, "decision_id"),
+    ],
+)
+def test_a_bad_outcome_is_refused_with_the_field_and_the_reason(changes, says):
+    with pytest.raises(InvalidEvent, match=says):
+        read_outcome(outcome(**changes), APPLICATIONS)
+
+
+def test_an_unknown_application_is_named_with_those_that_are_served():
+    with pytest.raises(UnknownApplication, match=r"'chess' is not served here; there are \['shop"):
+        read_outcome(outcome(application="chess"), APPLICATIONS)
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b'{"a": NaN}', "NaN is not JSON"),
+        (b'{"a": -Infinity}', "not JSON"),
+        (b'{"a": 1e999}', "64-bit float"),
+        (b'{"a": 9223372036854775808}', "64-bit integer"),
+        (b'{"a": 1, "a": 2}', "stands twice"),
+        (b'{"a": "\\ud800"}', "UTF-8"),
+        (b'{"a": "\xff"}', "UTF-8"),
+        (b"[1]", "expected a JSON object, got list"),
+        (b"", "not valid JSON"),
+        (b"[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_json_that_readers_would_read_differently_is_refused(body, says):
+    with pytest.raises(InvalidEvent, match=says):
+        parse_object(body)
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_whatsoever_crash_a_door(body):
+    for read in (
+        lambda: read_decision(body, APPLICATIONS, received_at_ms=NOW_MS),
+        lambda: read_outcome(body, APPLICATIONS),
+    ):
+        with pytest.raises(InvalidEvent):
+            read()
+
+
+@given(st.integers(0, 2**48 - 1))
+def test_a_uuid7_carries_its_time_and_sorts_by_it(now_ms):
+    made = uuid7(now_ms)
+    assert is_uuid7(made)
+    assert uuid7_time_ms(made) == now_ms
+    assert uuid7_hour(made) == now_ms // 3_600_000
+    assert made < uuid7(now_ms + 1) or now_ms == 2**48 - 1
+
+
+def test_the_checked_in_json_schemas_are_those_of_the_code():
+    for name, text in jsonschema.generated().items():
+        assert (jsonschema.FOLDER / name).read_text() == text, "run python -m schemas.jsonschema"

@@ -1,0 +1,236 @@
+"""Exploration, bundles and the policy in NumPy."""
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.bundle import ARRAYS, MANIFEST, Manifest, load_bundle, write_bundle
+from schemas.cohort import in_holdout, subject_share
+from schemas.errors import BundleCorrupt, BundleError, ContractMismatch, UnsupportedOperation
+from schemas.policy import Head, Policy
+from schemas.propensity import draw_action, executed_distribution, one_hot
+
+
+def test_exploration_mixes_the_policy_with_uniform_over_the_eligible():
+    executed = executed_distribution(
+        one_hot(1, 4), np.array([True, True, False, True]), epsilon=0.3, floor=0.01
+    )
+    assert executed == pytest.approx([0.1, 0.8, 0.0, 0.1])
+
+
+def test_the_floor_raises_epsilon_where_it_must():
+    executed = executed_distribution(one_hot(0, 2), np.ones(2, bool), epsilon=0.01, floor=0.05)
+    assert executed == pytest.approx([0.95, 0.05])
+
+
+@given(
+    st.lists(st.booleans(), min_size=2, max_size=8).filter(any),
+    st.floats(0.0, 1.0),
+    st.floats(0.0, 0.12),
+    st.floats(0.0, 1.0, exclude_max=True),
+    st.integers(0, 7),
+)
+def test_no_eligible_action_falls_below_the_floor_and_no_other_is_drawn(
+    mask, epsilon, floor, draw, best
+):
+    eligible = np.array(mask)
+    chosen = int(np.flatnonzero(eligible)[best % eligible.sum()])
+    executed = executed_distribution(
+        one_hot(chosen, len(mask)), eligible, epsilon=epsilon, floor=floor
+    )
+    assert executed.sum() == pytest.approx(1.0)
+    assert np.all(executed[eligible] >= floor - 1e-12)
+    assert np.all(executed[~eligible] == 0.0)
+    assert eligible[draw_action(executed, draw)]
+    assert executed[draw_action(executed, draw)] > 0
+
+
+def test_a_draw_selects_by_the_cumulative_probability():
+    executed = np.array([0.2, 0.0, 0.5, 0.3])
+    assert [draw_action(executed, u) for u in (0.0, 0.19, 0.2, 0.69, 0.7, 0.999)] == [
+        0,
+        0,
+        2,
+        2,
+        3,
+        3,
+    ]
+
+
+ARRAYS_OF_A_POLICY = {
+    "normaliser_offset": np.array([0.5, 0.0], np.float32),
+    "normaliser_scale": np.array([2.0, 1.0], np.float32),
+    "normaliser_clip": np.array(5.0, np.float32),
+    "w0": np.array([[1.0, -1.0], [0.0, 2.0]], np.float32),
+    "b0": np.array([0.0, 0.5], np.float32),
+}
+OPERATIONS = [{"op": "dense", "weight": "w0", "bias": "b0"}, {"op": "relu"}]
+
+
+def policy(**changes: object) -> Policy:
+    made = {
+        "operations": OPERATIONS,
+        "head": Head(kind="argmax"),
+        "arrays": ARRAYS_OF_A_POLICY,
+        "actions": 2,
+    } | changes
+    return Policy(**made)  # type: ignore[arg-type]
+
+
+def test_scores_are_the_network_of_the_normalised_observation():
+    # x = (1.0, 0.25) → ((1 − 0.5)·2, 0.25) = (1, 0.25) → (1, −1 + 0.5 + 0.5) → relu (1, 0)
+    scores = policy().scores(np.array([[1.0, 0.25]], np.float32))
+    assert scores.tolist() == [[1.0, 0.0]]
+
+
+def test_the_best_eligible_action_has_all_of_an_argmax_policys_probability():
+    observation = np.array([[1.0, 0.25], [1.0, 0.25]], np.float32)
+    eligible = np.array([[True, True], [False, True]])
+    assert policy().distribution(observation, eligible).tolist() == [[1.0, 0.0], [0.0, 1.0]]
+
+
+def test_a_softmax_head_is_worked_by_hand():
+    soft = policy(head=Head(kind="softmax", temperature=1.0))
+    (row,) = soft.distribution(np.array([[1.0, 0.25]], np.float32), np.ones((1, 2), bool))
+    assert row == pytest.approx([np.e / (1 + np.e), 1 / (1 + np.e)])
+
+
+def test_a_linear_head_adds_the_width_of_what_is_not_known():
+    linear = policy(
+        operations=[],
+        head=Head(kind="linear", alpha=2.0),
+        arrays={
+            "normaliser_offset": np.zeros(1),
+            "normaliser_scale": np.ones(1),
+            "normaliser_clip": np.array(10.0),
+            "theta": np.array([[1.0, 0.0], [0.0, 1.0]]),
+            "inverse": np.stack([np.eye(2), 4.0 * np.eye(2)]),
+        },
+    )
+    # x = (1, 3): means 1 and 3; widths √10 and √40
+    (scores,) = linear.scores(np.array([[3.0]], np.float32))
+    assert scores == pytest.approx([1 + 2 * 10**0.5, 3 + 2 * 40**0.5], rel=1e-6)
+
+
+def test_a_network_outside_the_vocabulary_is_refused_by_name():
+    with pytest.raises(UnsupportedOperation, match="lstm"):
+        policy(operations=[{"op": "lstm"}])
+
+
+def test_arrays_that_are_not_finite_or_do_not_fit_are_refused():
+    with pytest.raises(BundleCorrupt, match="'b0' holds values that are not finite"):
+        policy(arrays=ARRAYS_OF_A_POLICY | {"b0": np.array([np.nan, 0.0])})
+    with pytest.raises(BundleCorrupt, match="scores for 3 actions"):
+        policy(actions=3)
+
+
+def manifest(**changes: object) -> Manifest:
+    fields = {
+        "application": "game",
+        "contract": "c1",
+        "version": 7,
+        "lineage": "l1",
+        "anchor": 0,
+        "agent": "neural_greedy",
+        "actions": ["a", "b"],
+        "operations": OPERATIONS,
+        "head": Head(kind="argmax"),
+        "exploration": {"kind": "epsilon_greedy", "epsilon": 0.1, "floor": 0.01},
+        "seed": 0,
+        "replay_version": 3,
+        "stream_time_ms": 5,
+        "created_at_ms": 6,
+        "experiences": 10,
+        "new_experiences": 2,
+        "new_outcomes_received_at_ms": [4],
+    } | changes
+    return Manifest.model_validate(fields)
+
+
+@pytest.fixture
+def written(tmp_path):
+    folder = tmp_path / "game" / "7"
+    sha256 = write_bundle(
+        folder,
+        manifest(),
+        ARRAYS_OF_A_POLICY,
+        golden_observations=np.array([[1.0, 0.25], [0.0, 1.0]], np.float32),
+        golden_eligible=np.ones((2, 2), bool),
+    )
+    return folder, sha256
+
+
+def load(folder, sha256, **changes):
+    return load_bundle(
+        folder, **({"application": "game", "contract": "c1", "sha256": sha256} | changes)
+    )
+
+
+def test_a_bundle_comes_back_as_it_was_written(written):
+    loaded = load(*written)
+    assert loaded.version == 7
+    assert loaded.manifest.new_outcomes_received_at_ms == [4]
+    observation = np.array([[1.0, 0.25]], np.float32)
+    assert np.array_equal(loaded.policy.scores(observation), policy().scores(observation))
+    assert [path.name for path in written[0].parent.iterdir()] == ["7"], "nothing left aside"
+
+
+def test_a_bundle_of_another_contract_is_refused(written):
+    with pytest.raises(ContractMismatch, match="contract c1; expected 'game', contract c2"):
+        load(*written, contract="c2")
+
+
+def test_a_truncated_a_swapped_and_a_foreign_file_are_refused(written, tmp_path):
+    folder, sha256 = written
+    with pytest.raises(BundleCorrupt, match="not the manifest that was published"):
+        load(folder, "0" * 64)
+    with pytest.raises(BundleError, match="only place to load policies from"):
+        load(folder, sha256, inside=tmp_path / "elsewhere")
+    content = (folder / ARRAYS).read_bytes()
+    (folder / ARRAYS).write_bytes(content[:-10])
+    with pytest.raises(BundleCorrupt, match="differs from its recorded SHA-256"):
+        load(folder, sha256)
+    (folder / ARRAYS).unlink()
+    with pytest.raises(BundleCorrupt, match="No such file"):
+        load(folder, sha256)
+    (folder / MANIFEST).write_text("{}")
+    with pytest.raises(BundleCorrupt, match="version: field required"):
+        load(folder, None)
+
+
+def test_a_bundle_whose_golden_outputs_differ_is_refused(written):
+    folder, _ = written
+    with np.load(folder / ARRAYS) as file:
+        arrays = {name: file[name] for name in file.files}
+    arrays["golden_scores"] = arrays["golden_scores"] + 0.01
+    np.savez(folder / ARRAYS, **arrays)
+    changed = json.loads((folder / MANIFEST).read_text())
+    changed["files_sha256"] = {ARRAYS: hashlib.sha256((folder / ARRAYS).read_bytes()).hexdigest()}
+    (folder / MANIFEST).write_text(json.dumps(changed))
+    with pytest.raises(BundleCorrupt, match="golden outputs differ by 0.01"):
+        load(folder, None)
+
+
+def test_a_policy_that_answers_no_number_is_never_written(tmp_path):
+    folder = tmp_path / "game" / "8"
+    huge = ARRAYS_OF_A_POLICY | {"w0": np.full((2, 2), 3e38, np.float32)}
+    with pytest.warns(RuntimeWarning, match="overflow"), pytest.raises(BundleCorrupt):
+        write_bundle(
+            folder,
+            manifest(version=8),
+            huge,
+            golden_observations=np.array([[5.0, 5.0]], np.float32),
+            golden_eligible=np.ones((1, 2), bool),
+        )
+    assert not folder.exists()
+
+
+def test_the_holdout_is_the_same_subjects_everywhere_and_about_its_share():
+    shares = [subject_share("game", f"p{i}") for i in range(4000)]
+    assert 0.08 < np.mean([s < 0.1 for s in shares]) < 0.12
+    assert subject_share("game", "player-1") == pytest.approx(0.425793, abs=1e-6)
+    assert not in_holdout("game", "player-1", 0.0)
