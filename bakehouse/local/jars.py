@@ -175,11 +175,15 @@ def run_ivy(command: list[str], expected: int, progress: Progress) -> tuple[int,
         text=True,
     ) as ivy:
         assert ivy.stdout is not None
-        for line in ivy.stdout:
-            said.append(line)
-            if "[SUCCESSFUL ]" in line:
-                done += 1
-                progress(f"fetching jars: {done} of {expected}")
+        try:
+            for line in ivy.stdout:
+                said.append(line)
+                if "[SUCCESSFUL ]" in line:
+                    done += 1
+                    progress(f"fetching jars: {done} of {expected}")
+        except BaseException:
+            ivy.kill()
+            raise
     return ivy.returncode, "".join(said)
 
 
