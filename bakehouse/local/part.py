@@ -145,6 +145,7 @@ class Part:
             by_itself = False
             send(self.process.pid, signal.SIGKILL)
             self.process.wait()
+        send(self.process.pid, signal.SIGTERM)  # to what it started and left behind
         end_group(self.process.pid, LEFTOVERS_TIMEOUT_S)
         self.process, self.phase = None, "stopped"
         return by_itself
