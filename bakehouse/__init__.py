@@ -20,7 +20,7 @@ from schemas.application import (
 from schemas.errors import ApplicationError, BakehouseError
 from schemas.observation import Boolean, Categorical, Numeric, Vector
 from schemas.reward import Reward, TimedOutcome
-from schemas.world import BanditWorld, Delivery, EpisodicWorld, Happening, Transition
+from schemas.world import BanditWorld, Context, Delivery, EpisodicWorld, Happening, Transition
 
 __all__ = [
     "Agent",
@@ -31,6 +31,7 @@ __all__ = [
     "BanditWorld",
     "Boolean",
     "Categorical",
+    "Context",
     "Delivery",
     "Discrete",
     "Episodic",

@@ -67,6 +67,7 @@ class EpisodicWorld(ABC):
 
     delivery = Delivery()
     pause_s: tuple[float, float] = (0.2, 0.8)  # between a step's answer and the next request
+    vanishing: float = 0.0  # share of steps after which a player is never heard of again
 
     @property
     @abstractmethod

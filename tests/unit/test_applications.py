@@ -1,0 +1,181 @@
+"""The example applications are no pushovers, and their worlds say the truth about themselves."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from schemas.events import OutcomeRequest, check_outcome
+from schemas.ids import uuid7
+from schemas.loading import Loaded, load_application
+from schemas.propensity import executed_distribution, one_hot
+from schemas.reward import DecisionTimes, TimedOutcome
+from schemas.share import Logged, bandit_values, episodic_values, share
+from schemas.world import BanditWorld, EpisodicWorld, Happening
+
+FOLDER = Path(__file__).parents[2] / "applications"
+REFS = [str(FOLDER / "level_difficulty.py"), str(FOLDER / "quest_chain.py")]
+
+
+@pytest.fixture(params=REFS, ids=lambda ref: Path(ref).stem)
+def loaded(request: pytest.FixtureRequest) -> Loaded:
+    return load_application(request.param)
+
+
+def level_decisions(loaded: Loaded, wanted: str, count: int = 3_000) -> list[Logged]:
+    """Decisions of a constant policy with the application's own final exploration."""
+    application, rng = loaded.application, np.random.default_rng(1)
+    assert isinstance(loaded.world, BanditWorld)
+    size = len(application.actions)
+    eligible = np.ones(size, dtype=bool)
+    epsilon, floor = application.exploration.epsilon, application.exploration.floor
+    at = application.actions.labels.index(wanted)
+    executed = executed_distribution(one_hot(at, size), eligible, epsilon=epsilon, floor=floor)
+    return [
+        Logged(loaded.world.context(rng), executed, eligible, epsilon, floor) for _ in range(count)
+    ]
+
+
+def reward_of(loaded: Loaded, happenings: list[Happening]) -> float:
+    """The application's reward of what occurred, by its own rule."""
+    reward = loaded.application.reward
+    times = DecisionTimes(0, 0)
+    outcomes = [
+        TimedOutcome(
+            str(n), "reward", h.name, h.value, round(h.after_s * 1000), round(h.after_s * 1000)
+        )
+        for n, h in enumerate(happenings)
+    ]
+    return reward.value(reward.counted(times, outcomes))
+
+
+@pytest.mark.parametrize("wanted", ["easy", "normal", "hard"])
+def test_no_constant_difficulty_has_a_share_above_0_6(wanted: str) -> None:
+    loaded = load_application(REFS[0])
+    assert isinstance(loaded.world, BanditWorld)
+    values = bandit_values(loaded.world, loaded.application, level_decisions(loaded, wanted))
+    constant = share(values)
+    assert constant is not None and constant <= 0.6
+
+
+def test_the_rules_of_level_difficulty_leave_room_for_learning() -> None:
+    loaded = load_application(REFS[0])
+    assert isinstance(loaded.world, BanditWorld)
+    values = bandit_values(loaded.world, loaded.application, level_decisions(loaded, "easy"))
+    baseline = share(values, of="baseline")
+    assert baseline is not None and 0.3 <= baseline <= 0.7
+
+
+def test_every_difficulty_is_the_best_for_many_players() -> None:
+    loaded = load_application(REFS[0])
+    world, rng = loaded.world, np.random.default_rng(2)
+    assert isinstance(world, BanditWorld)
+    labels = loaded.application.actions.labels
+    best = [
+        max(labels, key=lambda label: world.expected_reward(context, label))
+        for context in (world.context(rng) for _ in range(2_000))
+    ]
+    assert all(best.count(label) >= 200 for label in labels)
+
+
+def test_a_policy_that_looks_at_the_next_reward_alone_has_a_share_of_at_most_half() -> None:
+    loaded = load_application(REFS[1])
+    world, application, rng = loaded.world, loaded.application, np.random.default_rng(0)
+    assert isinstance(world, EpisodicWorld)
+    eligible = np.ones(3, dtype=bool)
+    epsilon, floor = application.exploration.epsilon, application.exploration.floor
+    made = [
+        Logged(world.context(state, rng), np.full(3, 1 / 3), eligible, epsilon, floor)
+        for state in world.states
+    ]
+    values = episodic_values(world, application, made)
+    myopic, baseline = share(values, of="myopic"), share(values, of="baseline")
+    assert myopic is not None and myopic <= 0.5
+    assert baseline is not None and baseline <= 0.7
+
+
+def test_expected_rewards_of_levels_are_the_means_of_what_the_reward_rule_says() -> None:
+    loaded = load_application(REFS[0])
+    world, rng = loaded.world, np.random.default_rng(3)
+    assert isinstance(world, BanditWorld)
+    for context in [world.context(rng) for _ in range(4)]:
+        for label in loaded.application.actions.labels:
+            drawn = [reward_of(loaded, world.happenings(context, label, rng)) for _ in range(4_000)]
+            # 5 standard errors
+            assert np.mean(drawn) == pytest.approx(
+                world.expected_reward(context, label), abs=5 * max(np.std(drawn), 0.05) / 4_000**0.5
+            )
+
+
+def test_expected_rewards_of_quests_are_what_the_reward_rule_says_of_each_way() -> None:
+    loaded = load_application(REFS[1])
+    world, rng = loaded.world, np.random.default_rng(4)
+    assert isinstance(world, EpisodicWorld)
+    for state in world.states:
+        for label in loaded.application.actions.labels:
+            for way in world.transitions(state, label):
+                happenings = world.happenings(state, label, way, rng)
+                assert reward_of(loaded, happenings) == pytest.approx(way.reward)
+
+
+def test_quests_lead_on_with_probabilities_that_add_up_within_five_steps() -> None:
+    world = load_application(REFS[1]).world
+    assert isinstance(world, EpisodicWorld)
+    assert sum(world.start().values()) == pytest.approx(1.0)
+    alive = set(world.start())
+    for _ in range(5):
+        ways = [
+            way
+            for state in alive
+            for label in ("treasure", "story", "trial")
+            for way in world.transitions(state, label)
+        ]
+        alive = {way.next_state for way in ways if way.next_state is not None}
+    assert not alive
+    for state in world.states:
+        assert world.state_of(world.context(state, np.random.default_rng(0))) == state
+        for label in ("treasure", "story", "trial"):
+            assert sum(w.probability for w in world.transitions(state, label)) == pytest.approx(1.0)
+
+
+def test_outcomes_occur_within_the_window_and_pass_the_door(loaded: Loaded) -> None:
+    world, rng = loaded.world, np.random.default_rng(5)
+    window_s = loaded.application.reward.window.total_seconds()
+    assert window_s <= 10
+    for _ in range(500):
+        for label in loaded.application.actions.labels:
+            if isinstance(world, BanditWorld):
+                happenings = world.happenings(world.context(rng), label, rng)
+            else:
+                assert isinstance(world, EpisodicWorld)
+                state = world.states[rng.integers(len(world.states))]
+                ways = world.transitions(state, label)
+                happenings = world.happenings(state, label, ways[0], rng)
+            for happening in happenings:
+                assert 0 < happening.after_s < window_s
+                outcome = OutcomeRequest(
+                    decision_id=uuid7(), name=happening.name, value=happening.value
+                )
+                check_outcome(loaded.application, outcome)
+                assert happening.name in loaded.application.reward.weights  # type: ignore[operator]
+
+
+def test_some_messages_are_lost_repeated_and_later_than_their_window(loaded: Loaded) -> None:
+    assert loaded.world is not None
+    delivery = loaded.world.delivery
+    assert 0 < delivery.loss <= 0.02
+    assert delivery.duplicates > 0
+    assert delivery.late > 0
+    assert delivery.late_by_s > loaded.application.reward.window.total_seconds()
+
+
+def test_contexts_encode_and_the_baseline_answers_an_action(loaded: Loaded) -> None:
+    application, world, rng = loaded.application, loaded.world, np.random.default_rng(6)
+    for _ in range(200):
+        if isinstance(world, BanditWorld):
+            context = world.context(rng)
+        else:
+            assert isinstance(world, EpisodicWorld)
+            context = world.context(world.states[rng.integers(len(world.states))], rng)
+        assert application.encoder.encode(context).shape == (application.encoder.size,)
+        assert application.baseline_action(context) in application.actions.labels
