@@ -1,0 +1,137 @@
+"""The servers that `decide` compares, each a process of its own under the same uvicorn.
+
+- `hot`: the hot routes as they are served.
+- `plain`: the same decision behind a plain FastAPI + pydantic route, as one would write it first:
+  the body is a model, the event is a model, the answer is a model. Same encoder, policy,
+  exploration and draw, same memory of answers, same spool.
+- `floor`: uvicorn with an ASGI application that answers a constant; nothing can cost less.
+
+No publisher runs in any of them: what publishing costs is `publish`'s to say.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import uvicorn
+from fastapi import FastAPI, HTTPException
+from fastapi import Path as InPath
+from pydantic import BaseModel
+
+from schemas.events import Decision, DecisionRequest
+from schemas.ids import uuid7
+from serving.answers import AnswerMemory, Remembered
+from serving.decide import answer, check
+from serving.frames import Record, Topic
+from serving.hot import App, HotRoutes, Receive, Route, Scope, Send
+from serving.served import Served
+from serving.spool import Spool
+from tests.bench.game import application
+from tests.bench.policies import write_policy
+
+BODY = 1 << 20
+
+
+class Answered(BaseModel):
+    """What the game is told."""
+
+    decision_id: str
+    action: str
+    propensity: float
+    policy_version: int
+    mode: str
+    cohort: str
+    explored: bool
+    logged: bool
+
+
+def parts(home: Path) -> tuple[Served, AnswerMemory, Spool]:
+    """What a decision needs, with policy 1 in the slot."""
+    policies = home / "policies"
+    pointer = write_policy(policies, application, 1)
+    served = Served(application, policies=policies, cache=home / "cache.json")
+    served.point([pointer], live=False)
+    assert served.slot.version == 1
+    memory = AnswerMemory(application.actions, folder=home / "answers", span_s=600)
+    return served, memory, Spool(home / "spool", limit_bytes=4 << 30)
+
+
+def hot(home: Path) -> App:
+    """The hot routes."""
+    served, memory, spool = parts(home)
+    return HotRoutes(
+        constant,
+        {application.name: Route(served, memory)},
+        spool=spool,
+        draw=random.Random(0).random,
+        most_body_bytes=BODY,
+        most_record_bytes=2 * BODY,
+    )
+
+
+def plain(home: Path) -> App:
+    """The same behind FastAPI and pydantic."""
+    served, memory, spool = parts(home)
+    draw = random.Random(0).random
+    app = FastAPI()
+
+    @app.post("/v1/applications/{name}/decisions", response_model=Answered)
+    async def decide(name: Annotated[str, InPath()], body: DecisionRequest) -> Answered:
+        if name != application.name:
+            raise HTTPException(404)
+        now_ms = int(time.time() * 1000)
+        if body.decision_id and (before := memory.get(body.decision_id)) is not None:
+            return Answered(decision_id=body.decision_id, **before._asdict())
+        decision_id = body.decision_id or uuid7(now_ms)
+        asked = check(application, body, decision_id=decision_id, now_ms=now_ms)
+        one = answer(application, served.slot, [asked], [draw()], now_ms=now_ms)[0]
+        event = Decision(**one.event)
+        value = event.model_dump_json(by_alias=True, exclude_none=True).encode()
+        spool.append([Record(Topic.DECISIONS, decision_id.encode(), value)])
+        told = Remembered(
+            one.action,
+            one.propensity,
+            one.policy_version,
+            one.mode,
+            one.cohort,
+            one.explored,
+            True,
+        )
+        memory.put(decision_id, one.position, told)
+        return Answered(decision_id=decision_id, **told._asdict())
+
+    asgi: Any = app
+    return asgi  # type: ignore[no-any-return]
+
+
+async def constant(scope: Scope, receive: Receive, send: Send) -> None:
+    """Reads a body and answers what a decision looks like."""
+    body = b'{"decision_id":"00000000-0000-7000-8000-000000000000","action":"none"}'
+    while (await receive()).get("more_body"):
+        pass
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def main(kind: str, home: str, port: str) -> None:
+    """Serve until SIGTERM."""
+    app = {"hot": hot, "plain": plain, "floor": lambda _: constant}[kind](Path(home))
+    uvicorn.run(
+        app,
+        host="127.0.0.1",
+        port=int(port),
+        loop="uvloop",
+        http="httptools",
+        access_log=False,
+        log_level="warning",
+        lifespan="off",
+    )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
