@@ -1,0 +1,367 @@
+"""Simulated players: they ask for decisions over HTTP and cause outcomes, as their world says.
+
+Arrivals are open-loop: they come at their rate whether or not the server keeps up, so a slow
+server shows as latency and not as fewer requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from bakehouse.game_client import GameClient, RequestFailed
+from schemas.application import Application
+from schemas.ids import uuid7
+from schemas.world import BanditWorld, EpisodicWorld, Happening, World
+
+SUBJECTS = 5_000
+OUTCOME_TRIES, RETRY_AFTER_S = 20, 0.5  # a game keeps what it could not deliver
+DUPLICATE_AFTER_S = (0.05, 1.0)
+ERRORS_KEPT = 20
+LOOK_UP_S = 0.2  # how long a wait for the next arrival may overlook `stop`
+
+
+class AnsweredDecision(NamedTuple):
+    """A decision that was acknowledged with 2xx and logged."""
+
+    decision_id: str
+    at_s: float  # when the answer came; the client's clock, seconds since 1970
+    policy_version: int
+    cohort: str
+
+
+class AcceptedOutcome(NamedTuple):
+    """An outcome that was acknowledged with 2xx, once however often it was sent."""
+
+    outcome_id: str
+    decision_id: str
+    at_s: float  # of the first acknowledgement
+
+
+@dataclass
+class Journal:
+    """What the players were promised, to be held against the tables afterwards."""
+
+    decisions: list[AnsweredDecision] = field(default_factory=list)
+    outcomes: list[AcceptedOutcome] = field(default_factory=list)
+    first_answers: dict[int, float] = field(default_factory=dict)  # version → at_s
+    decision_s: deque[float] = field(default_factory=lambda: deque(maxlen=10_000))  # latencies
+    not_logged: int = 0  # answered by the baseline because the spool was full
+    outcome_posts: int = 0  # duplicates included
+    http_errors: int = 0
+    errors: Counter[str] = field(default_factory=Counter)  # the first few kinds, in words
+
+    def error(self, problem: object) -> None:
+        """Count an error; a few texts are kept."""
+        self.http_errors += 1
+        text = str(problem)[:200]
+        if text in self.errors or len(self.errors) < ERRORS_KEPT:
+            self.errors[text] += 1
+
+
+class Sender(Protocol):
+    """How requests travel: one by one, or in batches."""
+
+    async def decide(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Raises RequestFailed."""
+
+    async def send(self, outcome: dict[str, Any]) -> None:
+        """Raises RequestFailed."""
+
+
+class OneByOne:
+    """One HTTP request for each decision and each outcome."""
+
+    def __init__(self, client: GameClient) -> None:
+        self._client = client
+
+    async def decide(self, request: dict[str, Any]) -> dict[str, Any]:
+        return await self._client.decide(request)
+
+    async def send(self, outcome: dict[str, Any]) -> None:
+        for problem in (await self._client.send_outcomes([outcome])).values():
+            raise RequestFailed(f"outcome rejected: {problem}", 202)
+
+
+class Batched:
+    """Collects for a moment, then one HTTP request for all: `decisions:batch`, lists of outcomes.
+
+    Args:
+        size: at most this many in a request.
+        within_s: how long the first of a batch waits for others.
+    """
+
+    def __init__(self, client: GameClient, *, size: int = 100, within_s: float = 0.05) -> None:
+        self._client, self._size, self._within_s = client, size, within_s
+        self._asked: list[tuple[dict[str, Any], asyncio.Future[Any]]] = []
+        self._said: list[tuple[dict[str, Any], asyncio.Future[Any]]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def decide(self, request: dict[str, Any]) -> dict[str, Any]:
+        answer: dict[str, Any] = await self._add(self._asked, request, self._decide_all)
+        return answer
+
+    async def send(self, outcome: dict[str, Any]) -> None:
+        await self._add(self._said, outcome, self._send_all)
+
+    def _add(
+        self, batch: list[Any], item: dict[str, Any], flush: Callable[[], None]
+    ) -> asyncio.Future[Any]:
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Any] = loop.create_future()
+        batch.append((item, answer))
+        if len(batch) == 1:
+            loop.call_later(self._within_s, flush)
+        if len(batch) >= self._size:
+            flush()
+        return answer
+
+    def _decide_all(self) -> None:
+        batch, self._asked = self._asked, []
+        self._spawn(batch, self._client.decide_batch)
+
+    def _send_all(self) -> None:
+        batch, self._said = self._said, []
+        self._spawn(batch, self._client.send_outcomes)
+
+    def _spawn(self, batch: list[Any], post: Callable[[list[Any]], Any]) -> None:
+        if batch:
+            task = asyncio.create_task(self._post(batch, post))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _post(self, batch: list[Any], post: Callable[[list[Any]], Any]) -> None:
+        waiting = [answer for _, answer in batch]
+        try:
+            answered = await post([item for item, _ in batch])
+        except RequestFailed as error:
+            for answer in waiting:
+                answer.set_exception(RequestFailed(str(error), error.status))
+            return
+        for at, answer in enumerate(waiting):
+            # decisions: a list of results; outcomes: the problems of those rejected, by index
+            result = answered.get(at, {}) if isinstance(answered, dict) else answered[at]
+            if isinstance(answered, dict) and result:
+                result = {"problem": result}
+            if "problem" in result:
+                answer.set_exception(RequestFailed(f"rejected: {result['problem']}", 200))
+            else:
+                answer.set_result(result)
+
+
+class Episode:
+    """One player's way through an episodic world."""
+
+    def __init__(self, episode_id: str, subject_id: str, state: Hashable) -> None:
+        self.episode_id, self.subject_id, self.state = episode_id, subject_id, state
+        self.previous: str | None = None
+
+
+OnDecision = Callable[[dict[str, Any], dict[str, Any]], None]  # request, answer
+
+
+class Players:
+    """Plays one application's world against a server.
+
+    Args:
+        rate: decisions a second.
+        on_decision: told each request and its answer; cheap, it runs in the loop.
+    """
+
+    def __init__(
+        self,
+        application: Application,
+        world: World,
+        sender: Sender,
+        *,
+        rate: float,
+        seed: int = 0,
+        on_decision: OnDecision | None = None,
+    ) -> None:
+        self.journal = Journal()
+        self._application, self._world, self._sender = application, world, sender
+        self._rate, self._on_decision = rate, on_decision
+        self._rng = np.random.default_rng(seed)
+        self._run_id = uuid7()[-12:]  # players of two runs are different people
+        self._ready: deque[Episode] = deque()  # those whose pause is over
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timers = 0  # outcomes yet to be sent
+        self._arriving = False
+        self._quiet = asyncio.Event()
+
+    async def play(self, stop: asyncio.Event, *, decisions: int | None = None) -> None:
+        """Play until `stop` is set, or this many decisions were asked for; then `settle`."""
+        loop = asyncio.get_running_loop()
+        self._arriving = True
+        due, asked = loop.time(), 0
+        while not stop.is_set() and (decisions is None or asked < decisions):
+            due += self._rng.exponential(1.0 / self._rate)
+            await asyncio.sleep(0)  # where arrivals are behind, let answers in between
+            while (delay := due - loop.time()) > 0 and not stop.is_set():
+                await asyncio.sleep(min(delay, LOOK_UP_S))
+            self._spawn(self._arrive())
+            asked += 1
+        self._arriving = False
+
+    async def settle(self, timeout_s: float) -> bool:
+        """Wait until all that occurred has been delivered; False where time ran out."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self._timers or self._tasks:
+                    self._quiet.clear()
+                    await self._quiet.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    @property
+    def undelivered(self) -> int:
+        """Requests under way, and outcomes whose time has not come."""
+        return self._timers + len(self._tasks)
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # a world that raises is a mistake in the application's file: show it
+            self.journal.error(f"{type(error).__name__} in the simulated player: {error}")
+        if not self._tasks and not self._timers:
+            self._quiet.set()
+
+    async def _arrive(self) -> None:
+        if isinstance(self._world, BanditWorld):
+            await self._one_decision(self._world)
+        else:
+            await self._one_step(self._world)
+
+    async def _ask(self, request: dict[str, Any]) -> dict[str, Any] | None:
+        """The answer to a request, noted in the journal; None where there was none."""
+        started = time.perf_counter()
+        try:
+            answer = await self._sender.decide(request)
+        except RequestFailed as error:
+            self.journal.error(error)
+            return None
+        now = time.time()
+        journal, version = self.journal, answer["policy_version"]
+        journal.decision_s.append(time.perf_counter() - started)
+        if answer["cohort"] == "policy":
+            journal.first_answers.setdefault(version, now)
+        if answer.get("logged", True):
+            journal.decisions.append(
+                AnsweredDecision(answer["decision_id"], now, version, answer["cohort"])
+            )
+        else:
+            journal.not_logged += 1
+        if self._on_decision is not None:
+            self._on_decision(request, answer)
+        return answer
+
+    async def _one_decision(self, world: BanditWorld) -> None:
+        context = world.context(self._rng)
+        subject = f"{self._run_id}-{self._rng.integers(SUBJECTS)}"
+        answer = await self._ask(
+            {"subject_id": subject, "context": context, "decision_id": uuid7()}
+        )
+        if answer is not None and answer.get("logged", True):
+            happenings = world.happenings(context, answer["action"], self._rng)
+            self._cause(answer["decision_id"], happenings)
+
+    async def _one_step(self, world: EpisodicWorld) -> None:
+        episode = self._ready.popleft() if self._ready else self._begin(world)
+        context = world.context(episode.state, self._rng)
+        request = {
+            "subject_id": episode.subject_id,
+            "context": context,
+            "decision_id": uuid7(),
+            "episode_id": episode.episode_id,
+        }
+        if episode.previous is not None:
+            request["previous_decision_id"] = episode.previous
+        answer = await self._ask(request)
+        if answer is None or not answer.get("logged", True):
+            return  # the player gives up
+        action = answer["action"]
+        ways = world.transitions(episode.state, action)
+        chosen = self._rng.choice(len(ways), p=[way.probability for way in ways])
+        happenings = world.happenings(episode.state, action, ways[chosen], self._rng)
+        over = ways[chosen].next_state is None
+        vanished = self._rng.random() < world.vanishing
+        decision_id = answer["decision_id"]
+        self._cause(decision_id, happenings, end=over and not vanished)
+        if over or vanished or not self._arriving:
+            return
+        episode.previous, episode.state = decision_id, ways[chosen].next_state
+        pause = float(self._rng.uniform(*world.pause_s))
+        played = max((happening.after_s for happening in happenings), default=0.0)
+        asyncio.get_running_loop().call_later(played + pause, self._ready.append, episode)
+
+    def _begin(self, world: EpisodicWorld) -> Episode:
+        start = world.start()
+        states = list(start)
+        at = self._rng.choice(len(states), p=list(start.values()))
+        subject = f"{self._run_id}-{self._rng.integers(SUBJECTS)}"
+        return Episode(f"episode-{uuid7()}", subject, states[at])
+
+    def _cause(self, decision_id: str, happenings: list[Happening], *, end: bool = False) -> None:
+        """Schedule the outcomes of a decision, with what the network does to them."""
+        for happening in happenings:
+            outcome: dict[str, Any] = {"kind": "reward", "name": happening.name}
+            if happening.value is not None:
+                outcome["value"] = happening.value
+            self._occur(decision_id, outcome, happening.after_s)
+        if end:
+            last = max((happening.after_s for happening in happenings), default=0.0)
+            self._occur(decision_id, {"kind": "end"}, last + 0.05)
+
+    def _occur(self, decision_id: str, outcome: dict[str, Any], after_s: float) -> None:
+        delivery, rng = self._world.delivery, self._rng
+        if rng.random() < delivery.loss:
+            return
+        outcome |= {
+            "outcome_id": uuid7(),
+            "decision_id": decision_id,
+            "occurred_at_ms": int((time.time() + after_s) * 1000),
+        }
+        if rng.random() < delivery.late:
+            after_s += delivery.late_by_s
+        self._later(after_s, outcome)
+        if rng.random() < delivery.duplicates:
+            self._later(after_s + float(rng.uniform(*DUPLICATE_AFTER_S)), outcome, again=True)
+
+    def _later(self, after_s: float, outcome: dict[str, Any], *, again: bool = False) -> None:
+        self._timers += 1
+        send = partial(self._due, outcome, again)
+        asyncio.get_running_loop().call_later(after_s, send)
+
+    def _due(self, outcome: dict[str, Any], again: bool) -> None:
+        self._timers -= 1
+        self._spawn(self._deliver(outcome, again))
+
+    async def _deliver(self, outcome: dict[str, Any], again: bool) -> None:
+        for _ in range(OUTCOME_TRIES):
+            try:
+                await self._sender.send(outcome)
+            except RequestFailed as error:
+                self.journal.error(error)
+                if error.status is not None and error.status != 503:
+                    return  # it would be refused again
+                await asyncio.sleep(RETRY_AFTER_S)
+                continue
+            self.journal.outcome_posts += 1
+            if not again:
+                self.journal.outcomes.append(
+                    AcceptedOutcome(outcome["outcome_id"], outcome["decision_id"], time.time())
+                )
+            return
