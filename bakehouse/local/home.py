@@ -42,6 +42,7 @@ class Run:
     url: str  # serving's address
     kafka_bootstrap: str
     applications: list[str]  # as named on the command line
+    names: list[str]  # the applications' own
     started_at_ms: int
     parts: dict[str, int] = field(default_factory=dict)  # part -> process id
 

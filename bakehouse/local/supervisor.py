@@ -30,6 +30,7 @@ from bakehouse.local.part import Part, bound_log, exit_words
 from bakehouse.local.ports import is_free, keep_ports
 from bakehouse.local.topics import ensure_topics
 from schemas.errors import BakehouseError, StackError
+from schemas.loading import load_applications
 from schemas.phase import PhaseFile
 from schemas.settings import Settings
 
@@ -55,6 +56,7 @@ class Stack:
         commands: part -> command line, in place of broker, serving, stream and learner.
 
     Raises:
+        ApplicationError: from `with`: an application cannot be loaded; nothing was started.
         HomeInUse: from `with`: another stack runs in this home.
         StackError: from `with`: the port is taken, or serving does not come up; nothing is
             left running.
@@ -69,6 +71,7 @@ class Stack:
         commands: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self._refs = list(refs)
+        self._names: list[str] = []
         self._commands = commands
         self._on_event = on_event
         self._home = settings.home.resolve()
@@ -196,6 +199,8 @@ class Stack:
         self._cleanup.close()
 
     def _begin(self) -> None:
+        if self._commands is None:  # what cannot be loaded here cannot be loaded by any part
+            self._names = list(load_applications(self._refs))
         lock = self._cleanup.enter_context(hold(self._home))
         self._choose_addresses()
         shutil.rmtree(self._home / "run", ignore_errors=True)  # the phases of the run before
@@ -364,6 +369,7 @@ class Stack:
             url=self.url,
             kafka_bootstrap=self.kafka_bootstrap,
             applications=self._refs,
+            names=self._names,
             started_at_ms=self._started_at_ms,
             parts=self.pids(),
         ).write(self._home)

@@ -29,7 +29,8 @@ home = pathlib.Path(os.environ["BAKEHOUSE_HOME"])
 def announce(phase, **details):
     (home / "run").mkdir(exist_ok=True)
     aside = home / "run" / f"{sys.argv[1]}.aside"
-    aside.write_text(json.dumps({"part": sys.argv[1], "pid": os.getpid(), "phase": phase} | details))
+    record = {"part": sys.argv[1], "pid": os.getpid(), "phase": phase} | details
+    aside.write_text(json.dumps(record))
     aside.replace(home / "run" / f"{sys.argv[1]}.json")
 """
 STEADY = ANNOUNCE + 'announce("ready")\nsignal.pause()'
@@ -42,7 +43,8 @@ ORDERLY = ANNOUNCE + (
     "while True: signal.pause()"
 )
 WITH_CHILD = ANNOUNCE + (
-    "child = subprocess.Popen([sys.executable, '-I', '-S', '-c', 'import signal; signal.pause()'])\n"
+    "wait = 'import signal; signal.pause()'\n"
+    "child = subprocess.Popen([sys.executable, '-I', '-S', '-c', wait])\n"
     'announce("ready", child=child.pid)\nsignal.pause()'
 )
 DYING = "import sys; print('the oven is cold'); sys.exit(3)"

@@ -1,0 +1,98 @@
+"""Talks to a running stack over HTTP: what the control commands of `bakehouse` need."""
+
+from __future__ import annotations
+
+import getpass
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from bakehouse.local.home import read_run
+from schemas.errors import BakehouseError, StackError
+from schemas.settings import Settings
+
+TIMEOUT_S = 10.0
+
+
+class Refused(BakehouseError):
+    """The server understood the request and said no."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """One application of one running stack."""
+
+    url: str
+    application: str
+
+
+def find_target(settings: Settings, *, url: str | None, application: str | None) -> Target:
+    """The stack at `url`, else the one that runs in the home, and the application that is meant.
+
+    Raises:
+        StackError: no stack runs there, or which application is meant cannot be told.
+    """
+    names: list[str] = []
+    if url is None:
+        run = read_run(settings.home)
+        url, names = run.url, run.names
+    if application is None:
+        if len(names) != 1:
+            served = f"it serves {', '.join(names)}" if names else f"{url} may serve several"
+            raise StackError(f"which application is meant? {served}; name one with --application")
+        application = names[0]
+    return Target(url.rstrip("/"), application)
+
+
+def get(target: Target, what: str) -> dict[str, Any]:
+    """`GET /v1/applications/{application}/{what}`.
+
+    Raises:
+        StackError: nothing answers there.
+        Refused: it answers with a problem.
+    """
+    return _ask("GET", target, what)
+
+
+def change_policy(
+    target: Target, verb: str, *, why: str, by: str | None = None, version: int | None = None
+) -> dict[str, Any]:
+    """`POST …/policy:{verb}`: promote, rollback, freeze, release, kill, revive.
+
+    Args:
+        why: kept with the change, for whoever asks later.
+        by: the person; the login name where None.
+
+    Raises:
+        StackError: nothing answers there.
+        Refused: it answers with a problem; the policy is as it was.
+    """
+    body: dict[str, Any] = {"why": why, "by": by or getpass.getuser()}
+    if version is not None:
+        body["version"] = version
+    return _ask("POST", target, f"policy:{verb}", body)
+
+
+def _ask(
+    method: str, target: Target, what: str, body: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    address = f"{target.url}/v1/applications/{target.application}/{what}"
+    try:
+        # trust_env: a proxy that is set for the internet is not for a stack on this machine
+        with httpx.Client(timeout=TIMEOUT_S, trust_env=False) as client:
+            response = client.request(method, address, json=body)
+    except httpx.HTTPError as error:
+        raise StackError(
+            f"{address} cannot be reached: {error}. Is the stack running? `bakehouse status`"
+        ) from error
+    try:
+        answer = response.json()
+    except ValueError:
+        answer = None
+    if response.is_error:
+        said = answer.get("detail") or answer.get("title") if isinstance(answer, dict) else None
+        raise Refused(f"{target.url} said {response.status_code}: {said or response.text[:200]}")
+    if not isinstance(answer, dict):
+        raise StackError(f"{address} answered {response.text[:80]!r}, expected a JSON object")
+    return answer

@@ -1,0 +1,163 @@
+"""The contract of an application in words: what `bakehouse check` prints."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from schemas.agents import AGENTS
+from schemas.application import Application, Episodic, EpsilonGreedy
+from schemas.observation import Boolean, Categorical, Feature, Numeric, Vector
+from schemas.reward import Reward
+
+AGGREGATES = {
+    "sum": "the sum of its outcomes",
+    "mean": "the mean of its outcomes",
+    "first": "its first outcome",
+    "last": "its last outcome",
+    "max": "the largest of its outcomes",
+    "min": "the smallest of its outcomes",
+}
+
+
+def describe(application: Application) -> dict[str, Any]:
+    """Title -> a sentence, or a list of them; plain data, for people and for `--json`."""
+    return {
+        "application": application.name,
+        "contract": application.contract,
+        "observation": [feature_words(f) for f in application.observation],
+        "observation_length": application.encoder.size,
+        "actions": list(application.actions.labels),
+        "problem": problem_words(application),
+        "reward": reward_words(application.reward),
+        "learning": learning_words(application.reward),
+        "agent": agent_words(application),
+        "exploration": exploration_words(application.exploration),
+        "training": training_words(application),
+        "gate": gate_words(application),
+        "rollout": rollout_words(application),
+    }
+
+
+def feature_words(feature: Feature) -> str:
+    """One feature, and what stands in for it when the game does not send it."""
+    match feature:
+        case Numeric():
+            bounds = feature.low is not None and feature.high is not None
+            kind = f"a number from {feature.low:g} to {feature.high:g}" if bounds else "a number"
+        case Categorical():
+            kind = (
+                f"one of {', '.join(feature.values)}"
+                if feature.values is not None
+                else f"a text, hashed into {feature.buckets} buckets"
+            )
+        case Boolean():
+            kind = "true or false"
+        case Vector():
+            kind = f"{feature.length} numbers"
+    missing = "required" if feature.default is None else f"{feature.default!r} when missing"
+    return f"{feature.name}: {kind}; {missing}"
+
+
+def problem_words(application: Application) -> str:
+    """Bandit or episodic, with what that means for a decision."""
+    problem = application.problem
+    if not isinstance(problem, Episodic):
+        return "bandit: each decision stands alone, and its own outcomes say all about it"
+    steps = "its next reward" if problem.n_step == 1 else f"its next {problem.n_step} rewards"
+    end = "the end" if problem.on_timeout == "terminal" else "unknown, and the tail is dropped"
+    return (
+        f"episodic: decisions follow each other; a decision is worth {steps} and what comes "
+        f"after, at {problem.discount:g} a step. {duration_words(problem.timeout).capitalize()} "
+        f"without a successor is {end}"
+    )
+
+
+def reward_words(reward: Reward) -> str:
+    """The reward in a sentence."""
+    if callable(reward.weights):
+        name = getattr(reward.weights, "__name__", "a function")
+        made = f"what {name}() makes of its outcomes"
+    else:
+        worth = ", ".join(f"{name} {weight:+g}" for name, weight in reward.weights.items())
+        made = f"{AGGREGATES[reward.aggregate]} ({worth})"
+    return (
+        f"a decision is worth {made} that occur within {duration_words(reward.window)}, and "
+        f"{reward.default:g} when there are none"
+    )
+
+
+def learning_words(reward: Reward) -> str:
+    """When a decision is learned from, and what late news does."""
+    early = (
+        "from its arrival on, at the reward so far plus the mean of what usually still comes"
+        if reward.early == "impute"
+        else f"once its window of {duration_words(reward.window)} is over"
+    )
+    closes = (
+        f" (or {reward.closes_after} outcomes have come)"
+        if reward.early == "wait" and reward.closes_after
+        else ""
+    )
+    late = "amends it" if reward.late == "amend" else "is dropped"
+    return f"a decision trains {early}{closes}; what occurred in time but is delivered late {late}"
+
+
+def agent_words(application: Application) -> str:
+    """The agent, what it does, and its settings."""
+    agent = application.agent
+    settings = ", ".join(f"{name} {value}" for name, value in agent.parameters.items())
+    return f"{agent.name}: {AGENTS[agent.name].summary} ({settings})"
+
+
+def exploration_words(exploration: EpsilonGreedy) -> str:
+    """How often something else than the policy's answer is tried."""
+    share = f"{exploration.epsilon:.0%} of the decisions are drawn at random"
+    if exploration.start is not None and exploration.start != exploration.epsilon:
+        share += (
+            f" (from {exploration.start:.0%} at first, falling over {exploration.decay:,} "
+            "decisions)"
+        )
+    return f"{share}; every eligible action keeps a probability of at least {exploration.floor:g}"
+
+
+def training_words(application: Application) -> str:
+    """The cadence."""
+    training = application.training
+    return (
+        f"every {duration_words(training.every)} when there is something new: {training.steps} "
+        f"minibatches of {training.batch} from the last {training.buffer:,} decisions"
+    )
+
+
+def gate_words(application: Application) -> str:
+    """What a candidate has to show."""
+    gate = application.gate
+    return (
+        f"a policy replaces the baseline once it is, with {gate.confidence:.0%} confidence, at "
+        f"most {gate.margin:g} standard deviations of the reward worse, and goes back when it is "
+        "shown to be worse than the last good one"
+    )
+
+
+def rollout_words(application: Application) -> str:
+    """Who gets the policy, and in which mode."""
+    modes = {
+        "online": "the policy answers",
+        "apprentice": "the baseline answers, and the policy learns to match it",
+        "logging_only": "the baseline answers; decisions are only recorded",
+    }
+    return (
+        f"{application.mode}: {modes[application.mode]}; {application.rollout.holdout:.0%} of the "
+        "subjects stay on the baseline"
+    )
+
+
+def duration_words(duration: timedelta) -> str:
+    """`30 minutes`, `1.5 seconds`: in the largest unit that leaves a short number."""
+    seconds = duration.total_seconds()
+    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60), ("seconds", 1)):
+        if seconds >= length or unit == "seconds":
+            count = seconds / length
+            return f"{count:g} {unit[:-1] if count == 1 else unit}"
+    raise AssertionError("unreachable")

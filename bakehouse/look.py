@@ -1,0 +1,156 @@
+"""What the commands that only look find out: status, policies, logs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bakehouse.control import Target, get
+from bakehouse.local.home import read_run
+from bakehouse.local.part import last_lines
+from schemas.bundle import MANIFEST, Manifest, read_manifest
+from schemas.errors import BakehouseError, BundleError, StackError
+from schemas.phase import PhaseFile
+from schemas.settings import Settings
+
+PARTS = ("broker", "serving", "stream", "learner")
+FOLLOW_TICK_S = 0.2
+
+
+def stack_status(settings: Settings, *, url: str | None, application: str | None) -> dict[str, Any]:
+    """The parts of the stack that runs in the home (or at `url`), and what serving says.
+
+    Raises:
+        StackError: none runs; or a `url` is given and nothing answers there.
+    """
+    if url is not None:
+        if application is None:
+            raise StackError(f"which application of {url} is meant? Name it with --application")
+        return {"url": url, application: get(Target(url.rstrip("/"), application), "status")}
+    run = read_run(settings.home)
+    result: dict[str, Any] = {
+        "url": run.url,
+        "kafka_bootstrap": run.kafka_bootstrap,
+        "pid": run.pid,
+        "started": instant(run.started_at_ms),
+        "parts": {},
+        "applications": {},
+    }
+    for part in PARTS:
+        announced = PhaseFile(settings.home, part).read()
+        result["parts"][part] = {
+            "phase": announced["phase"] if announced else "waiting",
+            "pid": run.parts.get(part),
+        }
+    for name in [application] if application else run.names:
+        try:
+            result["applications"][name] = get(Target(run.url, name), "status")
+        except BakehouseError as error:  # the parts are worth showing all the same
+            result["applications"][name] = {"problem": str(error)}
+    return result
+
+
+def published_policies(
+    settings: Settings, *, url: str | None, application: str | None, limit: int
+) -> dict[str, Any]:
+    """The bundles in the home, newest first, and what answers where a stack runs."""
+    folders = sorted(p for p in settings.policies.glob("*") if p.is_dir())
+    names = [application] if application else [folder.name for folder in folders]
+    if url is None:
+        try:
+            run = read_run(settings.home)
+        except StackError:
+            pass
+        else:
+            url = run.url
+            names = names if application else sorted({*names, *run.names})
+    if not names:
+        raise StackError(
+            f"no policy was published in {settings.home}, and no stack runs there; name another "
+            "with --home, or an address with --url and --application"
+        )
+    return {
+        "applications": {
+            name: {
+                "answering": answering(url, name),
+                "policies": [row(m) for m in manifests(settings.policies / name)[:limit]],
+            }
+            for name in names
+        }
+    }
+
+
+def answering(url: str | None, application: str) -> str:
+    """What serving says of its policy, in words."""
+    if url is None:
+        return "no stack runs"
+    try:
+        policy = get(Target(url.rstrip("/"), application), "policy")
+    except BakehouseError as error:
+        return str(error)
+    return ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in policy.items() if v is not None)
+
+
+def manifests(folder: Path) -> list[Manifest]:
+    """The readable manifests of an application's bundles, newest first."""
+    found = []
+    for path in folder.glob(f"[0-9]*/{MANIFEST}"):
+        try:
+            found.append(read_manifest(path.parent))
+        except BundleError:  # being removed, or foreign: serving refuses it with the reason
+            continue
+    return sorted(found, key=lambda manifest: manifest.version, reverse=True)
+
+
+def row(manifest: Manifest) -> dict[str, Any]:
+    """One policy as a line of the list."""
+    return {
+        "version": manifest.version,
+        "agent": manifest.agent,
+        "created": instant(manifest.created_at_ms),
+        "experiences": manifest.experiences,
+        "replaces": manifest.previous,
+        "anchor": manifest.anchor,
+        "gate": manifest.gate.get("reason") or manifest.gate.get("decision") or "",
+    }
+
+
+def instant(at_ms: int) -> str:
+    """ISO 8601, UTC, to the second."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="seconds")
+
+
+def follow_logs(
+    folder: Path, part: str | None, *, lines: int, follow: bool
+) -> Iterator[tuple[str, str]]:
+    """(part, line) of the last lines of each log, and then of those that come.
+
+    Raises:
+        StackError: there is no such log.
+    """
+    files = sorted(folder.glob("*.log")) if part is None else [folder / f"{part}.log"]
+    missing = [file for file in files if not file.is_file()]
+    if not files or missing:
+        there = ", ".join(sorted(path.stem for path in folder.glob("*.log"))) or "none"
+        raise StackError(f"no log of {part or 'any part'} in {folder}; there is: {there}")
+    ends = {file: file.stat().st_size for file in files}
+    for file in files:
+        if lines:
+            for line in last_lines(file, lines).splitlines():
+                yield file.stem, line
+    clock = threading.Event()
+    while follow:
+        for file in files:
+            size = file.stat().st_size
+            ends[file] = min(ends[file], size)  # set aside in between: begin again
+            with file.open("rb") as stream:
+                stream.seek(ends[file])
+                come = stream.read()
+            whole = come[: come.rfind(b"\n") + 1]
+            ends[file] += len(whole)
+            for line in whole.decode(errors="replace").splitlines():
+                yield file.stem, line
+        clock.wait(FOLLOW_TICK_S)
