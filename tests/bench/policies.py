@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ def write_policy(
         "normaliser_scale": np.ones(size, np.float32),
         "normaliser_clip": np.array(5.0, np.float32),
     }
-    for at, (into, out) in enumerate(zip(widths, widths[1:], strict=False)):
+    for at, (into, out) in enumerate(pairwise(widths)):
         arrays[f"w{at}"] = rng.normal(0, into**-0.5, (into, out)).astype(np.float32)
         arrays[f"b{at}"] = rng.normal(0, 0.1, out).astype(np.float32)
         operations.append({"op": "dense", "weight": f"w{at}", "bias": f"b{at}"})
