@@ -1,0 +1,150 @@
+"""A repeated decision_id gets the same answer, for some minutes, also after a restart.
+
+Answers are 36 bytes each, in memory and in a small log. Both have two generations: what is
+younger than the span asked for is always in one of them, and the older is dropped whole.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from schemas.application import Discrete
+
+COHORTS = ("policy", "holdout", "canary", "fallback")
+MODES = ("online", "apprentice", "logging_only")
+_ANSWER = struct.Struct("<dIHBB")  # propensity, version, action's position, cohort | mode, flags
+_RECORD = struct.Struct("<16s16sI")  # decision_id, answer, crc32 of both
+EXPLORED, LOGGED = 1, 2
+
+
+class Remembered(NamedTuple):
+    """What was answered."""
+
+    action: str
+    propensity: float
+    policy_version: int
+    mode: str
+    cohort: str
+    explored: bool
+    logged: bool
+
+
+class AnswerMemory:
+    """Answers of one application.
+
+    Args:
+        actions: their order must be that of the log's writer; the folder names the contract.
+        folder: for the log, None keeps answers in memory only.
+        span_s: how long an answer is remembered at least,
+        most: unless more than this many come in that time: then the oldest half goes early.
+    """
+
+    def __init__(
+        self,
+        actions: Discrete,
+        *,
+        folder: Path | None,
+        span_s: float,
+        most: int = 500_000,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._actions = actions
+        self._folder = folder
+        self._span_s = span_s
+        self._most = most
+        self._clock = clock
+        self._young: dict[bytes, bytes] = {}
+        self._old: dict[bytes, bytes] = {}
+        self._since = clock()
+        self._fd: int | None = None
+        self._path: Path | None = None
+        self._old_paths: list[Path] = []
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._old_paths = self._recall(folder)
+
+    def __len__(self) -> int:
+        return len(self._young) + len(self._old)
+
+    def get(self, decision_id: str) -> Remembered | None:
+        """The answer given before, if it is remembered."""
+        key = _key(decision_id)
+        packed = self._young.get(key) or self._old.get(key)
+        if packed is None:
+            return None
+        propensity, version, position, kinds, flags = _ANSWER.unpack(packed)
+        return Remembered(
+            self._actions.labels[position],
+            propensity,
+            version,
+            MODES[kinds >> 4],
+            COHORTS[kinds & 15],
+            bool(flags & EXPLORED),
+            bool(flags & LOGGED),
+        )
+
+    def put(self, decision_id: str, position: int, answer: Remembered) -> None:
+        """Remember; written to the log before this returns (as the spool is: no fsync)."""
+        packed = _ANSWER.pack(
+            answer.propensity,
+            answer.policy_version,
+            position,
+            MODES.index(answer.mode) << 4 | COHORTS.index(answer.cohort),
+            EXPLORED * answer.explored | LOGGED * answer.logged,
+        )
+        if self._clock() - self._since > self._span_s or len(self._young) >= self._most // 2:
+            self._turn()
+        key = _key(decision_id)
+        self._young[key] = packed
+        if self._folder is not None:
+            self._write(key, packed)
+
+    def _turn(self) -> None:
+        self._old, self._young = self._young, {}
+        self._since = self._clock()
+        for path in self._old_paths:
+            path.unlink(missing_ok=True)
+        self._old_paths = [self._path] if self._path is not None else []
+        self.close()
+
+    def _write(self, key: bytes, packed: bytes) -> None:
+        assert self._folder is not None
+        try:
+            if self._fd is None:
+                self._path = self._folder / f"{time.time_ns():020d}.answers"
+                self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            os.write(self._fd, _RECORD.pack(key, packed, zlib.crc32(key + packed)))
+        except OSError:
+            # A full disk costs the memory across a restart, not the answer.
+            self.close()
+
+    def _recall(self, folder: Path) -> list[Path]:
+        """Read the logs of earlier processes; returns those to delete at the next turn."""
+        paths = sorted(folder.glob("*.answers"))
+        for path in list(paths):
+            if self._clock() - path.stat().st_mtime > self._span_s:
+                path.unlink()
+                paths.remove(path)
+                continue
+            data = path.read_bytes()
+            for at in range(0, len(data) - _RECORD.size + 1, _RECORD.size):
+                key, packed, checksum = _RECORD.unpack_from(data, at)
+                if zlib.crc32(key + packed) == checksum:
+                    self._old[key] = packed
+        return paths
+
+    def close(self) -> None:
+        """Close the log; the next answer opens a new one."""
+        if self._fd is not None:
+            os.close(self._fd)
+        self._fd = self._path = None
+
+
+def _key(decision_id: str) -> bytes:
+    return bytes.fromhex(decision_id.replace("-", ""))

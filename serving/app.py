@@ -1,0 +1,214 @@
+"""What people and tools read: control, policy, status, health, metrics, docs and a front page."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from starlette.exceptions import HTTPException
+
+from schemas.errors import InvalidEvent, UnknownApplication
+from schemas.events import DecisionRequest, OutcomeRequest
+from serving import control
+from serving.hot import Log
+from serving.page import PAGE
+from serving.problems import MEDIA_TYPE, problem
+from serving.served import Conflict, Served
+from serving.status import Metrics, StatusReport
+
+log = logging.getLogger(__name__)
+SERVING_GOES_ON = "the policies in place go on serving"
+
+
+def make_app(
+    served: Mapping[str, Served], report: StatusReport, *, spool: Log, most_body_bytes: int
+) -> FastAPI:
+    """The FastAPI application behind the hot routes."""
+    app = FastAPI(title="Bakehouse", description=_DESCRIPTION, redoc_url=None)
+    registry = CollectorRegistry()
+    registry.register(Metrics(report, served))
+    _problems(app)
+
+    def find(application: str) -> Served:
+        found = served.get(application)
+        if found is None:
+            raise UnknownApplication(
+                f"application: {application!r:.80} is not served here; there are {sorted(served)}"
+            )
+        return found
+
+    @app.get("/", include_in_schema=False)
+    def page() -> HTMLResponse:
+        return HTMLResponse(PAGE)
+
+    @app.get("/livez", tags=["health"])
+    def livez() -> PlainTextResponse:
+        """The process answers."""
+        return PlainTextResponse("alive\n")
+
+    @app.get("/readyz", tags=["health"])
+    def readyz() -> dict[str, Any]:
+        """Decisions are being answered, with Kafka or without."""
+        kafka = report.status()["kafka"]
+        return {"ready": True, "kafka": kafka, "applications": sorted(served)}
+
+    @app.get("/metrics", tags=["health"])
+    def metrics() -> Response:
+        """Figures for Prometheus."""
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/v1/applications", tags=["read"])
+    def applications() -> dict[str, Any]:
+        """What is served here."""
+        return {"applications": [_described(one) for one in served.values()]}
+
+    @app.get("/v1/applications/{application}/policy", tags=["read"])
+    def policy(application: str) -> JSONResponse:
+        """The policy in place, the control over it, and the last hundred swaps."""
+        return _json(_policy(find(application)))
+
+    @app.get("/v1/applications/{application}/status", tags=["read"])
+    def status(application: str) -> JSONResponse:
+        """Figures of this process, and the latest of stream, learner and others."""
+        find(application)
+        return _json(
+            {
+                "application": application,
+                **report.application(application),
+                "serving": report.status(),
+                "parts": report.others(),
+            }
+        )
+
+    @app.get("/v1/status", tags=["read"])
+    def all_statuses() -> JSONResponse:
+        """The same for all applications at once."""
+        return _json({"serving": report.status(), "parts": report.others()})
+
+    control.add_routes(app, find, spool=spool, most_body_bytes=most_body_bytes)
+    _document_hot_routes(app, find)
+    return app
+
+
+def _described(served: Served) -> dict[str, Any]:
+    application = served.application
+    return {
+        "name": application.name,
+        "contract": application.contract,
+        "mode": application.mode,
+        "actions": list(application.actions.labels),
+        "policy_version": served.slot.version,
+    }
+
+
+def _policy(served: Served) -> dict[str, Any]:
+    slot = served.slot
+    manifest: dict[str, Any] | None = None
+    if slot.policy is not None:
+        manifest = slot.policy.manifest.model_dump(
+            by_alias=True, exclude={"operations", "new_outcomes_received_at_ms"}
+        )
+        received = slot.policy.manifest.new_outcomes_received_at_ms
+        manifest["new_outcomes"] = len(received)
+    return {
+        **_described(served),
+        **served.state(),
+        "exploration": slot.exploration.model_dump(),
+        "manifest": manifest,
+        "control": served.control.model_dump(),
+        "history": list(served.history),
+    }
+
+
+def _document_hot_routes(app: FastAPI, find: Any) -> None:
+    """The hot routes as the docs show them; only unknown applications ever get here."""
+
+    def body(model: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "requestBody": {"required": True, "content": {"application/json": {"schema": model}}}
+        }
+
+    decision = DecisionRequest.model_json_schema()
+    outcome = OutcomeRequest.model_json_schema()
+    for suffix, schema, summary in (
+        ("decisions", decision, "Ask for a decision"),
+        ("decisions:batch", _listed("decisions", decision), "Ask for several decisions"),
+        ("outcomes", _listed("outcomes", outcome), "Tell what came of decisions"),
+    ):
+
+        def unknown(application: str) -> None:
+            find(application)
+
+        app.post(
+            f"/v1/applications/{{application}}/{suffix}",
+            summary=summary,
+            operation_id=suffix.replace(":", "_"),
+            tags=["play"],
+            status_code=202 if suffix == "outcomes" else 200,
+            openapi_extra=body(schema),
+        )(unknown)
+
+
+def _listed(name: str, entry: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {name: {"type": "array", "items": entry}},
+        "required": [name],
+    }
+
+
+def _json(value: Any) -> JSONResponse:
+    return _Orjson(value)
+
+
+class _Orjson(JSONResponse):
+    def render(self, content: Any) -> bytes:
+        return orjson.dumps(content)
+
+
+def _problems(app: FastAPI) -> None:
+    """Every error is a problem, those of the framework too."""
+
+    def respond(status: int, detail: str, *, headers: Any = None) -> Response:
+        return _Orjson(
+            problem(status, detail, remains=SERVING_GOES_ON),
+            status_code=status,
+            media_type=MEDIA_TYPE,
+            headers=headers,
+        )
+
+    @app.exception_handler(UnknownApplication)
+    async def unknown(_: Request, error: Exception) -> Response:
+        return respond(404, str(error))
+
+    @app.exception_handler(InvalidEvent)
+    async def invalid(_: Request, error: Exception) -> Response:
+        return respond(422, str(error))
+
+    @app.exception_handler(Conflict)
+    async def conflict(_: Request, error: Exception) -> Response:
+        return respond(409, str(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def validation(_: Request, error: Exception) -> Response:
+        return respond(422, str(error))
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        detail = f"{request.method} {request.url.path:.200}: {error.detail}; see /docs"
+        return respond(error.status_code, detail, headers=error.headers)
+
+    @app.exception_handler(Exception)
+    async def unforeseen(request: Request, error: Exception) -> Response:
+        log.exception("%s %s failed", request.method, request.url.path, exc_info=error)
+        return respond(500, f"{type(error).__name__}: {error}"[:500])
+
+
+_DESCRIPTION = "Decisions for live games, from policies that learn while the game is played."

@@ -1,0 +1,100 @@
+"""What a serving process counts of itself: plain numbers, cheap to add to, read by anyone."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import Any
+
+import numpy as np
+
+FRESHNESS_WINDOW_S = 60.0
+_FRESHNESS_MOST = 200_000  # outcomes kept in the window
+
+
+class Timings:
+    """The last few thousand durations, and their percentiles."""
+
+    def __init__(self, size: int = 4096) -> None:
+        self._ring = np.zeros(size, dtype=np.float64)  # seconds
+        self.count = 0
+
+    def add(self, seconds: float) -> None:
+        self._ring[self.count % len(self._ring)] = seconds
+        self.count += 1
+
+    def since(self, count: int) -> dict[str, float | int | None]:
+        """p50 and p99 in milliseconds of what was added after `count`, as far as it is kept."""
+        n = min(self.count - count, len(self._ring))
+        if n <= 0:
+            return {"p50": None, "p99": None, "n": 0}
+        at = np.arange(self.count - n, self.count) % len(self._ring)
+        p50, p99 = np.percentile(self._ring[at], (50, 99)) * 1000
+        return {"p50": round(float(p50), 4), "p99": round(float(p99), 4), "n": n}
+
+
+class Freshness:
+    """Seconds from an outcome's acknowledgement to the first answer of a policy that knows it."""
+
+    def __init__(self, window_s: float = FRESHNESS_WINDOW_S) -> None:
+        self._window_s = window_s
+        self._batches: deque[tuple[float, np.ndarray]] = deque()
+        self._kept = 0
+        self._lock = threading.Lock()
+        self.count = 0
+
+    def add(self, now_s: float, received_at_ms: tuple[int, ...]) -> None:
+        """A policy answered for the first time, and these outcomes are new in it."""
+        delays = now_s - np.array(received_at_ms, dtype=np.float64) / 1000
+        with self._lock:
+            self._batches.append((now_s, np.maximum(delays, 0.0)))
+            self._kept += len(delays)
+            self.count += len(delays)
+            self._forget(now_s)
+
+    def _forget(self, now_s: float) -> None:
+        while self._batches and (
+            now_s - self._batches[0][0] > self._window_s or self._kept > _FRESHNESS_MOST
+        ):
+            self._kept -= len(self._batches.popleft()[1])
+
+    def summary(self, now_s: float) -> dict[str, float | int | None]:
+        """p50 and p95 in seconds, and how many outcomes, of the last minute."""
+        with self._lock:
+            self._forget(now_s)
+            delays = [batch for _, batch in self._batches]
+        if not delays:
+            return {"p50": None, "p95": None, "n": 0}
+        p50, p95 = np.percentile(np.concatenate(delays), (50, 95))
+        n = sum(map(len, delays))
+        return {"p50": round(float(p50), 3), "p95": round(float(p95), 3), "n": n}
+
+
+class Figures:
+    """Counters of one application; only the event loop's thread adds to them."""
+
+    def __init__(self) -> None:
+        self.decisions = 0
+        self.repeated = 0  # the same decision_id again, the same answer
+        self.unlogged = 0  # the spool was full: baseline, never learned from
+        self.outcomes = 0
+        self.rejected = 0  # outcomes
+        self.invalid = 0  # decision requests and bodies with a problem
+        self.explored = 0
+        self.baseline_failed = 0
+        self.cohorts = {"policy": 0, "holdout": 0, "canary": 0, "fallback": 0}
+        self.freshness = Freshness()
+
+    def counts(self) -> dict[str, Any]:
+        """All counters by name."""
+        return {
+            "decisions": self.decisions,
+            "outcomes": self.outcomes,
+            "repeated": self.repeated,
+            "unlogged": self.unlogged,
+            "rejected": self.rejected,
+            "invalid": self.invalid,
+            "explored": self.explored,
+            "baseline_failed": self.baseline_failed,
+            "cohorts": dict(self.cohorts),
+        }

@@ -1,0 +1,352 @@
+"""The hot routes: plain ASGI in front of the application that people read.
+
+POST /v1/applications/{application}/decisions, …/decisions:batch, …/outcomes
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any, NamedTuple, Protocol
+
+import orjson
+
+from schemas.errors import InvalidEvent, SpoolFull
+from schemas.events import (
+    DecisionRequest,
+    OutcomeRequest,
+    check_outcome,
+    validated,
+)
+from schemas.ids import uuid7
+from schemas.wire import parse_object
+from serving.answers import AnswerMemory, Remembered
+from serving.decide import Answer, Asked, answer, check
+from serving.figures import Timings
+from serving.frames import Record, Topic
+from serving.problems import MEDIA_TYPE, problem, problem_bytes
+from serving.served import Served
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+MOST_IN_A_BATCH = 5_000
+AT_ONCE = 64  # of a batch, before other requests get their turn
+RETRY_AFTER_S = b"5"
+
+
+class Log(Protocol):
+    """Where events go before a request is answered."""
+
+    def append(self, records: list[Record], *, always: bool = False) -> None:
+        """Write all or none. Raises SpoolFull."""
+
+
+class Route(NamedTuple):
+    """One application behind the hot routes."""
+
+    served: Served
+    answers: AnswerMemory
+
+
+class Reply(NamedTuple):
+    """Status, body, media type and further headers."""
+
+    status: int
+    body: bytes
+    media_type: bytes = b"application/json"
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class HotRoutes:
+    """An ASGI application; what it does not know goes on to `beyond`, which is set afterwards.
+
+    Args:
+        spool: appended to before every answer.
+        draw: uniform numbers in [0, 1).
+        clock: seconds since 1970, UTC.
+        most_body_bytes: of a request.
+        most_record_bytes: of an event; what the topics take.
+    """
+
+    def __init__(
+        self,
+        routes: Mapping[str, Route],
+        *,
+        spool: Log,
+        draw: Callable[[], float],
+        most_body_bytes: int,
+        most_record_bytes: int,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.beyond: App = _nothing_beyond
+        self._spool = spool
+        self._draw = draw
+        self._clock = clock
+        self._most_body_bytes = most_body_bytes
+        self._most_record_bytes = most_record_bytes
+        self.timings = Timings()
+        self.too_large = 0
+        self._paths: dict[str, tuple[Callable[[Route, bytes], Any], Route]] = {}
+        for name, route in routes.items():
+            base = f"/v1/applications/{name}"
+            self._paths[f"{base}/decisions"] = (self._decide, route)
+            self._paths[f"{base}/outcomes"] = (self._outcomes, route)
+            self._paths[f"{base}/decisions:batch"] = (self._decide_batch, route)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        found = self._paths.get(scope["path"]) if scope["type"] == "http" else None
+        if found is None or scope["method"] != "POST":
+            return await self.beyond(scope, receive, send)
+        message = await receive()
+        body: bytes = message.get("body", b"")
+        if message.get("more_body"):
+            parts, size = [body], len(body)
+            while message.get("more_body") and size <= self._most_body_bytes:
+                message = await receive()
+                parts.append(message.get("body", b""))
+                size += len(parts[-1])
+            body = b"".join(parts)
+        if message["type"] == "http.disconnect":
+            return None
+        handle, route = found
+        began = time.perf_counter()
+        if len(body) > self._most_body_bytes:
+            self.too_large += 1
+            route.served.figures.invalid += 1
+            reply = _refusal(413, f"the body is larger than {self._most_body_bytes} bytes")
+        else:
+            try:
+                reply = handle(route, body)
+                if not isinstance(reply, Reply):
+                    reply = await reply
+            except InvalidEvent as error:
+                route.served.figures.invalid += 1
+                reply = _refusal(422, str(error))
+        self.timings.add(time.perf_counter() - began)
+        await send(
+            {
+                "type": "http.response.start",
+                "status": reply.status,
+                "headers": [
+                    (b"content-type", reply.media_type),
+                    (b"content-length", b"%d" % len(reply.body)),
+                    *reply.headers,
+                ],
+            }
+        )
+        await send({"type": "http.response.body", "body": reply.body})
+        return None
+
+    # --- decisions
+
+    def _decide(self, route: Route, body: bytes) -> Reply:
+        now_ms = int(self._clock() * 1000)
+        result = self._answers(route, [parse_object(body)], now_ms)[0]
+        if isinstance(result, InvalidEvent):
+            raise result
+        return Reply(200, orjson.dumps(result))
+
+    async def _decide_batch(self, route: Route, body: bytes) -> Reply:
+        entries = _entries(parse_object(body), "decisions")
+        results: list[dict[str, Any]] = []
+        for at in range(0, len(entries), AT_ONCE):
+            if at:
+                await asyncio.sleep(0)  # a long batch does not hold up the short requests
+            now_ms = int(self._clock() * 1000)
+            results += [
+                {"problem": problem(422, str(result))}
+                if isinstance(result, InvalidEvent)
+                else result
+                for result in self._answers(route, entries[at : at + AT_ONCE], now_ms)
+            ]
+        return Reply(200, orjson.dumps({"decisions": results}))
+
+    def _answers(
+        self, route: Route, entries: list[Any], now_ms: int
+    ) -> list[dict[str, Any] | InvalidEvent]:
+        """One result for each entry, all from one slot; logged before this returns."""
+        served, memory = route
+        application, slot, figures = served.application, served.slot, served.figures
+        results: list[dict[str, Any] | InvalidEvent | None] = [None] * len(entries)
+        asked: list[Asked] = []
+        places: list[int] = []
+        twice: dict[str, int] = {}  # an id that stands twice in one batch
+        repeats: list[tuple[int, int]] = []
+        for at, entry in enumerate(entries):
+            try:
+                if not isinstance(entry, dict):
+                    raise InvalidEvent(
+                        f"decisions.{at}: expected an object, got {type(entry).__name__}"
+                    )
+                request = validated(DecisionRequest, entry)
+                decision_id = request.decision_id
+                if decision_id is not None:
+                    if (before := memory.get(decision_id)) is not None:
+                        figures.repeated += 1
+                        results[at] = _told(decision_id, before)
+                        continue
+                    if decision_id in twice:
+                        repeats.append((at, twice[decision_id]))
+                        continue
+                else:
+                    decision_id = uuid7(now_ms)
+                checked = check(application, request, decision_id=decision_id, now_ms=now_ms)
+                if request.decision_id is not None:
+                    twice[decision_id] = at
+                asked.append(checked)
+                places.append(at)
+            except InvalidEvent as error:
+                results[at] = error
+                figures.invalid += len(entries) > 1  # of a single one, the caller counts
+        if asked:
+            draws = [self._draw() for _ in asked]
+            answers = answer(application, slot, asked, draws, now_ms=now_ms)
+            records: list[Record] = []
+            kept: list[tuple[int, Answer]] = []
+            for at, one in zip(places, answers, strict=True):
+                try:
+                    records.append(self._record(one))
+                    kept.append((at, one))
+                except InvalidEvent as error:
+                    results[at] = error
+            logged = True
+            try:
+                self._spool.append(records)
+            except SpoolFull:
+                logged = False
+                plain = answer(application, slot, asked, draws, now_ms=now_ms, logged=False)
+                by_id = {one.decision_id: one for one in plain}
+                kept = [(at, by_id[one.decision_id]) for at, one in kept]
+            by_policy = False
+            for at, one in kept:
+                told = Remembered(
+                    one.action,
+                    one.propensity,
+                    one.policy_version,
+                    one.mode,
+                    one.cohort,
+                    one.explored,
+                    logged,
+                )
+                memory.put(one.decision_id, one.position, told)
+                results[at] = _told(one.decision_id, told)
+                figures.cohorts[one.cohort] += 1
+                figures.explored += one.explored
+                figures.unlogged += not logged
+                figures.baseline_failed += "baseline_action" not in one.event
+                by_policy = by_policy or one.cohort == "policy"
+            figures.decisions += len(kept)
+            if by_policy and slot.fresh:
+                served.first_answer(slot)
+        for at, first in repeats:
+            figures.repeated += 1
+            results[at] = results[first]
+        return [result for result in results if result is not None]
+
+    def _record(self, one: Answer) -> Record:
+        value = _dumped(one.event)
+        if len(value) > self._most_record_bytes:
+            raise InvalidEvent(
+                f"context: its record has {len(value)} bytes, more than the "
+                f"{self._most_record_bytes} that the topic takes"
+            )
+        return Record(Topic.DECISIONS, one.decision_id.encode(), value)
+
+    # --- outcomes
+
+    def _outcomes(self, route: Route, body: bytes) -> Reply:
+        served = route.served
+        now_ms = int(self._clock() * 1000)
+        entries = _entries(parse_object(body), "outcomes")
+        records: list[Record] = []
+        rejected: list[dict[str, Any]] = []
+        for at, entry in enumerate(entries):
+            try:
+                records.append(self._outcome(served, entry, now_ms))
+            except InvalidEvent as error:
+                rejected.append({"index": at, "problem": problem(422, str(error))})
+        try:
+            self._spool.append(records)
+        except SpoolFull as error:
+            return Reply(
+                503,
+                problem_bytes(
+                    503,
+                    str(error),
+                    remains="none of these outcomes was recorded: send them again. Decisions "
+                    "are answered meanwhile, by the baseline",
+                ),
+                MEDIA_TYPE.encode(),
+                ((b"retry-after", RETRY_AFTER_S),),
+            )
+        served.figures.outcomes += len(records)
+        served.figures.rejected += len(rejected)
+        return Reply(202, orjson.dumps({"accepted": len(records), "rejected": rejected}))
+
+    def _outcome(self, served: Served, entry: Any, now_ms: int) -> Record:
+        if not isinstance(entry, dict):
+            raise InvalidEvent(f"expected an object, got {type(entry).__name__}")
+        outcome = validated(OutcomeRequest, entry)
+        check_outcome(served.application, outcome)
+        event: dict[str, Any] = {
+            "schema": "outcome.v1",
+            "outcome_id": outcome.outcome_id or uuid7(now_ms),
+            "application": served.application.name,
+            "decision_id": outcome.decision_id,
+            "kind": outcome.kind,
+            "occurred_at_ms": now_ms if outcome.occurred_at_ms is None else outcome.occurred_at_ms,
+        }
+        for name in ("name", "value", "executed_action", "payload"):
+            if (value := getattr(outcome, name)) is not None:
+                event[name] = value
+        value = _dumped(event)
+        if len(value) > self._most_record_bytes:
+            raise InvalidEvent(
+                f"payload: its record has {len(value)} bytes, more than the "
+                f"{self._most_record_bytes} that the topic takes"
+            )
+        return Record(Topic.OUTCOMES, outcome.decision_id.encode(), value)
+
+
+async def _nothing_beyond(scope: Scope, _receive: Receive, _send: Send) -> None:
+    raise LookupError(f"nothing answers {scope.get('path')!r}")
+
+
+def _entries(body: dict[str, Any], field: str) -> list[Any]:
+    entries = body.get(field)
+    if not isinstance(entries, list):
+        came = "nothing" if field not in body else type(entries).__name__
+        raise InvalidEvent(f"{field}: expected a list, got {came}")
+    if set(body) != {field}:
+        raise InvalidEvent(f"expected only {field!r}, got {sorted(body)!r:.200}")
+    if len(entries) > MOST_IN_A_BATCH:
+        raise InvalidEvent(f"{field}: {len(entries)} entries, at most {MOST_IN_A_BATCH} at once")
+    return entries
+
+
+def _told(decision_id: str, told: Remembered) -> dict[str, Any]:
+    return {
+        "decision_id": decision_id,
+        "action": told.action,
+        "propensity": told.propensity,
+        "policy_version": told.policy_version,
+        "mode": told.mode,
+        "cohort": told.cohort,
+        "explored": told.explored,
+        "logged": told.logged,
+    }
+
+
+def _dumped(event: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(event)
+    except orjson.JSONEncodeError as error:
+        raise InvalidEvent(f"the JSON is nested too deeply, or cannot be kept: {error}") from None
+
+
+def _refusal(status: int, detail: str) -> Reply:
+    return Reply(status, problem_bytes(status, detail), MEDIA_TYPE.encode())

@@ -1,0 +1,297 @@
+"""One application as this process serves it: which policy is in the slot, and who said so.
+
+The learner's pointer says what is newest; people's control says what is pinned, frozen or
+killed, and wins. Both are kept in `<home>/serving/<application>.json`, so that a restart without
+Kafka serves the last good policy, and a kill survives it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from schemas.application import Application
+from schemas.bundle import LoadedPolicy, load_bundle, read_manifest
+from schemas.errors import BundleError, InvalidEvent
+from schemas.events import Control, PolicyPointer, validated
+from serving.figures import Figures
+from serving.slot import Slot, version_zero
+
+log = logging.getLogger(__name__)
+ACTIONS = ("promote", "rollback", "freeze", "release", "kill", "revive")
+
+
+class Conflict(Exception):
+    """A control that cannot be carried out now; nothing was changed."""
+
+
+class Served:
+    """See the module. Any thread may call; the hot routes only read `slot`.
+
+    Args:
+        policies: the only folder that bundles are loaded from.
+        cache: file for pointer and control.
+        clock: seconds since 1970, UTC.
+    """
+
+    def __init__(
+        self,
+        application: Application,
+        *,
+        policies: Path,
+        cache: Path,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.application = application
+        self.figures = Figures()
+        self.slot: Slot = version_zero(application)
+        self.control = Control(application=application.name, at_ms=0)
+        self.swaps = 0
+        self.refused_policy: dict[str, Any] | None = None  # the last bundle that could not be used
+        self.history: deque[dict[str, Any]] = deque(maxlen=100)
+        self._policies = policies
+        self._cache = cache
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._pointer: PolicyPointer | None = None  # the last one that was good
+        self._newest: PolicyPointer | None = None  # the last one seen
+        self._known: dict[int, PolicyPointer] = {}
+        self._source: PolicyPointer | None = None  # of what is in the slot
+        self._answered: Slot | None = None
+
+    # --- what comes in
+
+    def restore(self) -> None:
+        """Take up pointer and control where the last process left them."""
+        try:
+            kept = json.loads(self._cache.read_bytes())
+            control = validated(Control, kept["control"])
+            pointer = validated(PolicyPointer, kept["pointer"]) if kept["pointer"] else None
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, KeyError, TypeError, InvalidEvent) as error:
+            log.warning("%s cannot be read (%s); starting without it", self._cache, error)
+            return
+        with self._lock:
+            self.control = control
+            if pointer is not None:
+                self._newest = pointer
+                self._known[pointer.version] = pointer
+            self._settle("restored from this home", live=False)
+
+    def point(self, pointers: Sequence[PolicyPointer], *, live: bool) -> None:
+        """The learner published; only the last of these is loaded.
+
+        Args:
+            live: they were published while this process listened (so freshness is meant).
+        """
+        with self._lock:
+            self._newest = pointers[-1]
+            for pointer in pointers:
+                self._known[pointer.version] = pointer
+            for version in sorted(self._known)[:-200]:
+                del self._known[version]
+            if self._newest != self._pointer and not self.control.frozen:
+                passed_over = [p for p in pointers[:-1] if p.version > self.slot.version]
+                self._settle("published", live=live, passed_over=passed_over)
+                self._persist()
+
+    def heard(self, control: Control) -> None:
+        """A control record came from Kafka: this process's own, or another's."""
+        with self._lock:
+            if control.at_ms <= self.control.at_ms:
+                return
+            self.control = control
+            self._settle(_said(control), live=True)
+            self._persist()
+
+    def act(self, action: str, *, by: str, why: str, version: int | None) -> Control:
+        """A person's word. In force from the next request on, and kept, when this returns.
+
+        Raises:
+            InvalidEvent: a version is missing, or given where there is none to give.
+            Conflict: that version cannot be served.
+            OSError: in force, but not kept for a restart.
+        """
+        with self._lock:
+            change = self._change(action, version)
+            now_ms = max(int(self._clock() * 1000), self.control.at_ms + 1)
+            control = self.control.model_copy(
+                update=change | {"by": by, "why": why, "at_ms": now_ms}
+            )
+            before = self.control
+            self.control = control
+            settled = self._settle(f"{action} by {by or 'someone'}", live=True)
+            if not settled and change.get("pinned_version") is not None:
+                self.control = before
+                reason = (self.refused_policy or {}).get("reason")
+                raise Conflict(
+                    f"policy {control.pinned_version} cannot be served: {reason}. Policy "
+                    f"{self.slot.version} goes on serving"
+                )
+            self._persist(durably=True)
+            return control
+
+    def _change(self, action: str, version: int | None) -> dict[str, Any]:
+        if action in ("promote", "rollback"):
+            if version is None and action == "promote":
+                raise InvalidEvent("version: missing; name the version to serve until released")
+            if version is None:
+                current = self.slot.policy
+                if current is None:
+                    raise Conflict("policy 0 is being served: there is nothing before it")
+                version = current.manifest.previous
+            return {"pinned_version": version}
+        if version is not None:
+            raise InvalidEvent(f"version: {action} takes none, got {version}")
+        changes: dict[str, dict[str, Any]] = {
+            "freeze": {"frozen": True},
+            "release": {"pinned_version": None, "frozen": False},
+            "kill": {"killed": True},
+            "revive": {"killed": False},
+        }
+        return changes[action]
+
+    # --- what is in the slot
+
+    def _settle(self, why: str, *, live: bool, passed_over: Sequence[PolicyPointer] = ()) -> bool:
+        """Make the slot what pointer and control say; False if it could not be."""
+        control, slot = self.control, self.slot
+        pointer = self._pointer if control.frozen and self._pointer else self._newest
+        if control.pinned_version is not None:
+            wanted = control.pinned_version
+            source = self._known.get(wanted)
+        else:
+            wanted = pointer.version if pointer else 0
+            source = pointer
+        try:
+            content = self._content(wanted, source)
+        except BundleError as error:
+            log.warning("%s: policy %s refused: %s", self.application.name, wanted, error)
+            self.refused_policy = {
+                "version": wanted,
+                "reason": str(error),
+                "at_ms": int(self._clock() * 1000),
+            }
+            if slot.killed != control.killed:
+                self.slot = replace(slot, killed=control.killed)
+            return False
+        self._source = source
+        if control.pinned_version is None:
+            self._pointer = pointer
+        fresh: tuple[int, ...] = ()
+        if slot is not self._answered and content is not None and content.version >= slot.version:
+            fresh = slot.fresh  # nobody has had an answer that knows of these
+        if live and content is not None and content.version > slot.version:
+            fresh += tuple(at for p in passed_over for at in self._received(p)) + tuple(
+                content.manifest.new_outcomes_received_at_ms
+            )
+        if content is None:
+            new = version_zero(self.application, killed=control.killed)
+        else:
+            new = Slot(content, content.manifest.exploration, control.killed, fresh)
+        if new != slot:
+            self._note(slot, new, why)
+            self.slot = new
+        return True
+
+    def _content(self, version: int, source: PolicyPointer | None) -> LoadedPolicy | None:
+        if version == 0:
+            return None
+        sha256 = source.sha256 if source else None
+        current = self.slot.policy
+        if current is not None and current.version == version and source == self._source:
+            return current
+        folder = self._policies / self.application.name / str(version)
+        if source is not None and source.uri:
+            folder = Path(source.uri.removeprefix("file://"))
+        loaded = load_bundle(
+            folder,
+            application=self.application.name,
+            contract=self.application.contract,
+            sha256=sha256,
+            inside=self._policies,
+        )
+        if loaded.version != version:
+            raise BundleError(f"{folder} holds policy {loaded.version}, expected {version}")
+        # The first run of a shape costs more than the others: not a player's to pay.
+        size = self.application.encoder.size
+        everything = np.ones((1, len(self.application.actions)), dtype=bool)
+        loaded.policy.distribution(np.zeros((1, size), np.float32), everything)
+        return loaded
+
+    def _received(self, pointer: PolicyPointer) -> list[int]:
+        if not pointer.uri:
+            return []
+        try:
+            manifest = read_manifest(Path(pointer.uri.removeprefix("file://")))
+        except BundleError:
+            return []
+        return manifest.new_outcomes_received_at_ms
+
+    def _note(self, old: Slot, new: Slot, why: str) -> None:
+        if new.version == old.version and new.killed == old.killed:
+            return
+        self.swaps += new.version != old.version
+        self.history.append(
+            {
+                "at_ms": int(self._clock() * 1000),
+                "from": old.version,
+                "to": new.version,
+                "killed": new.killed,
+                "why": why,
+            }
+        )
+
+    def first_answer(self, slot: Slot) -> None:
+        """A slot with news in it has answered: its outcomes are as fresh as they get."""
+        if slot is not self._answered:
+            self._answered = slot
+            self.figures.freshness.add(self._clock(), slot.fresh)
+
+    # --- what goes out
+
+    def _persist(self, *, durably: bool = False) -> None:
+        kept = {
+            "control": self.control.model_dump(),
+            "pointer": self._pointer.model_dump() if self._pointer else None,
+        }
+        self._cache.parent.mkdir(parents=True, exist_ok=True)
+        aside = self._cache.with_name(f".{self._cache.name}.{os.getpid()}")
+        with aside.open("w") as file:
+            json.dump(kept, file)
+            if durably:
+                file.flush()
+                os.fsync(file.fileno())
+        aside.replace(self._cache)
+
+    def state(self) -> dict[str, Any]:
+        """Version and control, for status and people."""
+        slot, control = self.slot, self.control
+        return {
+            "policy_version": slot.version,
+            "newest_version": self._newest.version if self._newest else 0,
+            "killed": control.killed,
+            "frozen": control.frozen,
+            "pinned_version": control.pinned_version,
+            "swaps": self.swaps,
+            "refused_policy": self.refused_policy,
+        }
+
+
+def _said(control: Control) -> str:
+    return (
+        f"control by {control.by or 'someone'}: {control.why}"
+        if control.why
+        else (f"control by {control.by or 'someone'}")
+    )

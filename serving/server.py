@@ -1,0 +1,206 @@
+"""Wiring: settings and applications in, a listening process out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import signal
+import socket
+import sys
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+
+import orjson
+import uvicorn
+
+from schemas.application import Application
+from schemas.errors import SettingsError
+from schemas.loading import load_applications
+from schemas.phase import READY, PhaseFile
+from schemas.settings import Settings
+from serving.answers import AnswerMemory
+from serving.app import make_app
+from serving.claims import Claim, claim_orphans, claim_own
+from serving.hot import HotRoutes, Route
+from serving.publisher import Publisher, connect, record_bytes, topics
+from serving.served import Served
+from serving.spool import Spool
+from serving.status import StatusReport
+from serving.subscriber import Subscriber
+
+log = logging.getLogger(__name__)
+
+STATUS_EVERY_S = 1.0
+DRAIN_S = 5.0
+# The publishing thread hands the interpreter over this often while it is busy: what a request
+# may have to wait for it (Python's own default is ten times as long).
+SWITCH_INTERVAL_S = 0.0005
+
+
+@dataclass
+class Process:
+    """All parts of one serving process."""
+
+    settings: Settings
+    claim: Claim
+    spool: Spool
+    hot: HotRoutes
+    report: StatusReport
+    publisher: Publisher | None
+    subscriber: Subscriber | None
+    memories: list[AnswerMemory]
+
+
+def build(settings: Settings, applications: Sequence[Application]) -> Process:
+    """Everything in place, nothing listening yet; needs no broker."""
+    root = settings.home / "spool"
+    claim = claim_own(root)
+    spool = Spool(claim.folder, limit_bytes=settings.spool_bytes, replay=claim.rebooted)
+    served: dict[str, Served] = {}
+    routes: dict[str, Route] = {}
+    for application in applications:
+        name = application.name
+        served[name] = Served(
+            application,
+            policies=settings.policies,
+            cache=settings.home / "serving" / f"{name}.json",
+        )
+        served[name].restore()
+        memory = AnswerMemory(
+            application.actions,
+            folder=claim.folder / "answers" / f"{name}-{application.contract}",
+            span_s=settings.answer_memory_minutes * 60,
+        )
+        routes[name] = Route(served[name], memory)
+    publisher = subscriber = None
+    try:
+        settings.kafka_client()
+    except SettingsError as error:
+        log.warning("%s. Decisions are answered; events wait in the spool", error)
+    else:
+        orphans = [
+            (other, Spool(other.folder, limit_bytes=settings.spool_bytes, replay=other.rebooted))
+            for other in claim_orphans(root)
+        ]
+        publisher = Publisher(
+            spool,
+            topics=topics(settings),
+            status_topic=settings.topic("status"),
+            producer=lambda: connect(settings),
+            orphans=orphans,
+        )
+        subscriber = Subscriber(settings, served, process=claim.process)
+    most_record_bytes = record_bytes(settings) - 1024  # what Kafka adds to a value and its key
+    hot = HotRoutes(
+        routes,
+        spool=spool,
+        draw=random.Random().random,
+        most_body_bytes=settings.max_body_bytes,
+        most_record_bytes=most_record_bytes,
+    )
+    report = StatusReport(
+        claim.process,
+        served=served,
+        hot=hot,
+        spool=spool,
+        publisher=publisher,
+        subscriber=subscriber,
+    )
+    hot.beyond = make_app(served, report, spool=spool, most_body_bytes=settings.max_body_bytes)
+    memories = [route.answers for route in routes.values()]
+    return Process(settings, claim, spool, hot, report, publisher, subscriber, memories)
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn, announcing itself, telling its status, and exiting 0 on a signal."""
+
+    def __init__(self, config: uvicorn.Config, process: Process, url: str) -> None:
+        super().__init__(config)
+        self._process = process
+        self._url = url
+        self._telling: asyncio.Task[None] | None = None
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        # Uvicorn raises the signal again after its shutdown; events are drained after it here.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.handle_exit)
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        self._process.report.url = self._url
+        PhaseFile(self._process.settings.home, "serving").announce(READY, url=self._url)
+        if self._process.publisher is not None:
+            self._process.publisher.start()
+        if self._process.subscriber is not None:
+            self._process.subscriber.start()
+        self._telling = asyncio.create_task(self._tell())
+
+    async def _tell(self) -> None:
+        """`status.v1`, once a second while anything happens."""
+        report, publisher = self._process.report, self._process.publisher
+        key = f"serving/{report.process}".encode()
+        while True:
+            await asyncio.sleep(STATUS_EVERY_S)
+            status = report.tick()
+            if status is not None and publisher is not None:
+                publisher.report(key, orjson.dumps(status))
+
+
+def serve(settings: Settings, refs: Sequence[str]) -> int:
+    """Answer until SIGTERM or SIGINT; returns the exit status.
+
+    Raises:
+        ApplicationError: an application cannot be loaded.
+        OSError: the address is taken.
+    """
+    began = time.monotonic()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    phase = PhaseFile(settings.home, "serving")
+    phase.announce("loading applications")
+    applications = [one.application for one in load_applications(refs).values()]
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((settings.host, settings.port))
+        port = listener.getsockname()[1]
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        process = build(settings, applications)
+        config = uvicorn.Config(
+            process.hot,
+            loop="uvloop",
+            http="httptools",
+            lifespan="off",
+            access_log=False,
+            proxy_headers=False,
+            log_config=None,
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=3,
+        )
+        log.info("listening %.1f s after the start", time.monotonic() - began)
+        _Server(config, process, f"http://{host}:{port}").run(sockets=[listener])
+    phase.announce("stopping")
+    return _close(process)
+
+
+def _close(process: Process) -> int:
+    drained = True
+    if process.subscriber is not None:
+        process.subscriber.stop()
+    if process.publisher is not None:
+        drained = process.publisher.stop(DRAIN_S)
+    if not drained:
+        log.warning(
+            "%d events are still in the spool; the next start publishes them", process.spool.waiting
+        )
+    for memory in process.memories:
+        memory.close()
+    process.spool.close()
+    process.claim.release()
+    return 0

@@ -1,0 +1,153 @@
+"""Kafka → slots: listens for policies, control and the status of the other parts.
+
+One thread and one consumer, off the event loop: bundles are loaded and checked here. Both topics
+are compacted and read from their beginning, without a group, so every process hears everything.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
+
+from schemas.errors import BakehouseError, InvalidEvent
+from schemas.events import Control, PolicyPointer, Status, validated
+from schemas.settings import Settings
+from schemas.wire import parse_object
+from serving.served import Served
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 0.5
+# The broker answers a fetch at once when there is something, so waiting long costs no latency.
+FETCH_WAIT_MS = 10_000
+
+
+class Subscriber(threading.Thread):
+    """See the module.
+
+    Args:
+        served: by application name.
+        process: name of this one, whose own status is not news.
+    """
+
+    def __init__(self, settings: Settings, served: Mapping[str, Served], *, process: str) -> None:
+        super().__init__(name="subscriber", daemon=True)
+        self._settings = settings
+        self._served = served
+        self._process = process
+        self._stopping = threading.Event()
+        self._policies = settings.topic("policies")
+        self._statuses = settings.topic("status")
+        self.statuses: dict[str, dict[str, Any]] = {}  # latest by `<part>/<process>`
+        self.listening = False  # caught up with all that was published before
+        self.problem: str | None = None
+
+    def stop(self) -> None:
+        """The thread ends with the process at the latest; a long fetch is not waited for."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._listen()
+            except (KafkaError, BakehouseError, OSError) as error:
+                self._trouble(error)
+            except Exception as error:
+                log.exception("listening for policies failed; it begins anew")
+                self._trouble(error)
+            self.listening = False
+            self._stopping.wait(RETRY_S)
+
+    def _trouble(self, error: BaseException) -> None:
+        if self.problem is None:
+            log.warning("cannot listen for policies (%s); the current ones go on serving", error)
+        self.problem = f"{type(error).__name__}: {error}"
+
+    def _listen(self) -> None:
+        consumer = KafkaConsumer(
+            **self._settings.kafka_client(),
+            client_id="bakehouse-serving",
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=FETCH_WAIT_MS,
+            request_timeout_ms=3 * FETCH_WAIT_MS,
+            bootstrap_timeout_ms=5_000,
+            reconnect_backoff_max_ms=1_000,
+            allow_auto_create_topics=False,
+            metrics_enabled=False,
+        )
+        try:
+            partitions = [
+                TopicPartition(topic, number)
+                for topic in (self._policies, self._statuses)
+                for number in consumer.partitions_for_topic(topic) or ()
+            ]
+            if {partition.topic for partition in partitions} != {self._policies, self._statuses}:
+                self.problem = self.problem or "the topics do not exist yet"
+                return
+            consumer.assign(partitions)
+            ends = {
+                partition: end
+                for partition, end in consumer.end_offsets(partitions).items()
+                if partition.topic == self._policies
+            }
+            while not self._stopping.is_set():
+                if not self.listening and all(
+                    consumer.position(partition) >= end for partition, end in ends.items()
+                ):
+                    self.listening = True
+                    self.problem = None
+                polled = consumer.poll(timeout_ms=FETCH_WAIT_MS if self.listening else 200)
+                for partition, records in polled.items():
+                    if partition.topic == self._policies:
+                        self._hear(records)
+                    else:
+                        self._note_statuses(records)
+        finally:
+            consumer.close()
+
+    def _hear(self, records: Iterable[Any]) -> None:
+        """Control first, for it wins; then the newest pointer of each application."""
+        pointers: dict[str, list[PolicyPointer]] = {}
+        for record in records:
+            try:
+                if record.key is None or record.value is None:
+                    continue
+                name, _, control = record.key.decode().partition("/")
+                served = self._served.get(name)
+                if served is None:
+                    continue
+                fields = parse_object(record.value)
+                if control:
+                    said = validated(Control, fields)
+                    _check_name(said.application, name)
+                    served.heard(said)
+                else:
+                    pointer = validated(PolicyPointer, fields)
+                    _check_name(pointer.application, name)
+                    pointers.setdefault(name, []).append(pointer)
+            except (InvalidEvent, UnicodeDecodeError) as error:
+                log.warning("%s offset %s is passed over: %s", record.topic, record.offset, error)
+        for name, published in pointers.items():
+            self._served[name].point(published, live=self.listening)
+
+    def _note_statuses(self, records: Iterable[Any]) -> None:
+        for record in records:
+            try:
+                fields = parse_object(record.value or b"")
+                status = validated(Status, fields)
+            except InvalidEvent:
+                continue
+            if (status.part, status.process) != ("serving", self._process):
+                self.statuses[f"{status.part}/{status.process}"] = fields
+
+
+def _check_name(came: str, expected: str) -> None:
+    if came != expected:
+        raise InvalidEvent(f"application: {came!r} under the key of {expected!r}")
