@@ -16,7 +16,7 @@ from bakehouse.local import jars
 from bakehouse.local.cache import cache_folder
 from bakehouse.local.home import is_held, read_run
 from bakehouse.local.java import find_java, installed_java
-from bakehouse.local.ports import answers, is_free
+from bakehouse.local.ports import any_answers, is_free
 from schemas.errors import BakehouseError, MissingDependency, StackError
 from schemas.settings import Settings
 
@@ -231,10 +231,8 @@ def kafka(settings: Settings) -> Finding:
         except BakehouseError as error:
             return Finding("Kafka", "blocks", str(error), "check address, certificate and login")
         return Finding("Kafka", "ok", f"{settings.kafka_bootstrap} answers")
-    for address in settings.kafka_bootstrap.split(","):
-        host, _, number = address.rpartition(":")
-        if number.isdigit() and answers(int(number), host=host, timeout_s=5.0):
-            return Finding("Kafka", "ok", f"{address} answers")
+    if any_answers(settings.kafka_bootstrap):
+        return Finding("Kafka", "ok", f"{settings.kafka_bootstrap} answers")
     return Finding(
         "Kafka",
         "blocks",

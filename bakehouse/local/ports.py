@@ -52,6 +52,15 @@ def _listener(preferred: int) -> socket.socket:
         return socket.create_server((LOOPBACK, 0))
 
 
+def any_answers(bootstrap: str, *, timeout_s: float = 5.0) -> bool:
+    """Whether one of `host:port,host:port` is a Kafka that answers without encryption."""
+    addresses = (address.rpartition(":") for address in bootstrap.split(","))
+    return any(
+        number.isdigit() and answers(int(number), host=host, timeout_s=timeout_s)
+        for host, _, number in addresses
+    )
+
+
 def answers(port: int, *, host: str = LOOPBACK, timeout_s: float = 1.0) -> bool:
     """Whether a Kafka broker answers a request on `port`; an open port is not enough."""
     try:

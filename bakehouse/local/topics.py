@@ -10,6 +10,7 @@ from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 
+from bakehouse.local.ports import any_answers
 from schemas.errors import StackError
 from schemas.settings import Settings
 
@@ -102,6 +103,9 @@ def admin(settings: Settings) -> Iterator[KafkaAdminClient]:
         StackError: the broker cannot be reached, or refuses what is asked inside the block.
     """
     address = settings.kafka_bootstrap
+    # asked first: the client would try for half a minute, and leave its sockets open
+    if settings.kafka_security_protocol == "PLAINTEXT" and not any_answers(address or ""):
+        raise StackError(f"no Kafka answers at {address}. Nothing was changed")
     try:
         client = KafkaAdminClient(**settings.kafka_client())
     except KafkaError as error:
