@@ -24,16 +24,16 @@ from pydantic import BaseModel
 
 from schemas.events import Decision, DecisionRequest
 from schemas.ids import uuid7
+from schemas.settings import Settings
 from serving.answers import AnswerMemory, Remembered
 from serving.decide import answer, check
 from serving.frames import Record, Topic
-from serving.hot import App, HotRoutes, Receive, Route, Scope, Send
+from serving.hot import Receive, Scope, Send
 from serving.served import Served
+from serving.server import build
 from serving.spool import Spool
 from tests.bench.game import application
 from tests.bench.policies import write_policy
-
-BODY = 1 << 20
 
 
 class Answered(BaseModel):
@@ -49,33 +49,27 @@ class Answered(BaseModel):
     logged: bool
 
 
-def parts(home: Path) -> tuple[Served, AnswerMemory, Spool]:
-    """What a decision needs, with policy 1 in the slot."""
-    policies = home / "policies"
-    pointer = write_policy(policies, application, 1)
-    served = Served(application, policies=policies, cache=home / "cache.json")
+def with_policy(home: Path) -> Served:
+    """Policy 1 published in this home, and kept as serving keeps it."""
+    pointer = write_policy(home / "policies", application, 1)
+    cache = home / "serving" / f"{application.name}.json"
+    served = Served(application, policies=home / "policies", cache=cache)
     served.point([pointer], live=False)
     assert served.slot.version == 1
-    memory = AnswerMemory(application.actions, folder=home / "answers", span_s=600)
-    return served, memory, Spool(home / "spool", limit_bytes=4 << 30)
+    return served
 
 
-def hot(home: Path) -> App:
-    """The hot routes."""
-    served, memory, spool = parts(home)
-    return HotRoutes(
-        constant,
-        {application.name: Route(served, memory)},
-        spool=spool,
-        draw=random.Random(0).random,
-        most_body_bytes=BODY,
-        most_record_bytes=2 * BODY,
-    )
+def hot(home: Path) -> Any:
+    """Serving as it is wired; no broker is named, so nothing is published."""
+    with_policy(home)
+    return build(Settings(home=home), [application]).hot
 
 
-def plain(home: Path) -> App:
+def plain(home: Path) -> Any:
     """The same behind FastAPI and pydantic."""
-    served, memory, spool = parts(home)
+    served = with_policy(home)
+    memory = AnswerMemory(application.actions, folder=home / "answers", span_s=600)
+    spool = Spool(home / "spool", limit_bytes=Settings().spool_bytes)
     draw = random.Random(0).random
     app = FastAPI()
 
@@ -104,8 +98,7 @@ def plain(home: Path) -> App:
         memory.put(decision_id, one.position, told)
         return Answered(decision_id=decision_id, **told._asdict())
 
-    asgi: Any = app
-    return asgi  # type: ignore[no-any-return]
+    return app
 
 
 async def constant(scope: Scope, receive: Receive, send: Send) -> None:
@@ -130,6 +123,8 @@ def main(kind: str, home: str, port: str) -> None:
         access_log=False,
         log_level="warning",
         lifespan="off",
+        server_header=False,
+        date_header=False,
     )
 
 
