@@ -28,14 +28,14 @@ class Normaliser(NamedTuple):
         return {
             "normaliser_offset": self.offset,
             "normaliser_scale": self.scale,
-            "normaliser_clip": np.float32(self.clip).reshape(()),
+            "normaliser_clip": np.array(self.clip, np.float32),
         }
 
     def apply(self, observation: np.ndarray) -> np.ndarray:
         """Normalised observations: float32 `[…, D]` → `[…, D]`."""
         with np.errstate(over="ignore"):  # beyond float32 is beyond the clip
             scaled = (observation - self.offset) * self.scale
-        return np.clip(scaled, -np.float32(self.clip), np.float32(self.clip))
+        return np.asarray(np.clip(scaled, -np.float32(self.clip), np.float32(self.clip)))
 
 
 def static_normaliser(bounds: Bounds) -> Normaliser | None:

@@ -1,0 +1,14 @@
+"""Agents, each one file, built by name; TensorFlow is imported with the first."""
+
+from __future__ import annotations
+
+import importlib
+
+from learner.agents.adapter import Agent, Setup
+
+
+def build_agent(setup: Setup) -> Agent:
+    """The agent that the application names: `learner/agents/<name>.py`, its `build(setup)`."""
+    module = importlib.import_module(f"learner.agents.{setup.application.agent.name}")
+    agent: Agent = module.build(setup)
+    return agent

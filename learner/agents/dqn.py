@@ -1,0 +1,62 @@
+"""`dqn`: double deep Q-learning with n-step returns, over the next eligible actions."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from learner.agents.adapter import Agent, Setup
+from learner.agents.gradient import GradientAgent
+from learner.agents.networks import perceptron
+from learner.specs import Minibatch, specs_of, split_mask, transition_of
+from learner.tensorflow_setup import tf
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # the reasons stand in learner.tensorflow_setup
+    from tf_agents.agents.dqn import dqn_agent
+    from tf_agents.utils import common
+
+
+def build(setup: Setup) -> Agent:
+    """TF-Agents' DdqnAgent (van Hasselt et al. 2015, https://arxiv.org/abs/1509.06461).
+
+    n-step sums and γ^k come with the batch, so the agent's own γ is 1 and its step is one. Of a
+    bandit problem every discount is 0 and the Q value is the mean reward.
+    """
+    specs = specs_of(setup.application)
+    network = perceptron(specs.values, setup.parameters["hidden"], specs.actions, seed=setup.seed)
+    target = network.copy(name="Target")
+    agent = dqn_agent.DdqnAgent(
+        specs.time_step,
+        specs.action,
+        q_network=network,
+        optimizer=None,  # steps are taken by learner.training
+        observation_and_action_constraint_splitter=split_mask,
+        target_q_network=target,
+        # its minimum is the mean return, Huber's is not; the gradient's norm is cut instead
+        td_errors_loss_fn=common.element_wise_squared_loss,
+        gamma=1.0,
+        train_step_counter=tf.Variable(0, dtype=tf.int64),
+    )
+    agent.initialize()  # the target starts as a copy
+    period = setup.parameters["target_update_period"]
+
+    def loss(batch: Minibatch) -> Any:
+        return agent.loss(transition_of(batch), weights=batch.weight, training=True).loss
+
+    def update_target(steps: Any) -> None:
+        def copy() -> Any:
+            common.soft_variables_update(network.variables, target.variables, tau=1.0)
+            return tf.constant(0)
+
+        tf.cond(steps % period == 0, copy, lambda: tf.constant(0))
+
+    return GradientAgent(
+        setup,
+        network=network,
+        loss=loss,
+        learning_rate=setup.parameters["learning_rate"],
+        centred=setup.application.problem.kind == "bandit",
+        target=target,
+        after_step=update_target,
+    )

@@ -1,0 +1,164 @@
+"""Gradient descent: N minibatches inside one compiled TensorFlow function.
+
+The function is compiled once, by XLA, for blocks of a fixed shape; how many minibatches of a
+block are real is an argument. Measured on one core (DQN, 16 → 64 → 64 → 4, minibatch 64):
+12 thousand minibatches a second, 6 thousand as a plain TensorFlow graph; compiling takes 0.8 s
+against 0.3 s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from learner.batch import Batch
+from learner.normaliser import Normaliser
+from learner.reward_scale import RewardScale, Rewrite
+from learner.specs import Minibatch, minibatch_signature
+from learner.tensorflow_setup import tf
+from schemas.application import Application
+
+MOST_STEPS_A_BLOCK = 64
+GRADIENT_NORM = 10.0  # in reward units about one: cuts what an outlier does, not what a row does
+
+
+class Training:
+    """A loss and the variables that it trains, compiled.
+
+    Args:
+        application: for the shapes.
+        loss: mean loss of one `Minibatch`, scalar; rewards and values come normalised.
+        variables: what the loss is differentiated by.
+        optimiser: a legacy Keras optimiser, its slots created.
+        last_layers: pairs (kernel, bias) that are rewritten when the reward's unit moves.
+        after_step: called in the graph after each step with the number of steps taken.
+    """
+
+    def __init__(
+        self,
+        application: Application,
+        *,
+        loss: Callable[[Minibatch], Any],
+        variables: list[Any],
+        optimiser: Any,
+        last_layers: list[tuple[Any, Any]],
+        after_step: Callable[[Any], None],
+    ) -> None:
+        self.rows = application.training.batch
+        self.block = min(application.training.steps, MOST_STEPS_A_BLOCK)
+        self.steps = tf.Variable(0, dtype=tf.int64, trainable=False, name="steps")
+
+        def step(batch: Minibatch) -> tuple[Any, Any]:
+            with tf.GradientTape() as tape:
+                value = loss(batch)
+            gradients = tape.gradient(value, variables)
+            norm = tf.linalg.global_norm(gradients)
+            sound = tf.math.is_finite(norm)
+            factor = GRADIENT_NORM / tf.maximum(norm, GRADIENT_NORM)
+            # `where`, not a product: 0 · NaN is NaN, and one bad step would be the last
+            gradients = [tf.where(sound, g * factor, tf.zeros_like(g)) for g in gradients]
+            optimiser.apply_gradients(zip(gradients, variables, strict=True))
+            after_step(self.steps.assign_add(1))
+            return value, norm
+
+        def run(batches: Minibatch, count: Any, ratio: Any, shift: Any) -> tuple[Any, Any]:
+            for kernel, bias in last_layers:
+                kernel.assign(kernel * ratio)
+                bias.assign(bias * ratio + shift)
+
+            def body(at: Any, losses: Any, norms: Any) -> tuple[Any, Any, Any]:
+                value, norm = step(Minibatch(*(column[at] for column in batches)))
+                return at + 1, losses + value, norms + norm
+
+            zero = tf.constant(0.0)
+            _, losses, norms = tf.while_loop(
+                lambda at, *_: at < count, body, (tf.constant(0), zero, zero)
+            )
+            return losses, norms
+
+        scalar = tf.TensorSpec([], tf.float32)
+        self.compiled = tf.function(
+            run,
+            input_signature=[
+                minibatch_signature(application, self.block, self.rows),
+                tf.TensorSpec([], tf.int32),
+                scalar,
+                scalar,
+            ],
+            jit_compile=True,
+            autograph=False,
+        )
+
+    def __call__(
+        self, batch: Batch, normaliser: Normaliser, scale: RewardScale
+    ) -> dict[str, float]:
+        """Take a gradient step on each minibatch that has a row of weight above 0.
+
+        Rows of weight 0 have no influence. Rewards are learned in the units of `scale`, which
+        first takes in this batch's.
+
+        Returns:
+            `loss`: mean over the steps, where 1 is what predicting the mean reward would lose;
+            `gradient_norm`: before it is cut; empty where there was no row to learn from.
+
+        Raises:
+            ValueError: more rows than the application's minibatch.
+        """
+        rows = batch.weight.shape[1]
+        if rows > self.rows:
+            raise ValueError(
+                f"minibatches of {rows} rows came; training is compiled for at most {self.rows} "
+                "(Training(batch=…)); nothing was trained"
+            )
+        real = batch.weight > 0.0  # [N, B]
+        chosen = np.flatnonzero(real.any(axis=1))
+        if not len(chosen):
+            return {}
+        rewrite = scale.update(batch.reward[real])
+        losses = norms = 0.0
+        for start in range(0, len(chosen), self.block):
+            block = chosen[start : start + self.block]
+            columns = self._columns(batch, block, normaliser, scale)
+            loss, norm = self.compiled(
+                columns, np.int32(len(block)), np.float32(rewrite.ratio), np.float32(rewrite.shift)
+            )
+            losses, norms = losses + float(loss), norms + float(norm)
+            rewrite = Rewrite(1.0, 0.0)
+        return {"loss": losses / len(chosen), "gradient_norm": norms / len(chosen)}
+
+    def _columns(
+        self, batch: Batch, block: np.ndarray, normaliser: Normaliser, scale: RewardScale
+    ) -> Minibatch:
+        """The block's minibatches, padded to the compiled shape."""
+        weight = batch.weight[block].astype(np.float64)
+        weight *= self.rows / weight.sum(axis=1, keepdims=True)  # TF-Agents divides by the rows
+        columns = Minibatch(
+            values=normaliser.apply(batch.observation[block]),
+            eligible=batch.eligible[block],
+            action=batch.action[block],
+            reward=scale.in_units(batch.reward[block]),
+            discount=batch.discount[block],
+            next_values=normaliser.apply(batch.next_observation[block]),
+            next_eligible=batch.next_eligible[block],
+            weight=weight.astype(np.float32),
+        )
+        if not np.all(weight):
+            # such a row may hold anything, and 0 · NaN must not get into the sum
+            columns = Minibatch(*(_emptied(column, weight == 0.0) for column in columns))
+        return Minibatch(*(self._padded(column) for column in columns))
+
+    def _padded(self, column: np.ndarray) -> np.ndarray:
+        if column.shape[:2] == (self.block, self.rows):
+            return column
+        padded = np.zeros((self.block, self.rows, *column.shape[2:]), column.dtype)
+        padded[: column.shape[0], : column.shape[1]] = column
+        return padded
+
+
+def _emptied(column: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """The column, zero in the rows of the mask `[N, B]`."""
+    emptied = column.copy()
+    emptied[where] = 0
+    return emptied
