@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import selectors
 import socket
-from typing import Self
+import time
+from collections.abc import Sequence
 
 
 def request_bytes(path: str, body: bytes) -> bytes:
@@ -35,30 +37,44 @@ def split_response(data: bytes | bytearray) -> tuple[int, bytes, int] | None:
     return int(head[9:12]), bytes(data[head_end + 4 : end]), end
 
 
-class Connection:
-    """One kept connection; a request at a time, blocking."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self._socket = socket.create_connection((host, port), timeout=30)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-    def ask(self, request: bytes) -> tuple[int, bytes]:
-        """Send and wait: status and body. Raises ConnectionError."""
-        self._socket.sendall(request)
-        data = bytearray()
-        while True:
-            received = self._socket.recv(65536)
-            if not received:
-                raise ConnectionError(f"the server closed the connection after {bytes(data)!r:.80}")
-            data += received
-            if (whole := split_response(data)) is not None:
-                return whole[0], whole[1]
-
-    def close(self) -> None:
-        self._socket.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+def keep_busy(
+    port: int, requests: Sequence[bytes], count: int, *, in_flight: int
+) -> tuple[list[float], list[int]]:
+    """`count` requests, so many in flight at any time; latencies in seconds, and statuses."""
+    latencies: list[float] = []
+    statuses: list[int] = []
+    selector = selectors.DefaultSelector()
+    sockets = [socket.create_connection(("127.0.0.1", port), timeout=30) for _ in range(in_flight)]
+    sent_at: dict[socket.socket, float] = {}
+    buffers: dict[socket.socket, bytearray] = {}
+    sent = 0
+    try:
+        for one in sockets:
+            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            selector.register(one, selectors.EVENT_READ)
+            one.sendall(requests[sent % len(requests)])
+            sent_at[one], buffers[one] = time.perf_counter(), bytearray()
+            sent += 1
+        while len(latencies) < count:
+            events = selector.select(30)
+            if not events:
+                raise ConnectionError(f"no answer for 30 s after {len(latencies)} of {count}")
+            for key, _ in events:
+                one = key.fileobj
+                assert isinstance(one, socket.socket)
+                buffers[one] += one.recv(65536)
+                whole = split_response(buffers[one])
+                if whole is None:
+                    continue
+                latencies.append(time.perf_counter() - sent_at[one])
+                statuses.append(whole[0])
+                del buffers[one][: whole[2]]
+                if sent < count:
+                    one.sendall(requests[sent % len(requests)])
+                    sent_at[one] = time.perf_counter()
+                    sent += 1
+    finally:
+        selector.close()
+        for one in sockets:
+            one.close()
+    return latencies, statuses
