@@ -62,7 +62,7 @@ class Reply(NamedTuple):
 
 
 class HotRoutes:
-    """An ASGI application; what it does not know goes on to `beyond`, which is set afterwards.
+    """An ASGI application; what it does not know goes on to `beyond`.
 
     Args:
         spool: appended to before every answer.
@@ -74,6 +74,7 @@ class HotRoutes:
 
     def __init__(
         self,
+        beyond: App,
         routes: Mapping[str, Route],
         *,
         spool: Log,
@@ -82,7 +83,7 @@ class HotRoutes:
         most_record_bytes: int,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.beyond: App = _nothing_beyond
+        self._beyond = beyond
         self._spool = spool
         self._draw = draw
         self._clock = clock
@@ -100,7 +101,7 @@ class HotRoutes:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         found = self._paths.get(scope["path"]) if scope["type"] == "http" else None
         if found is None or scope["method"] != "POST":
-            return await self.beyond(scope, receive, send)
+            return await self._beyond(scope, receive, send)
         message = await receive()
         body: bytes = message.get("body", b"")
         if message.get("more_body"):
@@ -310,10 +311,6 @@ class HotRoutes:
                 f"{self._most_record_bytes} that the topic takes"
             )
         return Record(Topic.OUTCOMES, outcome.decision_id.encode(), value)
-
-
-async def _nothing_beyond(scope: Scope, _receive: Receive, _send: Send) -> None:
-    raise LookupError(f"nothing answers {scope.get('path')!r}")
 
 
 def _entries(body: dict[str, Any], field: str) -> list[Any]:

@@ -24,7 +24,7 @@ from schemas.settings import Settings
 from serving.answers import AnswerMemory
 from serving.app import make_app
 from serving.claims import Claim, claim_orphans, claim_own
-from serving.hot import HotRoutes, Route
+from serving.hot import HotRoutes, Receive, Route, Scope, Send
 from serving.publisher import Publisher, connect, record_bytes, topics
 from serving.served import Served
 from serving.spool import Spool
@@ -93,8 +93,13 @@ def build(settings: Settings, applications: Sequence[Application]) -> Process:
             orphans=orphans,
         )
         subscriber = Subscriber(settings, served, process=claim.process)
+
+    async def beyond(scope: Scope, receive: Receive, send: Send) -> None:
+        await app(scope, receive, send)
+
     most_record_bytes = record_bytes(settings) - 1024  # what Kafka adds to a value and its key
     hot = HotRoutes(
+        beyond,
         routes,
         spool=spool,
         draw=random.Random().random,
@@ -109,7 +114,7 @@ def build(settings: Settings, applications: Sequence[Application]) -> Process:
         publisher=publisher,
         subscriber=subscriber,
     )
-    hot.beyond = make_app(served, report, spool=spool, most_body_bytes=settings.max_body_bytes)
+    app = make_app(served, report, spool=spool, most_body_bytes=settings.max_body_bytes)
     memories = [route.answers for route in routes.values()]
     return Process(settings, claim, spool, hot, report, publisher, subscriber, memories)
 

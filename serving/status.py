@@ -122,7 +122,7 @@ class StatusReport:
                 "published": publisher.published if publisher else 0,
                 "retried": publisher.failures if publisher else 0,
                 "refused": publisher.refused if publisher else 0,
-                "connected": bool(publisher and publisher.connected),
+                "connected": bool(publisher and publisher.connected and not publisher.problem),
                 "listening": bool(subscriber and subscriber.listening),
                 "problem": (publisher and publisher.problem) or (subscriber and subscriber.problem),
             },
