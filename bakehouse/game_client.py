@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Any, Self
+from typing import Any, Self, cast
 from urllib.parse import urlsplit
 
 import orjson
@@ -61,8 +61,7 @@ class _Connection(asyncio.Protocol):
         self.transport.write(data)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -197,8 +196,8 @@ class GameClient:
         while True:
             connection = await self._connection()
             answer: asyncio.Future[bytes] = self._loop.create_future()
-            connection.send(data, answer, self._loop.time())
             try:
+                connection.send(data, answer, self._loop.time())
                 return orjson.loads(await answer)
             except _Stale:
                 continue
