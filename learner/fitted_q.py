@@ -1,23 +1,28 @@
 """What a candidate would earn over whole episodes against the baseline, estimated from the log.
 
 Fitted Q evaluation (Le, Voloshin & Yue 2019) on features that are linear or quadratic in the
-observation, with the interval of its linear form (Hao et al. 2021, "Bootstrapping fitted
-Q-evaluation", theorem 4.2, by plug-in instead of resampling). It leans on the features being
-able to express both Q functions, so its result is an estimate and is labelled one: it opens the
-way out of version 0 and nothing else. Pure NumPy.
+observation, with the interval of its linear form (the asymptotics of Hao et al. 2021,
+"Bootstrapping fitted Q-evaluation", by plug-in instead of resampling). It leans on the features
+being able to express both Q functions, so its result is an estimate and is labelled one: it opens
+the way out of version 0 and nothing else. Pure NumPy.
 """
 
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from learner.confidence import boundary
+
 PRODUCTS_UP_TO = 12  # dimensions for which all squares and products are features too
+RIDGE = 0.1  # rows' worth of shrinkage: enough to solve, little enough not to bias
+BURN_IN = 50  # starts before the first interval
+TIGHTEST_AT = 300  # episodes at which the interval is tuned to be narrowest
+LEAST_FREEDOM = 0.05  # of a row that only its own coefficient explains
 MAX_SWEEPS = 1_000
-SETTLED = 1e-6  # change of a value, relative to the largest, at which sweeps stop
+SETTLED = 1e-5  # change of a value, relative to the largest, at which sweeps stop
 
 
 class Transitions(NamedTuple):
@@ -64,16 +69,17 @@ def fitted_q_difference(
     candidate: Choice,
     baseline: Choice,
     confidence: float = 0.95,
-    ridge: float = 1e-2,
 ) -> FittedQDifference:
     """Difference of the two policies' values at the starts of episodes, with its interval.
+
+    The half width is that of a confidence sequence over episodes, so a caller may look again
+    whenever there are more. No interval before `BURN_IN` starts.
 
     Args:
         transitions: n rows, n ≥ 1.
         start_observation: of episodes' first decisions, normalised, float `[m, D]`, m ≥ 1.
         candidate, baseline: what the two would do.
-        confidence: of the two-sided interval, for one look.
-        ridge: rows' worth of shrinkage of each action's coefficients.
+        confidence: of the two-sided interval.
 
     Raises:
         ValueError: there are no rows or no starts, or a value is not finite.
@@ -82,82 +88,91 @@ def fitted_q_difference(
     if n == 0 or m == 0:
         raise ValueError(f"{n} transitions and {m} starts: expected at least one of each")
     _refuse_non_finite(transitions, start_observation, candidate, baseline)
-    features = _Features(transitions.observation)
-    taken = features(transitions.observation)  # [n, P]
-    after = features(transitions.next_observation)
-    start = features(start_observation)  # [m, P]
-    actions = candidate.after.shape[1]
-    fitted = [
-        _fit(choice, transitions, taken, after, start, actions, ridge)
-        for choice in (candidate, baseline)
-    ]
-    if fitted[0] is None or fitted[1] is None:
+    regression = _Regression(transitions, start_observation, actions=candidate.after.shape[1])
+    ours, theirs = regression.fit(candidate), regression.fit(baseline)
+    if ours is None or theirs is None:
         return FittedQDifference(math.nan, -math.inf, math.inf, math.nan, math.nan, n, m)
-    (better, better_influence), (before, before_influence) = fitted[0], fitted[1]
-    apart = better - before  # [m]
+    apart = ours.start_values - theirs.start_values  # [m]
     estimate = float(np.mean(apart))
     # Steps of one episode share their luck, so they are summed before they are squared.
-    _, episode = np.unique(transitions.episode, return_inverse=True)
-    influence = np.bincount(episode, weights=better_influence - before_influence)
-    starts = float(np.var(apart)) / m
-    half = NormalDist().inv_cdf(0.5 + confidence / 2) * math.sqrt(
-        float(np.sum(influence**2)) + starts
-    )
+    episodes, episode = np.unique(transitions.episode, return_inverse=True)
+    influence = np.bincount(episode, weights=ours.influence - theirs.influence)
+    # Shrinkage stands in for rows that were not seen, as unsure as the others: without this a
+    # candidate that goes where the log has not been would look certain.
+    unseen = RIDGE * max(ours.noise, theirs.noise) * float(np.sum((ours.pull - theirs.pull) ** 2))
+    variance = float(np.sum(influence**2)) + float(np.var(apart)) / m + unseen
+    half = math.inf
+    if m >= BURN_IN:
+        half = math.sqrt(variance) * boundary(len(episodes), 1.0 - confidence, TIGHTEST_AT)
     return FittedQDifference(
         estimate,
         estimate - half,
         estimate + half,
-        float(np.mean(better)),
-        float(np.mean(before)),
+        float(np.mean(ours.start_values)),
+        float(np.mean(theirs.start_values)),
         n,
         m,
     )
 
 
-def _fit(
-    choice: Choice,
-    rows: Transitions,
-    taken: np.ndarray,
-    after: np.ndarray,
-    start: np.ndarray,
-    actions: int,
-    ridge: float,
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """Values at the starts `[m]` and each row's influence on their mean `[n]`; None: no fit.
+class _Fit(NamedTuple):
+    start_values: np.ndarray  # [m]
+    influence: np.ndarray  # [n], of each row on the mean start value
+    pull: np.ndarray  # [A, P], of a unit of error on each coefficient's equation
+    noise: float  # variance of the errors that the fit leaves
 
-    Each sweep regresses `r + γ Σ_a π(a|s') φ(s')ᵀθ_a` on φ(s) for each action. Regressions are
-    linear, so all sweeps together are `θ ← c + Kθ`, and their cost does not grow with n.
+
+class _Regression:
+    """Ridge of each action on the same rows, for any number of policies.
+
+    A sweep of fitted Q evaluation regresses `r + γ Σ_a π(a|s') φ(s')ᵀθ_a` on φ(s) for each
+    action. Regressions are linear, so sweeps are `θ ← c + Kθ` and their cost is not that of n.
     """
-    width = taken.shape[1]
-    following = rows.discount[:, None] * _by_action(choice.after, after)  # [n, A·P]
-    constant = np.zeros(actions * width)
-    step = np.zeros((actions * width, actions * width))
-    inverses = np.zeros((actions, width, width))
-    for action in range(actions):
-        of_action = rows.action == action
-        x = taken[of_action]
-        inverses[action] = np.linalg.inv(x.T @ x + ridge * np.eye(width))
-        regress = inverses[action] @ x.T  # [P, n_a]
-        block = slice(action * width, (action + 1) * width)
-        constant[block] = regress @ rows.reward[of_action]
-        step[block] = regress @ following[of_action]
-    theta = _sweep(constant, step, scale=float(np.max(np.abs(rows.reward))))
-    if theta is None:
-        return None
-    seen = _by_action(choice.start, start)  # [m, A·P]
-    # One row's pull on the mean start value: ν₀ᵀ (I − K)⁻¹ (XᵀX)⁻¹ φ(s, a) · TD error.
-    try:
-        pull = np.linalg.solve((np.eye(len(step)) - step).T, np.mean(seen, axis=0))
-    except np.linalg.LinAlgError:
-        return None
-    pull = np.einsum("apq,ap->aq", inverses, pull.reshape(actions, width))  # [A, P]
-    error = (
-        rows.reward
-        + following @ theta
-        - np.einsum("np,np->n", taken, theta.reshape(actions, width)[rows.action])
-    )
-    influence = np.einsum("np,np->n", taken, pull[rows.action]) * error
-    return seen @ theta, influence
+
+    def __init__(self, rows: Transitions, start: np.ndarray, *, actions: int) -> None:
+        self._rows = rows
+        features = _Features(rows.observation)
+        self._taken = features(rows.observation)  # [n, P]
+        self._after = rows.discount[:, None] * features(rows.next_observation)  # [n, P]
+        self._start = features(start)  # [m, P]
+        width = self._taken.shape[1]
+        self._shape = (actions, width)
+        self._inverses = np.zeros((actions, width, width))
+        self._leverage = np.zeros(len(rows.reward))
+        for action in range(actions):
+            x = self._taken[rows.action == action]
+            inverse = np.linalg.inv(x.T @ x + RIDGE * np.eye(width))
+            self._inverses[action] = inverse
+            self._leverage[rows.action == action] = np.einsum("np,np->n", x @ inverse, x)
+
+    def fit(self, choice: Choice) -> _Fit | None:
+        """Values at the starts and influences under one policy; None where there is no fit."""
+        rows, (actions, width) = self._rows, self._shape
+        following = _by_action(choice.after, self._after)  # [n, A·P]
+        constant = np.zeros(actions * width)
+        step = np.zeros((actions * width, actions * width))
+        for action in range(actions):
+            of_action = rows.action == action
+            regress = self._inverses[action] @ self._taken[of_action].T  # [P, n_a]
+            block = slice(action * width, (action + 1) * width)
+            constant[block] = regress @ rows.reward[of_action]
+            step[block] = regress @ following[of_action]
+        theta = _sweep(constant, step, scale=float(np.max(np.abs(rows.reward))))
+        if theta is None:
+            return None
+        seen = _by_action(choice.start, self._start)  # [m, A·P]
+        # One row's pull on the mean start value: ν₀ᵀ (I − K)⁻¹ (XᵀX)⁻¹ φ(s, a) · TD error.
+        try:
+            pull = np.linalg.solve((np.eye(len(step)) - step).T, np.mean(seen, axis=0))
+        except np.linalg.LinAlgError:
+            return None
+        pull = np.einsum("apq,ap->aq", self._inverses, pull.reshape(actions, width))  # [A, P]
+        taken_values = np.sum(self._taken * theta.reshape(actions, width)[rows.action], axis=1)
+        error = rows.reward + following @ theta - taken_values
+        # HC3 (MacKinnon & White 1985): a row that bends the fit to itself shows too small an error.
+        error = error / np.maximum(1.0 - self._leverage, LEAST_FREEDOM)
+        influence = np.sum(self._taken * pull[rows.action], axis=1) * error
+        return _Fit(seen @ theta, influence, pull, float(np.mean(error**2)))
 
 
 def _by_action(probabilities: np.ndarray, features: np.ndarray) -> np.ndarray:
