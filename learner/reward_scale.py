@@ -56,7 +56,7 @@ class RewardScale:
         rewards = rewards[np.isfinite(rewards)].astype(np.float64)
         if not len(rewards):
             return Rewrite(1.0, 0.0)
-        offset, unit = self.offset, self.unit
+        first, offset, unit = self._rows == 0, self.offset, self.unit
         self._rows += len(rewards)
         rate = max(len(rewards) / self._rows, FORGETTING)
         step = float(rewards.mean()) - self._mean
@@ -65,6 +65,8 @@ class RewardScale:
             (1 - rate) * self._variance + rate * float(rewards.var()) + rate * (1 - rate) * step**2
         )
         self._mean += rate * step
+        if first:  # nothing was predicted yet that would have to stay the same
+            return Rewrite(1.0, 0.0)
         return Rewrite(unit / self.unit, (offset - self.offset) / self.unit)
 
     def in_units(self, rewards: np.ndarray) -> np.ndarray:
