@@ -9,16 +9,16 @@ from __future__ import annotations
 import json
 import threading
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 from urllib.parse import unquote
-
-from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import KafkaError
 
 from schemas.bundle import read_manifest
 from schemas.errors import BakehouseError
 from schemas.events import Exploration
 from schemas.settings import Settings
+
+if TYPE_CHECKING:
+    from kafka import KafkaConsumer, TopicPartition
 
 LOOK_EVERY_S = 0.2
 POINTER_WAIT_MS = 1000
@@ -126,6 +126,8 @@ class PolicyWatch(_Watch):
         return {version: one.replay_version for version, one in self.published.copy().items()}
 
     def _run(self) -> None:
+        from kafka import TopicPartition
+
         partition = TopicPartition(self._settings.topic("policies"), 0)
         consumer = self._connect(partition)
         if consumer is None:
@@ -140,6 +142,9 @@ class PolicyWatch(_Watch):
 
     def _connect(self, partition: TopicPartition) -> KafkaConsumer | None:
         """A consumer, once the broker is up and has the topic."""
+        from kafka import KafkaConsumer
+        from kafka.errors import KafkaError
+
         while not self._stop.is_set():
             try:
                 consumer = KafkaConsumer(

@@ -1,0 +1,124 @@
+"""One real loop through everything: HTTP, spool, Kafka, Spark, Delta, learner, and back.
+
+`bakehouse demo` as a person starts it, in a home of its own; the test looks at what it says, at
+what it leaves in the tables, and that it leaves no process behind.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+KEYS = {
+    "seconds",
+    "decisions",
+    "outcomes",
+    "experiences",
+    "policies_published",
+    "policies_swapped",
+    "freshness_s",
+    "reward",
+    "share",
+    "http_errors",
+    "received",
+    "applied",
+    "duplicate",
+    "pending",
+    "orphan",
+    "quarantined",
+    "lost",
+}
+REPOSITORY = Path(__file__).parents[2]
+MINUTES = "1.0"  # stream and learner are up after half of it
+
+
+def processes_of(home: Path) -> list[str]:
+    """Whatever still runs with this home in its environment or on its command line."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            words = " ".join(process.cmdline())
+            if str(home) in words or process.environ().get("BAKEHOUSE_HOME") == str(home):
+                found.append(f"{process.pid} {words}")
+        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            continue
+    return found
+
+
+class Ended:
+    """A demo that has run to its end."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        command = [sys.executable, "-m", "bakehouse", "demo", "--minutes", MINUTES, "--json"]
+        self.process = subprocess.run(
+            [*command, "--home", str(home), "--port", "0"],
+            cwd=REPOSITORY,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            capture_output=True,
+            text=True,
+            timeout=280,
+        )
+        self.said = self.process.stderr[-6000:]
+
+    @property
+    def result(self) -> dict[str, Any]:
+        result: dict[str, Any] = json.loads(self.process.stdout.splitlines()[-1])
+        return result
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    one = Ended(tmp_path_factory.mktemp("loop") / "home")
+    assert one.process.returncode == 0, one.said
+    return one
+
+
+@pytest.mark.timeout(300)
+def test_the_demo_ends_with_one_object_of_the_promised_figures(ended: Ended) -> None:
+    assert set(ended.result) == KEYS
+    assert ended.result["decisions"] > 1000, ended.said
+    assert ended.result["http_errors"] == 0, ended.said
+
+
+def test_nothing_that_was_acknowledged_is_lost(ended: Ended) -> None:
+    assert ended.result["lost"] == 0, ended.said
+    assert ended.result["experiences"] >= ended.result["decisions"]
+
+
+def test_every_record_received_is_accounted_for_once(ended: Ended) -> None:
+    result = ended.result
+    parts = ("applied", "duplicate", "pending", "orphan", "quarantined")
+    assert result["received"] == sum(result[part] for part in parts), ended.said
+    # duplicates are sent again on purpose, so more is received than was promised once
+    assert result["received"] >= result["decisions"] + result["outcomes"]
+    assert result["duplicate"] > 0
+    assert result["orphan"] == result["quarantined"] == 0
+
+
+def test_policies_were_learned_published_and_swapped_while_players_played(ended: Ended) -> None:
+    result = ended.result
+    assert result["policies_published"] >= 1, ended.said
+    assert result["policies_swapped"] >= 1, ended.said
+    # the learned policy beats the first minute's start: version 0 is half exploration
+    assert result["reward"]["uniform"] < result["reward"]["last_minute"] < result["reward"]["best"]
+
+
+def test_the_tables_can_be_read_by_others(ended: Ended) -> None:
+    import duckdb
+    from deltalake import DeltaTable
+
+    replay = DeltaTable(str(ended.home / "tables" / "replay")).to_pyarrow_dataset()
+    with duckdb.connect() as connection:
+        connection.register("replay", replay)
+        counted = connection.sql("select count(distinct decision_id) from replay").fetchone()
+    assert counted is not None and counted[0] == ended.result["experiences"]
+
+
+def test_no_process_is_left_behind(ended: Ended) -> None:
+    assert processes_of(ended.home) == []
