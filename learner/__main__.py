@@ -1,0 +1,126 @@
+"""`python -m learner REF…`: learns from the replay table and publishes policies."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from typing import Any
+
+from learner.control import KafkaBus
+from learner.loop import ApplicationLoop
+from learner.tracking import MlflowTracker
+from schemas.errors import BakehouseError
+from schemas.loading import load_applications
+from schemas.phase import READY, PhaseFile
+from schemas.settings import load_settings
+
+log = logging.getLogger("learner")
+
+BUSY_WAIT_S = 0.03
+IDLE_WAIT_S = 0.5
+STATUS_EVERY_S = 1.0
+
+
+def main(refs: list[str]) -> int:
+    """Run until SIGTERM or SIGINT; exit status 0 after a stop, 2 where it cannot start."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level="INFO")
+    for noisy in ("kafka", "absl"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    try:
+        settings = load_settings()
+        applications = [loaded.application for loaded in load_applications(refs).values()]
+    except BakehouseError as error:
+        sys.stderr.write(f"learner: {error}\n")
+        return 2
+    phase = PhaseFile(settings.home, "learner")
+    stopping = threading.Event()
+    bus = KafkaBus(settings, process=str(os.getpid()))
+
+    def stop(*_: object) -> None:
+        stopping.set()
+        bus.wake()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    phase.announce("waiting for Kafka")
+    bus.start()
+    phase.announce("importing TensorFlow")
+    from learner.agents import build_agent  # 12 s: only now, and Kafka is being read meanwhile
+
+    tracker = MlflowTracker(settings, {each.name: each for each in applications})
+    loops = [
+        ApplicationLoop(
+            application,
+            settings,
+            bus,
+            build_agent,
+            clock=time.monotonic,
+            wall_ms=lambda: time.time_ns() // 1_000_000,
+            tracker=tracker,
+        )
+        for application in applications
+    ]
+    phase.announce("compiling the training function")
+    for loop in loops:
+        loop.learning.warm_up()
+    phase.announce("waiting for Kafka")
+    while not bus.listening.wait(0.2) and not stopping.is_set():
+        pass
+    if not stopping.is_set():
+        phase.announce("reading replay")
+        for loop in loops:
+            loop.start()
+        tracker.start()
+        # what was made so far stays for good: not to be walked through at every collection
+        gc.collect()
+        gc.freeze()
+        phase.announce(READY)
+        _run(loops, bus, stopping)
+        phase.announce("stopping")
+        for loop in loops:
+            loop.close()
+    tracker.stop()
+    bus.stop()
+    return 0
+
+
+def _run(loops: list[ApplicationLoop], bus: KafkaBus, stopping: threading.Event) -> None:
+    wait_s = BUSY_WAIT_S
+    reported_at, active_since_report = 0.0, True
+    while not stopping.is_set():
+        active = False
+        for loop in loops:
+            active = loop.turn() or active
+        active_since_report = active_since_report or active
+        now = time.monotonic()
+        if active_since_report and now - reported_at >= STATUS_EVERY_S:
+            bus.retry()
+            bus.report(_status(loops, bus))
+            reported_at, active_since_report = now, False
+        # quick while rows are coming, seldom when nobody plays; progress ends the wait as well
+        wait_s = BUSY_WAIT_S if active else min(wait_s * 1.05, IDLE_WAIT_S)
+        due = [wait for loop in loops if (wait := loop.wait_s()) is not None]
+        bus.wait(min([wait_s, *due]))
+
+
+def _status(loops: list[ApplicationLoop], bus: KafkaBus) -> dict[str, Any]:
+    return {
+        "part": "learner",
+        "process": str(os.getpid()),
+        "at_ms": time.time_ns() // 1_000_000,
+        "problem": bus.problem,
+        "applications": {loop.application.name: loop.status() for loop in loops},
+    }
+
+
+if __name__ == "__main__":
+    status = main(sys.argv[1:])
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # TensorFlow's and Kafka's threads have nothing left to say

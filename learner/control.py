@@ -1,0 +1,236 @@
+"""What the learner hears from and says to Kafka: progress, pointers, control, status.
+
+One thread listens; nothing here blocks the training when the broker is away.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import orjson
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.errors import KafkaError
+
+from schemas.errors import BakehouseError, InvalidEvent
+from schemas.events import Control, PolicyPointer, Progress, validated
+from schemas.settings import Settings
+from schemas.wire import parse_object
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 0.5
+FETCH_WAIT_MS = 10_000  # the broker answers at once when there is something
+REMEMBERED = 1_000  # records of progress: what the tail has not reached yet
+
+
+class Bus(Protocol):
+    """Everything outside the tables that the loop depends on."""
+
+    def stream_time_ms(self, replay_version: int) -> int:
+        """Latest stream time that holds for a table read up to this version; −1: none yet."""
+
+    def control(self, application: str) -> Control | None:
+        """What people last said."""
+
+    def pointer(self, application: str) -> PolicyPointer | None:
+        """What the learner last published, in this life or before."""
+
+    def publish(self, pointer: PolicyPointer) -> None:
+        """Announce a policy."""
+
+    def report(self, fields: Mapping[str, Any]) -> None:
+        """Write one record of `status.v1`."""
+
+    def wait(self, seconds: float) -> None:
+        """Return when something was heard, or after this long."""
+
+
+class Heard:
+    """What has been heard so far; thread-safe by replacing, never changing, values."""
+
+    def __init__(self) -> None:
+        self._progress: deque[Progress] = deque(maxlen=REMEMBERED)
+        self._controls: dict[str, Control] = {}
+        self._pointers: dict[str, PolicyPointer] = {}
+
+    def progress(self, said: Progress) -> None:
+        self._progress.append(said)
+
+    def policies(self, key: str, value: bytes) -> None:
+        """A record of `policies.v1`. Raises InvalidEvent."""
+        name, _, control = key.partition("/")
+        fields = parse_object(value)
+        if control:
+            self._controls[name] = validated(Control, fields)
+        else:
+            self._pointers[name] = validated(PolicyPointer, fields)
+
+    def stream_time_ms(self, replay_version: int) -> int:
+        times = [
+            said.stream_time_ms
+            for said in tuple(self._progress)
+            if said.replay_version <= replay_version
+        ]
+        return max(times, default=-1)
+
+    def control(self, application: str) -> Control | None:
+        return self._controls.get(application)
+
+    def pointer(self, application: str) -> PolicyPointer | None:
+        return self._pointers.get(application)
+
+
+class KafkaBus(threading.Thread):
+    """The bus on a real broker; see `Bus`."""
+
+    def __init__(self, settings: Settings, *, process: str) -> None:
+        super().__init__(name="listener", daemon=True)
+        self._settings = settings
+        self._process = process
+        self._heard = Heard()
+        self._news = threading.Event()
+        self._stopping = threading.Event()
+        self.listening = threading.Event()  # all that was published before has been heard
+        self._producer: KafkaProducer | None = None
+        self._unsent: dict[str, PolicyPointer] = {}  # pointers that the broker has not taken
+        self.problem: str | None = None
+
+    def stream_time_ms(self, replay_version: int) -> int:
+        return self._heard.stream_time_ms(replay_version)
+
+    def control(self, application: str) -> Control | None:
+        return self._heard.control(application)
+
+    def pointer(self, application: str) -> PolicyPointer | None:
+        return self._heard.pointer(application)
+
+    def wait(self, seconds: float) -> None:
+        self._news.wait(seconds)
+        self._news.clear()
+
+    def wake(self) -> None:
+        """End a wait."""
+        self._news.set()
+
+    def publish(self, pointer: PolicyPointer) -> None:
+        self._unsent[pointer.application] = pointer
+        self.retry()
+
+    def retry(self) -> None:
+        """Offer to the broker what it has not taken yet."""
+        for application, pointer in list(self._unsent.items()):
+            if self._send("policies", application, pointer.model_dump_json().encode(), pointer):
+                self._unsent.pop(application, None)
+
+    def report(self, fields: Mapping[str, Any]) -> None:
+        self._send("status", f"learner/{self._process}", orjson.dumps(fields), None)
+
+    def _send(self, topic: str, key: str, value: bytes, again: PolicyPointer | None) -> bool:
+        try:
+            if self._producer is None:
+                self._producer = KafkaProducer(
+                    **self._settings.kafka_client(),
+                    client_id="bakehouse-learner",
+                    linger_ms=0,
+                    max_block_ms=1_000,
+                    bootstrap_timeout_ms=5_000,
+                    delivery_timeout_ms=30_000,
+                    request_timeout_ms=10_000,
+                    allow_auto_create_topics=False,
+                    metrics_enabled=False,
+                )
+            future = self._producer.send(self._settings.topic(topic), value, key=key.encode())
+        except (KafkaError, BakehouseError, OSError) as error:
+            self._trouble("publish", error)
+            return False
+        if again is not None:
+            future.add_errback(self._refused, again)
+        return True
+
+    def _refused(self, pointer: PolicyPointer, error: BaseException) -> None:
+        self._trouble("publish", error)
+        self._unsent.setdefault(pointer.application, pointer)
+
+    def _trouble(self, what: str, error: BaseException) -> None:
+        text = f"cannot {what}: {type(error).__name__}: {error}"
+        if self.problem is None:
+            log.warning("%s; learning goes on", text)
+        self.problem = text
+
+    def stop(self) -> None:
+        """Send what is still to be sent; the listener ends with the process at the latest."""
+        self._stopping.set()
+        if self._producer is not None:
+            try:
+                self._producer.close(timeout=5)
+            except KafkaError as error:
+                log.warning("closing the producer: %s", error)
+
+    def run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._listen()
+            except (KafkaError, BakehouseError, OSError) as error:
+                self._trouble("listen", error)
+            except Exception as error:
+                log.exception("listening failed; it begins anew")
+                self._trouble("listen", error)
+            self._stopping.wait(RETRY_S)
+
+    def _listen(self) -> None:
+        policies, progress = self._settings.topic("policies"), self._settings.topic("progress")
+        consumer = KafkaConsumer(
+            **self._settings.kafka_client(),
+            client_id="bakehouse-learner",
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=FETCH_WAIT_MS,
+            request_timeout_ms=3 * FETCH_WAIT_MS,
+            bootstrap_timeout_ms=5_000,
+            reconnect_backoff_max_ms=1_000,
+            allow_auto_create_topics=False,
+            metrics_enabled=False,
+        )
+        try:
+            partitions = [
+                TopicPartition(topic, number)
+                for topic in (policies, progress)
+                for number in consumer.partitions_for_topic(topic) or ()
+            ]
+            if {partition.topic for partition in partitions} != {policies, progress}:
+                self.problem = self.problem or "the topics do not exist yet"
+                return
+            consumer.assign(partitions)
+            ends = consumer.end_offsets(partitions)
+            for partition in partitions:
+                if partition.topic == progress:  # the last one says it all
+                    consumer.seek(partition, max(ends[partition] - 1, 0))
+            while not self._stopping.is_set():
+                caught_up = all(consumer.position(p) >= end for p, end in ends.items())
+                if caught_up and not self.listening.is_set():
+                    self.listening.set()
+                    self.problem = None
+                polled = consumer.poll(timeout_ms=FETCH_WAIT_MS if caught_up else 200)
+                for partition, records in polled.items():
+                    for record in records:
+                        self._hear(record, of_progress=partition.topic == progress)
+                if polled:
+                    self._news.set()
+        finally:
+            consumer.close()
+
+    def _hear(self, record: Any, *, of_progress: bool) -> None:
+        if record.value is None or (record.key is None and not of_progress):
+            return
+        try:
+            if of_progress:
+                self._heard.progress(validated(Progress, parse_object(record.value)))
+            else:
+                self._heard.policies(record.key.decode(), record.value)
+        except (InvalidEvent, UnicodeDecodeError) as error:
+            log.warning("%s offset %s is passed over: %s", record.topic, record.offset, error)

@@ -1,0 +1,296 @@
+"""Collects what the gate decides on: predictions when rows are read, rewards when they mature.
+
+Predictions are recorded before any of the predictors has trained on the row, and completed in
+the order of the decisions, so that quick rewards are not heard before slow ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from learner.confidence import Interval
+from learner.evaluation import ProgressiveEvaluation
+from learner.fitted_q import Choice, Transitions, fitted_q_difference
+from learner.gate import Evidence
+from learner.normaliser import Normaliser
+from learner.reward_model import RewardModel
+from learner.ring import Ring
+from schemas.application import Application, Episodic
+from schemas.policy import Policy
+
+ESTIMATED_ROWS = 5_000  # recent transitions that a fitted-Q difference is over
+ESTIMATE_EVERY_MS = 2_000
+_UNKNOWN = Interval(0.0, -math.inf, math.inf, 0)
+
+
+def baseline_distribution(ring: Ring, slots: np.ndarray) -> np.ndarray:
+    """Probability one on the baseline's action, all zeros where it has none. float64 `[n, A]`"""
+    distribution = np.zeros((len(slots), ring.eligible.shape[1]))
+    known = np.flatnonzero(ring.baseline[slots] >= 0)
+    distribution[known, ring.baseline[slots[known]]] = 1.0
+    return distribution
+
+
+def distribution_of(policy: Policy | None, ring: Ring, slots: np.ndarray) -> np.ndarray:
+    """What a policy (None: version 0, the baseline) answers to resident contexts. `[n, A]`"""
+    if policy is None:
+        return baseline_distribution(ring, slots)
+    return policy.distribution(ring.observation[slots], ring.eligible[slots])
+
+
+class Collector:
+    """Evaluation of one application, fed from its ring.
+
+    Args:
+        normaliser: that of the policies; the reward model sees what they see.
+    """
+
+    def __init__(self, application: Application, ring: Ring, normaliser: Normaliser) -> None:
+        self._application = application
+        self._problem = application.problem
+        self._ring = ring
+        self._normaliser = normaliser
+        self.evaluation = ProgressiveEvaluation(
+            alpha=1.0 - application.gate.confidence,
+            weight_cap=1.0 / application.exploration.floor,
+        )
+        self.model = RewardModel(len(application.actions), application.encoder.size)
+        self.largest_reward = 0.0  # |reward| of matured decisions
+        self._predicted = ring.tail  # sequences below have been offered for prediction
+        self._completed = ring.tail  # sequences below have matured and been taken
+        self._begun = ring.tail  # episodes that began below have been told
+        self._estimate = _UNKNOWN
+        self._estimated_at_ms = -ESTIMATE_EVERY_MS
+
+    def replace_ring(self, ring: Ring) -> None:
+        """Go on with a rebuilt ring, whose rows may have been trained on: none is evaluated."""
+        self._ring = ring
+        self._predicted = self._completed = self._begun = ring.head
+
+    def predict(self, candidate: Policy | None, anchor: Policy | None) -> int:
+        """Record predictions for rows read since the last call; returns how many."""
+        ring = self._ring
+        slots = ring.slots(max(self._predicted, ring.tail), ring.head)
+        self._predicted = ring.head
+        if candidate is None or isinstance(self._problem, Episodic):
+            return 0
+        useful = ring.support[slots] & ring.usable[slots]
+        if anchor is None:
+            useful &= ring.baseline[slots] >= 0
+        slots = slots[useful]
+        if len(slots) == 0:
+            return 0
+        ring.candidate[slots] = distribution_of(candidate, ring, slots)
+        ring.anchor[slots] = distribution_of(anchor, ring, slots)
+        ring.model[slots] = self.model.predict(self._normaliser.apply(ring.observation[slots]))
+        ring.era[slots] = self.evaluation.era
+        ring.predicted[slots] = True
+        return len(slots)
+
+    def complete(self) -> int:
+        """Take decisions up to the first that is still open; returns how many were evaluated."""
+        ring = self._ring
+        self._completed = max(self._completed, ring.tail)
+        slots = ring.slots(self._completed, ring.head)
+        still_open = np.flatnonzero(~ring.matured[slots])
+        slots = slots[: still_open[0]] if len(still_open) else slots
+        self._completed += len(slots)
+        slots = slots[ring.usable[slots]]
+        if len(slots) == 0:
+            return 0
+        self.largest_reward = max(self.largest_reward, float(np.max(np.abs(ring.reward[slots]))))
+        if isinstance(self._problem, Episodic):
+            return 0
+        evaluated = slots[ring.predicted[slots] & ring.support[slots]]
+        if len(evaluated):
+            self.evaluation.complete(
+                candidate=ring.candidate[evaluated],
+                anchor=ring.anchor[evaluated],
+                model=ring.model[evaluated],
+                action=ring.action[evaluated],
+                propensity=ring.propensity[evaluated],
+                reward=ring.reward[evaluated],
+                era=ring.era[evaluated],
+            )
+        self.model.update(
+            self._normaliser.apply(ring.observation[slots]),
+            ring.action[slots],
+            ring.reward[slots],
+        )
+        return len(evaluated)
+
+    def tell_episodes(self) -> int:
+        """Returns of finished episodes, in the order in which they began; how many were told."""
+        problem, ring = self._problem, self._ring
+        if not isinstance(problem, Episodic):
+            return 0
+        told: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
+        begun = max(self._begun, ring.tail)
+        while begun < ring.head:
+            slot = begun % ring.capacity
+            if ring.first[slot]:
+                episode = self._episode(slot)
+                if episode is None:
+                    break  # still going on: those that began later wait, else short ones lead
+                if episode:
+                    self._tell(np.array(episode), problem.discount, told)
+            begun += 1
+        self._begun = begun
+        if told[True] or told[False]:
+            policy = np.array(told[True]).reshape(-1, 2)
+            holdout = np.array(told[False]).reshape(-1, 2)
+            self.evaluation.episode_returns(policy[:, 0], holdout[:, 0], policy[:, 1])
+        return len(told[True]) + len(told[False])
+
+    def _episode(self, slot: int) -> list[int] | None:
+        """Slots of a finished episode; empty if it cannot be told, None if it is going on."""
+        ring, members = self._ring, [slot]
+        while True:
+            if not ring.usable[slot]:
+                return []
+            if not ring.matured[slot]:
+                return None
+            if ring.ended[slot]:
+                return members
+            if ring.has_next[slot]:
+                following = int(ring.next_sequence[slot])
+                if following < ring.tail:
+                    # not read yet, or gone from the buffer before its predecessor
+                    return None if following < 0 else []
+                slot = following % ring.capacity
+                members.append(slot)
+            elif ring.timed_out[slot]:
+                problem = self._problem
+                assert isinstance(problem, Episodic)
+                return members if problem.on_timeout == "terminal" else []
+            else:
+                return None
+
+    def _tell(
+        self, slots: np.ndarray, discount: float, told: dict[bool, list[tuple[float, float]]]
+    ) -> None:
+        ring = self._ring
+        value = float(np.sum(ring.reward[slots] * discount ** np.arange(len(slots))))
+        if ring.holdout[slots].all():
+            told[False].append((value, 1.0))
+        elif (ring.support[slots] & (ring.policy_version[slots] > 0)).all():
+            weight = float(np.prod(ring.own[slots] / ring.propensity[slots]))
+            if math.isfinite(weight):
+                told[True].append((value, weight))
+
+    def evidence(self, candidate: Policy | None, *, current: int, at_ms: int) -> Evidence:
+        """What the gate may hold a candidate against; see `learner.gate.Evidence`."""
+        evaluation = self.evaluation
+        if not isinstance(self._problem, Episodic):
+            return Evidence(
+                running=evaluation.difference,
+                scale=evaluation.reward_std,
+                effective_sample=evaluation.effective_sample,
+            )
+        due = current == 0 and candidate is not None
+        if due and at_ms - self._estimated_at_ms >= ESTIMATE_EVERY_MS:
+            assert candidate is not None
+            self._estimated_at_ms = at_ms
+            self._estimate = self._fitted_q(candidate, self._problem.discount)
+        return Evidence(
+            running=evaluation.episodes,
+            scale=evaluation.return_std,
+            effective_sample=float(evaluation.episodes.n),
+            leaving=self._estimate if current == 0 else None,
+            label="fitted-Q difference, an estimate" if current == 0 else "policy − holdout",
+        )
+
+    def _fitted_q(self, candidate: Policy, discount: float) -> Interval:
+        ring = self._ring
+        slots = ring.slots(ring.tail, ring.head)
+        following = np.where(
+            ring.next_sequence[slots] >= ring.tail, ring.next_sequence[slots] % ring.capacity, -1
+        )
+        over = terminal_slots(ring, self._problem)[slots]
+        known = ring.usable[slots] & ring.matured[slots]
+        known &= over | ((following >= 0) & (ring.baseline[following] >= 0))
+        kept = np.flatnonzero(known)[-ESTIMATED_ROWS:]
+        slots, following, over = slots[kept], following[kept], over[kept]
+        episode = _episode_roots(ring, slots)
+        starts = slots[ring.first[slots] & (ring.baseline[slots] >= 0)]
+        if len(slots) == 0 or len(starts) == 0:
+            return _UNKNOWN
+        after = np.where(over, slots, following)  # of a terminal step: anything that is finite
+        found = fitted_q_difference(
+            Transitions(
+                observation=self._normaliser.apply(ring.observation[slots]),
+                action=ring.action[slots],
+                reward=ring.reward[slots],
+                discount=np.where(over, 0.0, discount),
+                next_observation=self._normaliser.apply(ring.observation[after]),
+                episode=episode,
+            ),
+            self._normaliser.apply(ring.observation[starts]),
+            candidate=Choice(
+                distribution_of(candidate, ring, after), distribution_of(candidate, ring, starts)
+            ),
+            baseline=Choice(
+                baseline_distribution(ring, after), baseline_distribution(ring, starts)
+            ),
+            confidence=self._application.gate.confidence,
+        )
+        return Interval(found.estimate, found.lower, found.upper, found.transitions)
+
+    def state(self) -> dict[str, Any]:
+        """Everything: `json` as JSON carries it, the rest arrays."""
+        return {
+            "json": {
+                "evaluation": self.evaluation.state(),
+                "largest_reward": self.largest_reward,
+                "predicted": self._predicted,
+                "completed": self._completed,
+                "begun": self._begun,
+                "estimate": [_finite(number) for number in self._estimate],
+                "estimated_at_ms": self._estimated_at_ms,
+            },
+            "model": self.model.state(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue as if the collector that gave `state` had never stopped."""
+        saved = state["json"]
+        self.evaluation.restore(saved["evaluation"])
+        self.model.restore(state["model"])
+        self.largest_reward = saved["largest_reward"]
+        self._predicted = saved["predicted"]
+        self._completed = saved["completed"]
+        self._begun = saved["begun"]
+        mean, lower, upper, n = saved["estimate"]
+        self._estimate = Interval(
+            math.nan if mean is None else mean,
+            -math.inf if lower is None else lower,
+            math.inf if upper is None else upper,
+            n,
+        )
+        self._estimated_at_ms = saved["estimated_at_ms"]
+
+
+def terminal_slots(ring: Ring, problem: object) -> np.ndarray:
+    """Which decisions nothing follows: `end` came, or the timeout passed. bool `[C]`"""
+    if isinstance(problem, Episodic) and problem.on_timeout == "terminal":
+        return np.asarray(ring.ended | (ring.timed_out & ~ring.has_next))
+    return ring.ended
+
+
+def _episode_roots(ring: Ring, slots: np.ndarray) -> np.ndarray:
+    """The earliest resident decision of each one's episode, by sequence. int64 `[n]`"""
+    root: np.ndarray = ring.sequence[slots]
+    while True:
+        previous = ring.previous_sequence[root % ring.capacity]
+        moved = previous >= ring.tail
+        if not moved.any():
+            return root
+        root = np.where(moved, previous, root)
+
+
+def _finite(number: float) -> float | None:
+    return number if math.isfinite(number) else None

@@ -1,0 +1,525 @@
+"""The learner of one application, without clients and without a clock.
+
+What it becomes depends on the rows it is given and the plans it is told to carry out, and on
+nothing else: the same rows and plans make the same policies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from learner.agents.adapter import Agent, Exported, Setup
+from learner.batch import Rows
+from learner.evidence import Collector, distribution_of, terminal_slots
+from learner.gate import GateReport, action_shift, decide, score_limit
+from learner.maturity import RemainingReward, curve
+from learner.minibatches import draw_rows, gather
+from learner.normaliser import Normaliser, fit_normaliser, static_normaliser
+from learner.plan import Plan
+from learner.returns import Chain, Returns, n_step_returns
+from learner.ring import Ring
+from learner.rows import Arrival
+from schemas.application import Application, Bandit, Episodic
+from schemas.errors import BundleError
+from schemas.policy import Head, Policy
+from schemas.reward import DecisionTimes
+
+ROWS_TO_FIT_NORMALISER = 1_000
+GOLDEN = 16
+RECENT = 256  # contexts on which an action shift is measured
+MOST_RECEIVED_TIMES = 2_000
+
+
+@dataclass(frozen=True)
+class Version:
+    """A numbered policy; version 0, the baseline, has none."""
+
+    number: int
+    policy: Policy | None = None
+    exported: Exported | None = None
+
+
+BASELINE = Version(0)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What one training made."""
+
+    version: int
+    exported: Exported | None  # None: its numbers were not finite
+    report: GateReport
+    losses: dict[str, float]
+    replay_version: int
+    stream_time_ms: int
+    experiences: int
+    new_experiences: int
+    outcomes_received_at_ms: list[int]  # new since the last published version
+    epsilon: float
+    golden_observations: np.ndarray  # float32 [G, D]
+    golden_eligible: np.ndarray  # bool [G, A]
+    seconds: dict[str, float] = field(default_factory=dict)  # where the time went
+
+
+class Learning:
+    """Ring, agent, evidence and gate of one application.
+
+    Args:
+        build: makes an agent; `learner.agents.build_agent`.
+    """
+
+    def __init__(self, application: Application, build: Callable[[Setup], Agent]) -> None:
+        self.application = application
+        self._build = build
+        self._problem: Bandit | Episodic = application.problem
+        self.ring = Ring(application)
+        self.remaining = RemainingReward(len(application.actions), application.reward.window_ms)
+        self._remembered = 0  # sequences below are in `remaining`
+        self.normaliser: Normaliser | None = None
+        self.lineage = ""
+        self.agent: Agent | None = None
+        self.evidence: Collector | None = None
+        self.version = 0  # of the newest candidate
+        self.candidate: Policy | None = None
+        self.current = BASELINE  # answers now
+        self.anchor = BASELINE  # the last that was shown to be good
+        self.proving = False  # begun anew under a policy that answers: must prove itself first
+        self.frozen = False  # by the gate, until someone looks
+        self.frozen_at_ms = 0
+        self.decisions_before = 0  # read by earlier lives of this learner
+        self.trainings = 0
+        self._unpublished_ms: list[int] = []
+        self._sound: Mapping[str, np.ndarray] = {}  # the agent's last finite state
+        static = static_normaliser(application.encoder.bounds())
+        if static is not None:
+            self._normalise_with(static)
+
+    @property
+    def decisions(self) -> int:
+        """Decisions ever read, for the exploration's decay."""
+        return self.decisions_before + self.ring.head
+
+    def begin_under(self, champion: Version) -> None:
+        """Start anew (the checkpoint is lost) while a policy of an earlier life answers."""
+        self.version = champion.number
+        self.current = self.anchor = champion
+        self.proving = champion.number > 0
+        if self.evidence is not None and self.proving:
+            self.evidence.evaluation.move_anchor(champion.number)
+
+    def ingest(self, arrivals: Sequence[Arrival]) -> int:
+        """Take rows in; returns how many decisions are new or amended."""
+        return self.ring.ingest(arrivals)
+
+    def replace_ring(self, ring: Ring) -> None:
+        """Go on with a ring that was rebuilt from the table."""
+        self.decisions_before = max(self.decisions - ring.head, 0)
+        self.ring = ring
+        self._remembered = ring.tail
+        if self.evidence is not None:
+            self.evidence.replace_ring(ring)
+
+    def news(self, stream_time_ms: int) -> int:
+        """How many rows a training at this stream time would see for the first time, or anew."""
+        self._settle(stream_time_ms)
+        if self.agent is None and not self._can_normalise():
+            return 0
+        trainable = self._returns(stream_time_ms).trainable
+        return int(np.count_nonzero(trainable & self.ring.dirty[: self.ring.size]))
+
+    def train(self, plan: Plan) -> Candidate | None:
+        """Carry out one plan; None where there is nothing to train on."""
+        clock = _Laps()
+        self.version = plan.version
+        if plan.released:
+            self._release()
+        self._settle(plan.stream_time_ms)
+        if self.agent is None:
+            if not self._can_normalise():
+                return None
+            first = self.ring.slots(self.ring.tail, self.ring.head)[:ROWS_TO_FIT_NORMALISER]
+            bounds = self.application.encoder.bounds()
+            self._normalise_with(fit_normaliser(bounds, self.ring.observation[first]))
+        assert self.evidence is not None
+        self.evidence.predict(self.candidate, self.anchor.policy)
+        clock.lap("predict")
+        trained = self._train_agent(plan, np.random.default_rng(plan.seed))
+        if trained is None:
+            return None
+        losses, new = trained
+        self.trainings += 1
+        clock.lap("train")
+        exported, policy = self._export()
+        clock.lap("export")
+        self.evidence.complete()
+        self.evidence.tell_episodes()
+        self._remember(plan.stream_time_ms)
+        clock.lap("evaluate")
+        report = self._judge(plan, policy)
+        clock.lap("gate")
+        candidate = self._described(plan, exported, report, losses, new, clock.seconds)
+        self._follow(report, plan, policy, exported)
+        return candidate
+
+    def warm_up(self) -> None:
+        """Compile the training function before there is anything to train on."""
+        if self.agent is None or self.agent.learns_from_ring:
+            return
+        before = {name: np.copy(value) for name, value in self.agent.state().items()}
+        ring, training = Ring(self.application), self.application.training
+        ring.reserve()
+        slots = np.zeros(training.steps * training.batch, dtype=np.int64)
+        nothing = np.zeros(len(slots))
+        returns = Returns(nothing, nothing, slots, nothing > 0)
+        batch = gather(ring, slots, returns, steps=training.steps, batch=training.batch)
+        self.agent.train(batch._replace(eligible=np.ones_like(batch.eligible)))
+        self.agent.restore(before)
+
+    def _normalise_with(self, normaliser: Normaliser) -> None:
+        self.normaliser = normaliser
+        fingerprint = hashlib.sha256(self.application.contract.encode())
+        for name, array in sorted(normaliser.arrays().items()):
+            fingerprint.update(name.encode() + np.ascontiguousarray(array).tobytes())
+        self.lineage = fingerprint.hexdigest()[:16]
+        self.agent = self._build(
+            Setup(self.application, normaliser, self.application.training.seed)
+        )
+        self._sound = self.agent.state()
+        self.evidence = Collector(self.application, self.ring, normaliser)
+        if self.proving:
+            self.evidence.evaluation.move_anchor(self.anchor.number)
+
+    def _can_normalise(self) -> bool:
+        return self.ring.size >= min(ROWS_TO_FIT_NORMALISER, self.ring.capacity)
+
+    def _settle(self, stream_time_ms: int) -> None:
+        self.ring.mature(stream_time_ms)
+        self.ring.time_out(stream_time_ms)
+
+    def _returns(self, stream_time_ms: int) -> Returns:
+        """Returns of all resident decisions, by slot; open ones at what is expected of them."""
+        ring, used = self.ring, np.arange(self.ring.size)
+        known = ring.usable[used]
+        if self.application.reward.early == "wait":
+            known = known & ring.matured[used]
+        reward = ring.reward[used].copy()
+        open_ = np.flatnonzero(~ring.matured[used])
+        age_ms = ring.known_until_ms(stream_time_ms) - ring.received_at_ms[open_]
+        reward[open_] += self.remaining.mean(ring.action[open_], np.maximum(age_ms, 0))
+        if not isinstance(self._problem, Episodic):
+            return Returns(reward, np.zeros(len(used)), used, known)
+        following = ring.next_sequence[used]
+        chain = Chain(
+            reward=reward,
+            known=known,
+            terminal=terminal_slots(ring, self._problem)[used],
+            has_next=ring.has_next[used],
+            following=np.where(following >= ring.tail, following % ring.capacity, -1),
+        )
+        return n_step_returns(
+            chain, used, discount=self._problem.discount, n_step=self._problem.n_step
+        )
+
+    def _train_agent(
+        self, plan: Plan, rng: np.random.Generator
+    ) -> tuple[dict[str, float], int] | None:
+        assert self.agent is not None
+        ring, training = self.ring, self.application.training
+        returns = self._returns(plan.stream_time_ms)
+        trainable = np.flatnonzero(returns.trainable)
+        if len(trainable) == 0:
+            return None
+        new = trainable[ring.dirty[trainable]]
+        if self.agent.learns_from_ring:
+            losses = self.agent.fit(
+                Rows(
+                    observation=ring.observation[trainable],
+                    action=ring.action[trainable],
+                    reward=returns.reward[trainable].astype(np.float32),
+                )
+            )
+        else:
+            calls = draw_rows(new, trainable, per_call=training.steps * training.batch, rng=rng)
+            for slots in calls:
+                of_slots = Returns(*(values[slots] for values in returns))
+                losses = self.agent.train(
+                    gather(ring, slots, of_slots, steps=training.steps, batch=training.batch)
+                )
+        ring.dirty[new] = False
+        for sequence in ring.sequence[new].tolist():
+            if ring.fresh:
+                self._unpublished_ms += ring.fresh.pop(sequence, [])
+        return losses, len(new)
+
+    def _export(self) -> tuple[Exported | None, Policy | None]:
+        """The candidate; an agent that has left the reals goes back to where it was sound."""
+        assert self.agent is not None
+        exported = self.agent.export()
+        try:
+            policy = policy_of(exported, len(self.application.actions))
+        except BundleError:
+            self.agent.restore(self._sound)
+            return None, None
+        if not self.agent.learns_from_ring:
+            self._sound = {name: np.copy(value) for name, value in self.agent.state().items()}
+        self.candidate = policy
+        return exported, policy
+
+    def _judge(self, plan: Plan, policy: Policy | None) -> GateReport:
+        assert self.evidence is not None
+        ring, gate = self.ring, self.application.gate
+        recent = ring.slots(max(ring.head - RECENT, ring.tail), ring.head)
+        golden = ring.observation[recent[-GOLDEN:]]
+        if policy is None:
+            scores, shift = np.full((1, 1), np.nan), 0.0
+        else:
+            scores = policy.scores(golden)
+            comparable = recent
+            if self.current.policy is None:
+                comparable = recent[ring.baseline[recent] >= 0]
+            shift = action_shift(
+                distribution_of(self.current.policy, ring, comparable),
+                distribution_of(policy, ring, comparable),
+            )
+        judged = policy or self.candidate
+        evidence = self.evidence.evidence(judged, current=self.current.number, at_ms=plan.at_ms)
+        report = decide(
+            gate,
+            candidate=plan.version,
+            current=self.current.number,
+            anchor=self.anchor.number,
+            golden_scores=scores,
+            largest_score=self._largest_score(),
+            shift=shift,
+            evidence=evidence,
+        )
+        if self.proving and report.publish:
+            least = -gate.margin * evidence.scale
+            if evidence.running.lower > least:
+                self.proving = False
+            else:
+                report = replace(
+                    report,
+                    publish=False,
+                    new_anchor=False,
+                    reason=(
+                        f"begun anew: version {self.current.number} goes on answering until the "
+                        f"lower bound against it, {evidence.running.lower:.4g}, is above "
+                        f"{least:.4g}"
+                    ),
+                )
+        if plan.frozen or self.frozen:
+            report = replace(
+                report,
+                publish=False,
+                new_anchor=False,
+                leaves_version_0=False,
+                rollback_to=None,
+                freeze=False,
+                reason=f"frozen: version {self.current.number} goes on answering; {report.reason}",
+            )
+        return report
+
+    def _largest_score(self) -> float:
+        assert self.evidence is not None and self.normaliser is not None
+        discount = self._problem.discount if isinstance(self._problem, Episodic) else 0.0
+        bonus = 0.0
+        parameters = self.application.agent.parameters
+        if "alpha" in parameters:  # of a row as far out as the normaliser lets through
+            width = 1 + self.normaliser.clip**2 * self.application.encoder.size
+            ridge = float(parameters.get("regularisation", 1.0))
+            bonus = float(parameters["alpha"]) * float(np.sqrt(width / ridge))
+        return score_limit(self.evidence.largest_reward, discount=discount, bonus=bonus)
+
+    def _described(
+        self,
+        plan: Plan,
+        exported: Exported | None,
+        report: GateReport,
+        losses: dict[str, float],
+        new: int,
+        seconds: dict[str, float],
+    ) -> Candidate:
+        ring = self.ring
+        golden = ring.slots(max(ring.head - GOLDEN, ring.tail), ring.head)
+        return Candidate(
+            version=plan.version,
+            exported=exported,
+            report=report,
+            losses={name: float(loss) for name, loss in losses.items() if np.isfinite(loss)},
+            replay_version=plan.replay_version,
+            stream_time_ms=plan.stream_time_ms,
+            experiences=ring.size,
+            new_experiences=new,
+            outcomes_received_at_ms=sorted(self._unpublished_ms)[-MOST_RECEIVED_TIMES:],
+            epsilon=self.application.exploration.epsilon_after(self.decisions),
+            golden_observations=ring.observation[golden].copy(),
+            golden_eligible=ring.eligible[golden].copy(),
+            seconds=seconds,
+        )
+
+    def _follow(
+        self, report: GateReport, plan: Plan, policy: Policy | None, exported: Exported | None
+    ) -> None:
+        """Carry out what the gate decided, as far as it is the learner's own state."""
+        assert self.evidence is not None
+        self._unpublished_ms = self._unpublished_ms[-MOST_RECEIVED_TIMES:]
+        if report.publish:
+            self.current = Version(plan.version, policy, exported)
+            self._unpublished_ms = []
+        if report.new_anchor:
+            self.anchor = self.current
+            self.evidence.evaluation.move_anchor(plan.version)
+        if report.freeze:
+            self.frozen, self.frozen_at_ms = True, plan.at_ms
+        if report.rollback_to is not None:
+            self.current = self.anchor
+
+    def _release(self) -> None:
+        """Someone has looked: evidence begins anew, else the same bound would freeze at once."""
+        if self.frozen and self.evidence is not None:
+            self.evidence.evaluation.move_anchor(self.anchor.number)
+        self.frozen = False
+
+    def _remember(self, stream_time_ms: int) -> None:
+        """Take decisions whose whole window has passed into the remaining rewards.
+
+        Not those that merely closed early: their like that stay silent are still waiting.
+        """
+        ring, rule = self.ring, self.application.reward
+        sequence = max(self._remembered, ring.tail)
+        while sequence < ring.head:
+            slot = sequence % ring.capacity
+            received_at_ms = int(ring.received_at_ms[slot])
+            if received_at_ms + rule.window_ms > stream_time_ms:
+                break
+            if ring.usable[slot]:
+                times = DecisionTimes(int(ring.decided_at_ms[slot]), received_at_ms)
+                outcomes = [o.timed() for o in ring.known(slot).outcomes if o.kind != "next"]
+                self.remaining.add(
+                    int(ring.action[slot]), curve(rule, times, outcomes, self.remaining.edges)
+                )
+            sequence += 1
+        self._remembered = sequence
+
+    def state(self) -> dict[str, Any]:
+        """Everything: nested dictionaries of arrays and, under `json`, of what JSON carries."""
+        return {
+            "json": {
+                "contract": self.application.contract,
+                "version": self.version,
+                "trainings": self.trainings,
+                "remembered": self._remembered,
+                "decisions_before": self.decisions_before,
+                "proving": self.proving,
+                "frozen": self.frozen,
+                "frozen_at_ms": self.frozen_at_ms,
+                "unpublished_ms": self._unpublished_ms,
+                "has_candidate": self.candidate is not None,
+            },
+            "ring": self.ring.state(),
+            "remaining": self.remaining.state(),
+            "current": _version_state(self.current),
+            "anchor": _version_state(self.anchor),
+            **(
+                {}
+                if self.agent is None or self.evidence is None or self.normaliser is None
+                else {
+                    "normaliser": self.normaliser.arrays(),
+                    "agent": {name: np.copy(v) for name, v in self.agent.state().items()},
+                    "evidence": self.evidence.state(),
+                }
+            ),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue as if the learner that gave `state` had never stopped.
+
+        Raises:
+            ValueError: the state is of another contract, or shapes differ.
+        """
+        saved = state["json"]
+        if saved["contract"] != self.application.contract:
+            raise ValueError(
+                f"the checkpoint is of contract {saved['contract']}, expected "
+                f"{self.application.contract}"
+            )
+        self.ring.restore(state["ring"])
+        self.remaining.restore(state["remaining"])
+        if "normaliser" in state:
+            arrays = state["normaliser"]
+            self._normalise_with(
+                Normaliser(
+                    arrays["normaliser_offset"],
+                    arrays["normaliser_scale"],
+                    float(arrays["normaliser_clip"]),
+                )
+            )
+            assert self.agent is not None and self.evidence is not None
+            self.agent.restore(state["agent"])
+            self._sound = state["agent"]
+            self.evidence.restore(state["evidence"])
+            if saved["has_candidate"]:
+                self.candidate = policy_of(self.agent.export(), len(self.application.actions))
+        actions = len(self.application.actions)
+        self.current = _version_from(state["current"], actions)
+        self.anchor = _version_from(state["anchor"], actions)
+        self.version = saved["version"]
+        self.trainings = saved["trainings"]
+        self._remembered = saved["remembered"]
+        self.decisions_before = saved["decisions_before"]
+        self.proving = saved["proving"]
+        self.frozen = saved["frozen"]
+        self.frozen_at_ms = saved["frozen_at_ms"]
+        self._unpublished_ms = saved["unpublished_ms"]
+
+
+def policy_of(exported: Exported, actions: int) -> Policy:
+    """The policy that serving will make of an export. Raises BundleError."""
+    return Policy(
+        operations=exported.operations,
+        head=exported.head,
+        arrays=exported.arrays,
+        actions=actions,
+    )
+
+
+def _version_state(version: Version) -> dict[str, Any]:
+    exported = version.exported
+    if exported is None:
+        return {"json": {"number": version.number}}
+    return {
+        "json": {
+            "number": version.number,
+            "operations": exported.operations,
+            "head": exported.head.model_dump(),
+        },
+        "arrays": exported.arrays,
+    }
+
+
+def _version_from(state: Mapping[str, Any], actions: int) -> Version:
+    described = state["json"]
+    if "operations" not in described:
+        return Version(described["number"])
+    exported = Exported(described["operations"], Head(**described["head"]), state["arrays"])
+    return Version(described["number"], policy_of(exported, actions), exported)
+
+
+class _Laps:
+    """Where the time goes."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.seconds[name] = now - self._last
+        self._last = now

@@ -1,0 +1,373 @@
+"""Table → ring → training → gate → policy, for one application, again and again.
+
+Wiring: what is decided is decided in pure files; what is heard and said goes through the bus.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from learner.agents.adapter import Agent, Setup
+from learner.cadence import Cadence
+from learner.checkpoint import read_checkpoint, write_checkpoint
+from learner.control import Bus
+from learner.learning import Candidate, Learning
+from learner.plan import Plan, PlanLog
+from learner.publish import Bundles
+from learner.rebuild import rebuild
+from learner.rows import COLUMNS, Decoder
+from learner.tail import LogGap, Tail
+from schemas.application import Application
+from schemas.errors import BundleError
+from schemas.settings import Settings
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT_EVERY_S = 30.0
+PRUNE_EVERY = 20  # publications
+
+
+class Tracker(Protocol):
+    """Takes note of published candidates, off the critical path."""
+
+    def offer(self, candidate: Candidate, bundle: Path, *, new_anchor: bool) -> None:
+        """Never blocks; may drop."""
+
+    def run_of(self, application: str) -> str | None:
+        """The MLflow run that is open for an application, None where there is none."""
+
+
+class ApplicationLoop:
+    """One application's learner, driven by `turn`.
+
+    Args:
+        clock: seconds that do not jump.
+        wall_ms: milliseconds since 1970, for records.
+    """
+
+    def __init__(
+        self,
+        application: Application,
+        settings: Settings,
+        bus: Bus,
+        build: Callable[[Setup], Agent],
+        *,
+        clock: Callable[[], float],
+        wall_ms: Callable[[], int],
+        tracker: Tracker | None = None,
+    ) -> None:
+        self.application = application
+        self._bus = bus
+        self._build = build
+        self._clock = clock
+        self._wall_ms = wall_ms
+        self._tracker = tracker
+        self._table = f"{settings.tables.rstrip('/')}/replay"
+        self._decoder = Decoder(application)
+        self._cadence = Cadence(application.training.every)
+        self._folder = settings.home / "learner" / application.name
+        self._checkpoint = self._folder / "checkpoint.npz"
+        self._plans = PlanLog(self._folder / "plan.jsonl")
+        self.bundles = Bundles(
+            settings.policies / application.name, application, settings.policies_kept
+        )
+        self.learning = Learning(application, build)
+        self.tail = Tail(self._table, application.name)
+        self._stream_time_ms = -1
+        self._changed = False  # since training was last found to have nothing new
+        self._trained_at: float | None = None
+        self._saved_at = clock()
+        self._saved_version = 0
+        self._saving: threading.Thread | None = None
+        self._read_s = 0.0
+        self._published = 0
+        self._losses: dict[str, float] = {}
+        self._report: dict[str, Any] = {}
+        self._seconds: dict[str, float] = {}
+        self._passes: deque[float] = deque(maxlen=100)  # seconds from row read to pointer sent
+
+    @property
+    def version(self) -> int:
+        """Of the newest candidate."""
+        return self.learning.version
+
+    def start(self) -> None:
+        """Come back to where the last life ended, or begin."""
+        state = None
+        try:
+            state = read_checkpoint(self._checkpoint)
+            if state is not None:
+                self.learning.restore(state["learning"])
+                self.tail = Tail(
+                    self._table, self.application.name, state["json"]["replay_version"]
+                )
+        except (ValueError, KeyError, BundleError) as error:
+            log.warning("%s; learning begins anew from the table", error)
+            self.learning = Learning(self.application, self._build)
+            state = None
+        if state is None:
+            self._plans.keep_after(1 << 62)
+            self._begin()
+        else:
+            self._carry_out_again()
+        pointer = self._bus.pointer(self.application.name)
+        if pointer is not None:
+            self.learning.version = max(self.learning.version, pointer.version)
+        self._point_again()
+        self._save_now()
+
+    def _begin(self) -> None:
+        """From the table's fold, under the policy that answers."""
+        pointer = self._bus.pointer(self.application.name)
+        if pointer is not None and pointer.version > 0:
+            try:
+                self.learning.begin_under(self.bundles.load(pointer))
+            except BundleError as error:
+                log.warning("%s; the gate begins at the baseline", error)
+        self._rebuild()
+
+    def _rebuild(self) -> None:
+        ring, version = rebuild(self._table, self.application, self._decoder)
+        self.learning.replace_ring(ring)
+        self.tail = Tail(self._table, self.application.name, version)
+        self._changed = True
+
+    def _carry_out_again(self) -> None:
+        """Trainings after the checkpoint, as their plans say."""
+        plans = self._plans.after(self.learning.version)
+        for plan in plans:
+            try:
+                while self.tail.version < plan.replay_version:
+                    if not self._read(up_to=plan.replay_version):
+                        raise LogGap(
+                            f"the plan of version {plan.version} needs table version "
+                            f"{plan.replay_version}; the log ends at {self.tail.version}"
+                        )
+            except (LogGap, FileNotFoundError) as error:
+                log.warning("%s", error)
+                self._rebuild()
+                self.learning.version = plans[-1].version
+                return
+            candidate = self.learning.train(plan)
+            if candidate is not None and candidate.report.publish:
+                self._write_again(candidate)
+        if plans:
+            log.info("carried out %d trainings again", len(plans))
+
+    def _write_again(self, candidate: Candidate) -> None:
+        """A published candidate whose bundle the crash has prevented."""
+        if not (self.bundles.folder / str(candidate.version)).exists():
+            try:
+                self._write(candidate)
+            except BundleError as error:
+                log.warning("%s", error)
+
+    def _point_again(self) -> None:
+        """Announce what answers, if the crash has prevented that."""
+        pointer, current = self._bus.pointer(self.application.name), self.learning.current.number
+        if current != (pointer.version if pointer else 0):
+            try:
+                self._bus.publish(self.bundles.pointer_to(current, self._wall_ms()))
+            except BundleError as error:
+                log.warning("%s", error)
+
+    def turn(self) -> bool:
+        """Read what is new, and train if it is time; True if anything was done."""
+        try:
+            active = self._read()
+        except LogGap as error:
+            log.warning("%s", error)
+            self._rebuild()
+            active = True
+        except FileNotFoundError as error:  # vacuumed under our feet
+            log.warning("%s; the buffer is rebuilt from the table", error)
+            self._rebuild()
+            active = True
+        stream_time_ms = self._bus.stream_time_ms(self.tail.version)
+        if stream_time_ms > self._stream_time_ms:
+            self._stream_time_ms = stream_time_ms
+            self._changed = True
+        now = self._clock()
+        if self._changed and self._cadence.wait_s(now=now, last=self._trained_at) <= 0:
+            news = self.learning.news(self._stream_time_ms)
+            self._changed = False
+            if self._cadence.is_due(now=now, last=self._trained_at, new=news):
+                self._trained_at = now
+                self._train()
+                active = True
+        if now - self._saved_at >= CHECKPOINT_EVERY_S:
+            self._save_aside()
+        return active
+
+    def wait_s(self) -> float | None:
+        """Seconds until a training that waits for the cadence; None where none does."""
+        if not self._changed:
+            return None
+        return self._cadence.wait_s(now=self._clock(), last=self._trained_at)
+
+    def _read(self, *, up_to: int | None = None) -> bool:
+        began = self._clock()
+        commits = self.tail.poll(up_to=up_to)
+        for commit in commits:
+            for added in commit.added:
+                arrivals = self._decoder.decode(self.tail.read(added, COLUMNS))
+                if self.learning.ingest(arrivals):
+                    self._changed = True
+        if commits:
+            self._read_s += self._clock() - began
+        return bool(commits)
+
+    def _train(self) -> None:
+        name, learning = self.application.name, self.learning
+        control = self._bus.control(name)
+        version = learning.version + 1
+        seed = np.random.SeedSequence([self.application.training.seed, version])
+        plan = Plan(
+            version=version,
+            replay_version=self.tail.version,
+            stream_time_ms=max(self._stream_time_ms, 0),
+            seed=int(seed.generate_state(1)[0]),
+            frozen=control is not None and control.frozen,
+            released=learning.frozen
+            and control is not None
+            and not control.frozen
+            and control.at_ms > learning.frozen_at_ms,
+            at_ms=self._wall_ms(),
+        )
+        self._plans.append(plan)
+        candidate = learning.train(plan)
+        if candidate is None:
+            return
+        self._losses, self._report = candidate.losses, candidate.report.as_dict()
+        self._seconds = {"read": self._read_s} | candidate.seconds
+        self._read_s = 0.0
+        began = self._clock()
+        if candidate.report.publish:
+            self._publish(candidate)
+        elif candidate.report.rollback_to is not None:
+            log.warning("%s: %s", name, candidate.report.reason)
+            self._point_again_to(candidate.report.rollback_to)
+        elif candidate.report.freeze:
+            log.warning("%s: %s", name, candidate.report.reason)
+        self._seconds["publish"] = self._clock() - began
+
+    def _write(self, candidate: Candidate) -> Any:
+        learning = self.learning
+        return self.bundles.write(
+            candidate,
+            lineage=learning.lineage,
+            anchor=learning.anchor.number,
+            previous=candidate.report.current,
+            at_ms=self._wall_ms(),
+            mlflow_run=self._tracker.run_of(self.application.name) if self._tracker else None,
+        )
+
+    def _publish(self, candidate: Candidate) -> None:
+        try:
+            pointer = self._write(candidate)
+        except (BundleError, OSError) as error:
+            log.error("version %d was not published: %s", candidate.version, error)
+            return
+        self._bus.publish(pointer)
+        self._published += 1
+        if candidate.report.leaves_version_0 or candidate.report.new_anchor:
+            log.info(
+                "%s: version %d: %s",
+                self.application.name,
+                candidate.version,
+                candidate.report.reason,
+            )
+        if self._tracker is not None:
+            self._tracker.offer(
+                candidate,
+                self.bundles.folder / str(candidate.version),
+                new_anchor=candidate.report.new_anchor,
+            )
+        if self._published % PRUNE_EVERY == 0:
+            self.bundles.prune(self._named_versions())
+
+    def _named_versions(self) -> set[int]:
+        named = {self.learning.anchor.number, self.learning.current.number}
+        control = self._bus.control(self.application.name)
+        if control is not None and control.pinned_version is not None:
+            named.add(control.pinned_version)
+        return named
+
+    def _point_again_to(self, version: int) -> None:
+        try:
+            self._bus.publish(self.bundles.pointer_to(version, self._wall_ms()))
+        except BundleError as error:
+            log.error("cannot go back: %s", error)
+
+    def _snapshot(self) -> dict[str, Any]:
+        return {
+            "json": {"replay_version": self.tail.version},
+            "learning": self.learning.state(),
+        }
+
+    def _save_now(self) -> None:
+        if self._saving is not None:
+            self._saving.join()
+        version = self.learning.version
+        write_checkpoint(self._checkpoint, self._snapshot())
+        self._plans.keep_after(version)
+        self._saved_at, self._saved_version = self._clock(), version
+
+    def _save_aside(self) -> None:
+        """Write the checkpoint in the background; its plans are forgotten once it is there."""
+        self._saved_at = self._clock()
+        if self._saving is not None:
+            if self._saving.is_alive():
+                return
+            self._plans.keep_after(self._saved_version)
+            self._saving = None
+        version = self.learning.version
+        if version == self._saved_version:
+            return
+        snapshot = self._snapshot()
+        self._saved_version = version
+        self._saving = threading.Thread(
+            target=write_checkpoint, args=(self._checkpoint, snapshot), name="checkpoint"
+        )
+        self._saving.start()
+
+    def close(self) -> None:
+        """Leave a checkpoint behind."""
+        self._save_now()
+        self._plans.close()
+
+    def status(self) -> dict[str, Any]:
+        """What a person wants to see of this application now."""
+        learning, ring = self.learning, self.learning.ring
+        report = self._report
+        return {
+            "version": learning.current.number,
+            "candidate": learning.version,
+            "anchor": learning.anchor.number,
+            "frozen": learning.frozen,
+            "stream_time_ms": self._stream_time_ms,
+            "replay_version": self.tail.version,
+            "experiences": ring.size,
+            "decisions": learning.decisions,
+            "matured": int(np.count_nonzero(ring.matured[: ring.size])),
+            "trainings": learning.trainings,
+            "published": self._published,
+            "losses": self._losses,
+            "epsilon": self.application.exploration.epsilon_after(learning.decisions),
+            "gate": {
+                name: report[name]
+                for name in ("candidate", "publish", "reason", "rules", "evidence")
+                if name in report
+            },
+            "foreign": self._decoder.foreign,
+            "refused": self._decoder.refused,
+            "passed_by": ring.passed_by,
+            "seconds": {name: round(value, 4) for name, value in self._seconds.items()},
+        }

@@ -1,0 +1,61 @@
+"""Which rows a training sees: all that are new or amended, filled up from the whole ring."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from learner.batch import Batch
+from learner.returns import Returns
+from learner.ring import Ring
+
+
+def draw_rows(
+    fresh: np.ndarray, trainable: np.ndarray, *, per_call: int, rng: np.random.Generator
+) -> list[np.ndarray]:
+    """Slots for each call of the training function, `per_call` each.
+
+    Every slot of `fresh` is in one of them; the rest is drawn uniformly, with replacement, from
+    `trainable`. More fresh rows than fit make more calls of the same size, never a larger one.
+
+    Args:
+        fresh: slots that are new or amended, int `[f]`, all of them trainable
+        trainable: slots, int `[t]`, t ≥ 1
+    """
+    calls = max(1, -(-len(fresh) // per_call))
+    fill = rng.choice(trainable, size=calls * per_call - len(fresh), replace=True)
+    slots = np.concatenate([fresh, fill])
+    rng.shuffle(slots)
+    return [np.asarray(part) for part in slots.reshape(calls, per_call)]
+
+
+def gather(ring: Ring, slots: np.ndarray, returns: Returns, *, steps: int, batch: int) -> Batch:
+    """The minibatches of one call: `steps` of `batch` rows.
+
+    Args:
+        slots: int `[steps · batch]`
+        returns: of exactly these slots.
+    """
+    actions = ring.eligible.shape[1]
+    continues = returns.discount > 0
+    if ring.episodic:
+        next_observation = np.where(
+            continues[:, None], ring.next_observation[returns.last], np.float32(0)
+        )
+        next_eligible = ring.next_eligible[returns.last] | ~continues[:, None]
+    else:
+        next_observation = np.zeros((len(slots), ring.observation.shape[1]), np.float32)
+        next_eligible = np.ones((len(slots), actions), dtype=bool)
+
+    def shaped(values: np.ndarray, kind: type) -> np.ndarray:
+        return values.reshape(steps, batch, *values.shape[1:]).astype(kind, copy=False)
+
+    return Batch(
+        observation=shaped(ring.observation[slots], np.float32),
+        eligible=shaped(ring.eligible[slots], bool),
+        action=shaped(ring.action[slots], np.int32),
+        reward=shaped(returns.reward, np.float32),
+        discount=shaped(returns.discount, np.float32),
+        next_observation=shaped(next_observation, np.float32),
+        next_eligible=shaped(next_eligible, bool),
+        weight=np.ones((steps, batch), np.float32),
+    )

@@ -1,0 +1,79 @@
+"""The plan log: what each training is made from, written down before it begins.
+
+One JSON line a training. A learner that is killed reads the lines after its checkpoint and does
+exactly the same again, so it arrives at the same policies.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+
+class Plan(BaseModel):
+    """One training: everything it depends on beside the state before it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: int  # of the candidate that it makes
+    replay_version: int  # table versions up to this one are in the ring
+    stream_time_ms: int
+    seed: int
+    frozen: bool = False  # nothing is published, and the anchor stays
+    released: bool = False  # someone lifted the gate's own freeze before this training
+    at_ms: int  # wall clock, for the records only
+
+
+class PlanLog:
+    """Appends plans, synced to disk; reads them back up to the first torn line."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._drop_torn_line()
+        self._file = path.open("ab")
+
+    def append(self, plan: Plan) -> None:
+        """Write one plan down; on return it survives a crash."""
+        self._file.write(plan.model_dump_json().encode() + b"\n")
+        self._file.flush()
+        os.fdatasync(self._file.fileno())
+
+    def after(self, version: int) -> list[Plan]:
+        """Plans of later candidates than `version`, in order."""
+        return [plan for plan in self._read() if plan.version > version]
+
+    def keep_after(self, version: int) -> None:
+        """Forget plans up to `version`: a checkpoint holds what they led to."""
+        kept = self.after(version)
+        aside = self._path.with_suffix(".new")
+        with aside.open("wb") as file:
+            file.writelines(plan.model_dump_json().encode() + b"\n" for plan in kept)
+            file.flush()
+            os.fsync(file.fileno())
+        self._file.close()
+        aside.replace(self._path)
+        self._file = self._path.open("ab")
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _read(self) -> list[Plan]:
+        plans = []
+        for line in self._path.read_bytes().split(b"\n"):
+            try:
+                plans.append(Plan.model_validate_json(line))
+            except ValidationError:
+                break
+        return plans
+
+    def _drop_torn_line(self) -> None:
+        """A crash while writing leaves half a line; what follows it must begin a new one."""
+        if self._path.exists():
+            content = self._path.read_bytes()
+            whole = content.rfind(b"\n") + 1
+            if whole < len(content):
+                with self._path.open("r+b") as file:
+                    file.truncate(whole)
