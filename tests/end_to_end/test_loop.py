@@ -34,7 +34,8 @@ KEYS = {
     "lost",
 }
 REPOSITORY = Path(__file__).parents[2]
-MINUTES = "1.0"  # stream and learner are up after half of it
+BAKEHOUSE = Path(sys.executable).with_name("bakehouse")
+MINUTES = "1.25"  # stream and learner are up after some 30 seconds of it
 
 
 def processes_of(home: Path) -> list[str]:
@@ -55,7 +56,7 @@ class Ended:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        command = [sys.executable, "-m", "bakehouse", "demo", "--minutes", MINUTES, "--json"]
+        command = [str(BAKEHOUSE), "demo", "--minutes", MINUTES, "--json"]
         self.process = subprocess.run(
             [*command, "--home", str(home), "--port", "0"],
             cwd=REPOSITORY,
