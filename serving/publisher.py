@@ -153,9 +153,11 @@ class Publisher(threading.Thread):
             if not self._stopping.is_set():
                 self._stopping.wait(self._linger_s)
             self._more.clear()
-            if not self._publish_all(self._spool) or self._stopping.is_set():
+            if not self._publish_all(self._spool):
                 break
             self._publish_status()
+            if self._stopping.is_set():
+                break
         if self._producer is not None:
             self._close(timeout=1.0)
 

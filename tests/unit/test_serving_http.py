@@ -1,0 +1,456 @@
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+
+from schemas.application import Application
+from schemas.events import read_decision, read_outcome
+from schemas.ids import uuid7
+from serving.answers import AnswerMemory
+from serving.app import make_app
+from serving.frames import Topic
+from serving.hot import HotRoutes, Receive, Route, Scope, Send
+from serving.served import Served
+from serving.spool import Spool
+from serving.status import StatusReport
+from tests.fakes import InMemorySpool, publish_policy
+from tests.unit.test_serving_decide import make_application
+
+LEVELS = "/v1/applications/levels"
+ASK = {"subject_id": "p1", "context": {"skill": 0.2}}
+MOST_BODY = 20_000
+
+
+class Server:
+    """The whole ASGI application, without a socket and without Kafka."""
+
+    def __init__(self, folder: Path, application: Application | None = None) -> None:
+        self.application = application or make_application()
+        self.policies = folder / "policies"
+        self.served = Served(
+            self.application, policies=self.policies, cache=folder / "serving" / "levels.json"
+        )
+        self.served.restore()
+        self.spool = InMemorySpool()
+        self.memory = AnswerMemory(self.application.actions, folder=folder / "answers", span_s=600)
+
+        async def beyond(scope: Scope, receive: Receive, send: Send) -> None:
+            await app(scope, receive, send)
+
+        self.hot = HotRoutes(
+            beyond,
+            {"levels": Route(self.served, self.memory)},
+            spool=self.spool,
+            draw=random.Random(0).random,
+            most_body_bytes=MOST_BODY,
+            most_record_bytes=3 * MOST_BODY,
+        )
+        applications = {"levels": self.served}
+        self.disk = Spool(folder / "spool", limit_bytes=1 << 20)
+        report = StatusReport(
+            "0",
+            served=applications,
+            hot=self.hot,
+            spool=self.disk,
+            publisher=None,
+            subscriber=None,
+        )
+        app = make_app(applications, report, spool=self.spool, most_body_bytes=MOST_BODY)
+
+    def request(self, method: str, path: str, content: Any = None) -> httpx.Response:
+        async def ask() -> httpx.Response:
+            transport = httpx.ASGITransport(app=self.hot, raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://bakehouse") as http:
+                body = content if isinstance(content, bytes) else orjson.dumps(content)
+                return await http.request(method, path, content=None if content is None else body)
+
+        return asyncio.run(ask())
+
+    def post(self, path: str, content: Any = None) -> httpx.Response:
+        return self.request("POST", LEVELS + path, content)
+
+    def close(self) -> None:
+        self.memory.close()
+        self.disk.close()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Any:
+    server = Server(tmp_path)
+    yield server
+    server.close()
+
+
+def is_problem(response: httpx.Response, status: int) -> str:
+    """The detail of an RFC 9457 problem."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    said = response.json()
+    assert set(said) == {"type", "title", "status", "detail", "remains"}
+    assert said["status"] == status
+    return str(said["detail"])
+
+
+def test_a_decision_is_spooled_with_the_probability_that_it_was_answered_with(
+    server: Server,
+) -> None:
+    answered = server.post("/decisions", ASK).json()
+    assert set(answered) == {
+        "decision_id",
+        "action",
+        "propensity",
+        "policy_version",
+        "mode",
+        "cohort",
+        "explored",
+        "logged",
+    }
+    [event] = server.spool.events(Topic.DECISIONS)
+    assert {name: event[name] for name in answered if name != "logged"} == {
+        name: value for name, value in answered.items() if name != "logged"
+    }
+    assert answered["logged"] is True
+    [record] = server.spool.records
+    assert record.key.decode() == answered["decision_id"]
+    read_decision(
+        record.value, {"levels": server.application}, received_at_ms=event["decided_at_ms"]
+    )
+
+
+def test_all_that_a_game_may_send_is_kept_in_the_event(server: Server) -> None:
+    given = ASK | {
+        "decision_id": uuid7(),
+        "previous_decision_id": uuid7(),
+        "episode_id": "e1",
+        "eligible_actions": ["easy", "hard"],
+        "baseline_action": "easy",
+        "items": [{"id": 1}],
+    }
+    assert server.post("/decisions", given).status_code == 200
+    [event] = server.spool.events(Topic.DECISIONS)
+    assert {name: event[name] for name in given} == given
+
+
+def test_a_repeated_decision_id_gets_the_same_answer_and_is_logged_once(
+    server: Server, tmp_path: Path
+) -> None:
+    given = ASK | {"decision_id": uuid7()}
+    first = server.post("/decisions", given).json()
+    for _ in range(10):
+        assert server.post("/decisions", given).json() == first
+    publish = publish_policy(server.policies, server.application, 1, favourite=2, epsilon=0.05)
+    server.served.point([publish], live=True)
+    assert server.post("/decisions", given).json() == first
+    assert len(server.spool.records) == 1
+    again = Server(tmp_path)  # the process was killed; the home is the same
+    assert again.post("/decisions", given).json() == first
+    assert again.spool.records == []
+    again.close()
+
+
+def test_an_answer_can_be_asked_for_again_by_the_id_that_the_server_gave(server: Server) -> None:
+    first = server.post("/decisions", ASK).json()
+    assert server.post("/decisions", ASK | {"decision_id": first["decision_id"]}).json() == first
+
+
+def test_a_batch_gets_one_result_each_in_order_and_bad_ones_spoil_nothing(server: Server) -> None:
+    ids = [uuid7() for _ in range(150)]
+    entries: list[Any] = [ASK | {"decision_id": one} for one in ids]
+    entries[1] = {"context": {}}
+    entries[70] = 3
+    entries[149] = entries[148]
+    response = server.post("/decisions:batch", {"decisions": entries})
+    assert response.status_code == 200
+    results = response.json()["decisions"]
+    assert len(results) == 150
+    assert "subject_id" in results[1]["problem"]["detail"]
+    assert "expected an object" in results[70]["problem"]["detail"]
+    assert results[149] == results[148]
+    good = [at for at in range(149) if at not in (1, 70)]
+    assert [results[at]["decision_id"] for at in good] == [ids[at] for at in good]
+    assert [record.key.decode() for record in server.spool.records] == [ids[at] for at in good]
+
+
+def test_an_id_twice_within_one_batch_is_one_decision(server: Server) -> None:
+    one = ASK | {"decision_id": uuid7()}
+    first, second = server.post("/decisions:batch", {"decisions": [one, one]}).json()["decisions"]
+    assert first == second
+    assert len(server.spool.records) == 1
+
+
+def test_outcomes_are_accepted_one_by_one_and_spooled_under_their_decision(server: Server) -> None:
+    decision_id = uuid7()
+    response = server.post(
+        "/outcomes",
+        {
+            "outcomes": [
+                {"decision_id": decision_id, "name": "won", "value": 1, "outcome_id": "o1"},
+                {"decision_id": "nonsense", "name": "won"},
+                {"decision_id": decision_id, "kind": "executed", "executed_action": "hard"},
+                {"decision_id": decision_id, "kind": "executed", "executed_action": "brutal"},
+                {"decision_id": decision_id, "kind": "activated"},
+                {"decision_id": decision_id, "kind": "end", "occurred_at_ms": 5},
+                {"decision_id": decision_id, "name": "won", "outcome_id": "next:1"},
+                {"decision_id": decision_id},
+            ]
+        },
+    )
+    assert response.status_code == 202
+    assert response.json()["accepted"] == 4
+    assert [one["index"] for one in response.json()["rejected"]] == [1, 3, 6, 7]
+    kinds = []
+    for record in server.spool.records:
+        assert record.key.decode() == decision_id
+        kinds.append(read_outcome(record.value, {"levels": server.application}).kind)
+    assert kinds == ["reward", "executed", "activated", "end"]
+    events = server.spool.events(Topic.OUTCOMES)
+    assert events[0]["outcome_id"] == "o1"
+    assert len({event["outcome_id"] for event in events}) == 4
+    assert events[3]["occurred_at_ms"] == 5
+
+
+def test_with_a_full_spool_decisions_are_the_baselines_and_outcomes_are_to_be_sent_again(
+    server: Server,
+) -> None:
+    pointer = publish_policy(server.policies, server.application, 1, favourite=0)
+    server.served.point([pointer], live=True)
+    server.spool.full = True
+    answered = server.post("/decisions", ASK).json()
+    assert (answered["logged"], answered["action"], answered["propensity"]) == (False, "normal", 1)
+    assert (answered["cohort"], answered["policy_version"]) == ("fallback", 0)
+    outcome = {"decision_id": answered["decision_id"], "name": "won"}
+    refused = server.post("/outcomes", {"outcomes": [outcome]})
+    is_problem(refused, 503)
+    assert int(refused.headers["retry-after"]) > 0
+    assert server.spool.records == []
+
+
+DEEP = b'{"subject_id":"p","context":{"skill":0.1,"x":' + b"[" * 400 + b"]" * 400 + b"}}"
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"", "not valid JSON"),
+        (b"{", "not valid JSON"),
+        (b"[]", "expected a JSON object"),
+        (b"\xff\xfe", "UTF-8"),
+        (b'{"subject_id":"p","context":{"skill":NaN}}', "NaN"),
+        (b'{"subject_id":"p","context":{"skill":Infinity}}', "Infinity"),
+        (b'{"subject_id":"p","context":{"skill":1e999}}', "beyond the range"),
+        (b'{"subject_id":"p","context":{"skill":1e39}}', "finite float32"),
+        (b'{"subject_id":"p","context":{"skill":"1"}}', "expected a number"),
+        (b'{"subject_id":"p","context":{"skill":true}}', "expected a number"),
+        (b'{"subject_id":"p","context":{}}', r"context.skill: missing"),
+        (b'{"subject_id":7,"context":{"skill":0.1}}', "subject_id"),
+        (b'{"subject_id":"","context":{"skill":0.1}}', "subject_id"),
+        (b'{"subject_id":"p","subject_id":"q","context":{"skill":0.1}}', "twice"),
+        (b'{"subject_id":"p","context":{"skill":0.1},"speed":1}', "speed"),
+        (b'{"subject_id":"p","context":{"skill":0.1},"decision_id":"7"}', "decision_id"),
+        (
+            b'{"subject_id":"p","context":{"skill":0.1},'
+            b'"decision_id":"a0ee0a2b-3c4d-4b1c-8f00-0242ac120002"}',
+            "decision_id",
+        ),
+        (
+            b'{"subject_id":"p","context":{"skill":0.1},'
+            b'"decision_id":"00000000-0000-7000-8000-000000000000"}',
+            "more than a day",
+        ),
+        (DEEP, "nested too deeply"),
+    ],
+)
+def test_a_bad_decision_request_is_a_422_that_says_why_and_changes_nothing(
+    server: Server, body: bytes, said: str
+) -> None:
+    assert said in is_problem(server.post("/decisions", body), 422)
+    assert server.spool.records == []
+    assert server.post("/decisions", ASK).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/decisions", "/decisions:batch", "/outcomes", "/policy:kill"])
+def test_an_oversized_body_is_a_413(server: Server, path: str) -> None:
+    is_problem(server.post(path, b" " * (MOST_BODY + 1)), 413)
+    assert server.spool.records == []
+    assert not server.served.slot.killed
+
+
+def test_a_body_whose_record_would_outgrow_the_topic_is_refused(server: Server) -> None:
+    numbers = b",".join([b"1e15"] * 3_900)  # each is written out as 1000000000000000.0
+    body = b'{"subject_id":"p","context":{"skill":0.1,"x":[' + numbers + b"]}}"
+    assert len(body) <= MOST_BODY
+    assert "record" in is_problem(server.post("/decisions", body), 422)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/outcomes", {}),
+        ("/outcomes", {"outcomes": {}}),
+        ("/outcomes", {"outcomes": [], "more": 1}),
+        ("/decisions:batch", {"decisions": "all"}),
+        ("/decisions:batch", {"decisions": [1] * 5_001}),
+    ],
+)
+def test_a_list_that_is_none_is_a_422(server: Server, path: str, body: Any) -> None:
+    is_problem(server.post(path, body), 422)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/v1/applications/chess/decisions", 404),
+        ("POST", "/v1/applications/chess/decisions:batch", 404),
+        ("POST", "/v1/applications/chess/outcomes", 404),
+        ("POST", "/v1/applications/chess/policy:kill", 404),
+        ("GET", "/v1/applications/chess/status", 404),
+        ("GET", "/nowhere", 404),
+        ("GET", f"{LEVELS}/decisions", 405),
+        ("PUT", f"{LEVELS}/outcomes", 405),
+        ("GET", f"{LEVELS}/policy:kill", 405),
+    ],
+)
+def test_what_is_not_there_is_a_problem_too(
+    server: Server, method: str, path: str, status: int
+) -> None:
+    is_problem(server.request(method, path, b"{}"), status)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/livez", "/readyz", "/metrics", "/docs", "/openapi.json", "/"),
+        *("/v1/status", "/v1/applications", f"{LEVELS}/policy", f"{LEVELS}/status"),
+    ],
+)
+def test_what_people_read_is_there(server: Server, path: str) -> None:
+    assert server.request("GET", path).status_code == 200
+
+
+def test_metrics_count_what_happened(server: Server) -> None:
+    server.post("/decisions", ASK)
+    server.post("/decisions", b"{")
+    server.post("/outcomes", {"outcomes": [{"decision_id": uuid7(), "name": "won"}, 1]})
+    lines = server.request("GET", "/metrics").text.splitlines()
+    for expected in (
+        'bakehouse_decisions_total{application="levels"} 1.0',
+        'bakehouse_invalid_total{application="levels"} 1.0',
+        'bakehouse_outcomes_total{application="levels"} 1.0',
+        'bakehouse_rejected_total{application="levels"} 1.0',
+        'bakehouse_cohort_decisions_total{application="levels",cohort="policy"} 1.0',
+    ):
+        assert expected in lines
+
+
+def test_a_kill_acts_on_the_next_request_and_is_on_its_way_to_kafka(server: Server) -> None:
+    killed = server.post("/policy:kill", {"by": "ada", "why": "players complain"})
+    assert killed.status_code == 200
+    answered = server.post("/decisions", ASK).json()
+    assert (answered["cohort"], answered["propensity"]) == ("fallback", 1.0)
+    [control] = server.spool.events(Topic.POLICIES)
+    assert (control["killed"], control["by"], control["why"]) == (True, "ada", "players complain")
+    assert server.spool.records[0].key == b"levels/control"
+    server.post("/policy:revive", {"by": "ada", "why": "mended"})
+    assert server.post("/decisions", ASK).json()["cohort"] == "policy"
+
+
+def test_a_kill_works_with_a_full_spool(server: Server) -> None:
+    server.spool.full = True
+    assert server.post("/policy:kill", {"by": "ada", "why": ""}).status_code == 200
+    assert server.served.slot.killed
+    assert len(server.spool.records) == 1
+
+
+@pytest.mark.parametrize(
+    ("action", "body", "status"),
+    [
+        ("promote", b'{"by":"ada","why":"x"}', 422),
+        ("promote", b'{"by":"ada","why":"x","version":99}', 409),
+        ("promote", b'{"by":"ada","why":"x","version":-1}', 422),
+        ("promote", b'{"by":"ada","why":"x","version":"1"}', 422),
+        ("rollback", b"{}", 409),
+        ("freeze", b'{"version":1}', 422),
+        ("freeze", b"[1]", 422),
+        ("freeze", b'{"who":1}', 422),
+        ("explode", b"{}", 404),
+    ],
+)
+def test_a_control_that_cannot_be_is_refused_and_changes_nothing(
+    server: Server, action: str, body: bytes, status: int
+) -> None:
+    before = server.served.control
+    is_problem(server.post(f"/policy:{action}", body), status)
+    assert server.served.control == before
+    assert server.spool.records == []
+
+
+def test_the_policy_page_names_the_version_and_its_history(server: Server) -> None:
+    pointer = publish_policy(server.policies, server.application, 1, favourite=0)
+    server.served.point([pointer], live=True)
+    server.post("/policy:rollback", {"by": "ada", "why": "x"})
+    told = server.request("GET", f"{LEVELS}/policy").json()
+    assert (told["policy_version"], told["newest_version"], told["pinned_version"]) == (0, 1, 0)
+    assert [(entry["from"], entry["to"]) for entry in told["history"]] == [(0, 1), (1, 0)]
+    server.post("/policy:release", {"by": "ada", "why": "x"})
+    told = server.request("GET", f"{LEVELS}/policy").json()
+    assert told["manifest"]["version"] == told["policy_version"] == 1
+
+
+def test_while_policies_are_swapped_every_answer_comes_from_one_of_them_whole(
+    tmp_path: Path,
+) -> None:
+    server = Server(tmp_path)
+    try:
+        # Policy v prefers action v mod 3 and explores with ε of its own.
+        epsilon = {1: 0.12, 2: 0.24, 3: 0.36}
+        pointers = [
+            publish_policy(
+                server.policies, server.application, v, favourite=v % 3, epsilon=epsilon[v]
+            )
+            for v in epsilon
+        ]
+        stop = threading.Event()
+
+        def swap() -> None:
+            while not stop.is_set():
+                for pointer in pointers:
+                    server.served.point([pointer], live=True)
+
+        swapping = threading.Thread(target=swap)
+        server.served.point(pointers[:1], live=True)
+        swapping.start()
+        try:
+            asyncio.run(_ask_many(server.hot, lambda: server.served.swaps, at_least=30))
+        finally:
+            stop.set()
+            swapping.join()
+        events = server.spool.events(Topic.DECISIONS)
+        assert {event["policy_version"] for event in events} == {1, 2, 3}
+        labels = server.application.actions.labels
+        for event in events:
+            version, share = event["policy_version"], epsilon[event["policy_version"]]
+            assert event["exploration"]["epsilon"] == share
+            preferred = labels[version % 3]
+            assert event["action_probabilities"][preferred] == pytest.approx(1 - share * 2 / 3)
+            assert event["propensity"] == event["action_probabilities"][event["action"]]
+            assert event["explored"] == (event["action"] != preferred)
+    finally:
+        server.close()
+
+
+async def _ask_many(app: HotRoutes, swaps: Callable[[], int], *, at_least: int) -> None:
+    transport = httpx.ASGITransport(app=app)
+    began, asked = swaps(), 0
+    async with httpx.AsyncClient(transport=transport, base_url="http://bakehouse") as http:
+        while swaps() - began < at_least or asked < 200:
+            response = await http.post(f"{LEVELS}/decisions", content=orjson.dumps(ASK))
+            assert response.status_code == 200
+            asked += 1

@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.application import Application
+from schemas.errors import InvalidEvent
+from schemas.events import Control
+from serving.served import Conflict, Served
+from tests.fakes import publish_policy
+from tests.unit.test_serving_decide import make_application
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def application() -> Application:
+    return make_application()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def served(tmp_path: Path, application: Application, clock: Clock) -> Served:
+    return start(tmp_path, application, clock)
+
+
+def start(tmp_path: Path, application: Application, clock: Clock) -> Served:
+    served = Served(
+        application,
+        policies=tmp_path / "policies",
+        cache=tmp_path / "serving" / "levels.json",
+        clock=clock,
+    )
+    served.restore()
+    return served
+
+
+def publish(
+    served: Served, tmp_path: Path, version: int, *, live: bool = True, **more: Any
+) -> None:
+    pointer = publish_policy(
+        tmp_path / "policies", served.application, version, favourite=version % 3, **more
+    )
+    served.point([pointer], live=live)
+
+
+def act(served: Served, action: str, version: int | None = None) -> Control:
+    return served.act(action, by="ada", why="a test", version=version)
+
+
+def test_a_published_policy_is_put_in_the_slot(served: Served, tmp_path: Path) -> None:
+    assert served.slot.version == 0
+    publish(served, tmp_path, 1)
+    assert served.slot.version == 1
+    assert served.slot.exploration.epsilon == 0.2
+    assert served.swaps == 1
+
+
+def test_of_several_pointers_only_the_newest_is_loaded_also_if_its_number_is_lower(
+    served: Served, tmp_path: Path
+) -> None:
+    folder = tmp_path / "policies"
+    pointers = [publish_policy(folder, served.application, v, favourite=0) for v in (2, 3, 1)]
+    served.point(pointers, live=True)
+    assert served.slot.version == 1
+    assert [(entry["from"], entry["to"]) for entry in served.history] == [(0, 1)]
+
+
+@pytest.mark.parametrize("broken", ["truncated", "foreign", "replaced", "missing", "outside"])
+def test_a_bad_bundle_is_refused_with_the_reason_and_the_policy_in_place_goes_on(
+    served: Served, tmp_path: Path, broken: str
+) -> None:
+    publish(served, tmp_path, 1)
+    folder = tmp_path / ("elsewhere" if broken == "outside" else "policies")
+    pointer = publish_policy(
+        folder,
+        served.application,
+        2,
+        favourite=0,
+        contract="0123456789abcdef" if broken == "foreign" else None,
+    )
+    bundle = folder / "levels" / "2"
+    if broken == "truncated":
+        content = (bundle / "arrays.npz").read_bytes()
+        (bundle / "arrays.npz").write_bytes(content[: len(content) // 2])
+    elif broken == "replaced":
+        publish_policy(folder, served.application, 2, favourite=2)
+    elif broken == "missing":
+        (bundle / "manifest.json").unlink()
+    served.point([pointer], live=True)
+    assert served.slot.version == 1
+    assert served.refused_policy is not None
+    assert served.refused_policy["version"] == 2
+    said = {
+        "truncated": "SHA-256",
+        "foreign": "contract",
+        "replaced": "SHA-256",
+        "missing": "No such file",
+        "outside": "is not inside",
+    }
+    assert said[broken] in served.refused_policy["reason"]
+
+
+def test_a_restart_without_kafka_serves_the_last_good_policy(
+    served: Served, tmp_path: Path, application: Application, clock: Clock
+) -> None:
+    publish(served, tmp_path, 1)
+    bad = publish_policy(tmp_path / "policies", application, 2, favourite=0)
+    served.point([bad.model_copy(update={"sha256": "0" * 64})], live=True)
+    assert start(tmp_path, application, clock).slot.version == 1
+
+
+def test_a_cache_that_cannot_be_read_starts_from_version_0(
+    tmp_path: Path, application: Application, clock: Clock
+) -> None:
+    (tmp_path / "serving").mkdir()
+    (tmp_path / "serving" / "levels.json").write_text('{"control": ')
+    assert start(tmp_path, application, clock).slot.version == 0
+
+
+def test_a_kill_is_in_force_at_once_and_survives_a_restart_until_revived(
+    served: Served, tmp_path: Path, application: Application, clock: Clock
+) -> None:
+    publish(served, tmp_path, 1)
+    act(served, "kill")
+    assert served.slot.killed
+    publish(served, tmp_path, 2)
+    assert served.slot.killed  # a new policy changes nothing about that
+    again = start(tmp_path, application, clock)
+    assert again.slot.killed
+    act(again, "revive")
+    assert not again.slot.killed
+    assert again.slot.version == 2
+
+
+def test_a_pin_outlasts_newer_policies_until_it_is_released(served: Served, tmp_path: Path) -> None:
+    publish(served, tmp_path, 1)
+    publish(served, tmp_path, 2)
+    act(served, "promote", 1)
+    assert served.slot.version == 1
+    publish(served, tmp_path, 3)
+    assert served.slot.version == 1
+    act(served, "release")
+    assert served.slot.version == 3
+
+
+def test_rolling_back_pins_the_version_before(served: Served, tmp_path: Path) -> None:
+    publish(served, tmp_path, 1)
+    publish(served, tmp_path, 4, previous=1)
+    assert act(served, "rollback").pinned_version == 1
+    assert served.slot.version == 1
+    assert act(served, "rollback").pinned_version == 0
+    assert served.slot.policy is None
+    with pytest.raises(Conflict, match="nothing before it"):
+        act(served, "rollback")
+
+
+def test_a_pin_that_cannot_be_served_changes_nothing(served: Served, tmp_path: Path) -> None:
+    publish(served, tmp_path, 1)
+    before = served.control
+    with pytest.raises(Conflict, match="policy 9 cannot be served"):
+        act(served, "promote", 9)
+    assert served.control == before
+    assert served.slot.version == 1
+
+
+def test_a_control_that_lacks_or_has_too_much_is_refused(served: Served) -> None:
+    with pytest.raises(InvalidEvent, match="version: missing"):
+        act(served, "promote")
+    with pytest.raises(InvalidEvent, match="freeze takes none"):
+        act(served, "freeze", 3)
+
+
+def test_while_frozen_the_policy_stays_also_across_a_restart(
+    served: Served, tmp_path: Path, application: Application, clock: Clock
+) -> None:
+    publish(served, tmp_path, 1)
+    act(served, "freeze")
+    publish(served, tmp_path, 2)
+    assert served.slot.version == 1
+    again = start(tmp_path, application, clock)
+    assert again.slot.version == 1
+    publish(again, tmp_path, 3)
+    act(again, "release")
+    assert again.slot.version == 3
+
+
+def test_an_older_control_from_kafka_does_not_undo_a_newer_one(served: Served) -> None:
+    said = act(served, "kill")
+    served.heard(Control(application="levels", killed=False, at_ms=said.at_ms - 1))
+    assert served.slot.killed
+    served.heard(Control(application="levels", killed=False, at_ms=said.at_ms + 1))
+    assert not served.slot.killed
+
+
+def test_freshness_counts_an_outcome_at_the_first_answer_that_knows_of_it(
+    served: Served, tmp_path: Path, clock: Clock
+) -> None:
+    publish(served, tmp_path, 1, received_at_ms=(998_000, 999_000))
+    clock.now = 1_001.0
+    served.first_answer(served.slot)
+    served.first_answer(served.slot)  # only the first counts
+    assert served.figures.freshness.summary(clock.now) == {"p50": 2.5, "p95": 2.95, "n": 2}
+
+
+def test_outcomes_of_a_policy_that_never_answered_count_with_the_next_one(
+    served: Served, tmp_path: Path, clock: Clock
+) -> None:
+    publish(served, tmp_path, 1, received_at_ms=(990_000,))
+    publish(served, tmp_path, 2, received_at_ms=(995_000,))
+    folder, application = tmp_path / "policies", served.application
+    skipped = publish_policy(folder, application, 3, favourite=0, received_at_ms=(996_000,))
+    newest = publish_policy(folder, application, 4, favourite=0, received_at_ms=(997_000,))
+    served.point([skipped, newest], live=True)
+    assert sorted(served.slot.fresh) == [990_000, 995_000, 996_000, 997_000]
+    served.first_answer(served.slot)
+    publish(served, tmp_path, 5, received_at_ms=(998_000,))
+    assert served.slot.fresh == (998_000,)
+
+
+def test_a_policy_restored_at_a_start_says_nothing_of_freshness(
+    served: Served, tmp_path: Path, application: Application, clock: Clock
+) -> None:
+    publish(served, tmp_path, 1, received_at_ms=(990_000,))
+    assert start(tmp_path, application, clock).slot.fresh == ()

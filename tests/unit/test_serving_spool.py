@@ -1,0 +1,258 @@
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from schemas.application import Discrete
+from schemas.errors import SpoolFull
+from serving.answers import AnswerMemory, Remembered
+from serving.claims import claim_orphans, claim_own
+from serving.frames import Record, Topic, frame, scan
+from serving.spool import Spool
+
+records = st.lists(
+    st.builds(Record, st.sampled_from([0, 1, 2]), st.binary(max_size=40), st.binary(max_size=300)),
+    max_size=30,
+)
+quickly = settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+MIB = 1 << 20
+
+
+def event(number: int, size: int = 100) -> Record:
+    return Record(Topic.DECISIONS, b"key-%d" % number, b"%d " % number + b"x" * size)
+
+
+def read_all(spool: Spool) -> list[Record]:
+    found: list[Record] = []
+    while more := spool.read():
+        found += more
+    return found
+
+
+@given(records)
+def test_what_is_framed_is_scanned_back(given_records: list[Record]) -> None:
+    data = b"".join(map(frame, given_records))
+    assert scan(data, sealed=True) == (given_records, len(data), 0)
+
+
+@given(records, st.integers(0, 10_000))
+def test_a_torn_tail_costs_only_the_record_that_was_being_written(
+    given_records: list[Record], cut: int
+) -> None:
+    frames = [frame(record) for record in given_records]
+    data = b"".join(frames)[:cut]
+    whole = 0
+    while whole < len(frames) and sum(map(len, frames[: whole + 1])) <= cut:
+        whole += 1
+    found = scan(data)
+    assert found.records == given_records[:whole]
+    assert found.end == sum(map(len, frames[:whole]))
+
+
+def test_a_damaged_record_is_skipped_and_counted_and_those_after_it_are_read() -> None:
+    frames = [frame(event(number)) for number in range(5)]
+    damaged = bytearray(b"".join(frames))
+    at = len(frames[0]) + 20
+    damaged[at] ^= 0xFF
+    found = scan(bytes(damaged), sealed=True)
+    assert found.records == [event(0), event(2), event(3), event(4)]
+    assert found.damaged == 1
+
+
+def test_a_record_whose_length_is_damaged_does_not_take_others_with_it() -> None:
+    frames = [frame(event(number)) for number in range(4)]
+    damaged = bytearray(b"".join(frames))
+    damaged[len(frames[0]) + 2] ^= 0x7F  # the length field
+    found = scan(bytes(damaged), sealed=True)
+    assert found.records == [event(0), event(2), event(3)]
+    assert found.damaged == 1
+
+
+@quickly
+@given(st.lists(records, max_size=8), st.integers(1, 7))
+def test_everything_appended_is_read_once_in_order(appended: list[list[Record]], most: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        spool = Spool(Path(folder), limit_bytes=MIB)
+        found: list[Record] = []
+        for batch in appended:
+            spool.append(batch)
+            found += spool.read(most)
+        while more := spool.read(most):
+            found += more
+        assert found == [record for batch in appended for record in batch]
+        spool.acknowledge()
+        assert spool.drained
+        spool.close()
+
+
+def test_a_killed_process_loses_nothing_that_was_not_acknowledged(tmp_path: Path) -> None:
+    first = Spool(tmp_path, limit_bytes=MIB)
+    first.append([event(0), event(1), event(2)])
+    assert first.read(2) == [event(0), event(1)]
+    first.acknowledge()
+    assert first.read(1) == [event(2)]  # in flight when the process dies: no close
+    second = Spool(tmp_path, limit_bytes=MIB)
+    assert second.recovered == 1
+    second.append([event(3)])
+    assert read_all(second) == [event(2), event(3)]
+    first.close()
+    second.close()
+
+
+def test_a_frame_that_a_killed_process_had_begun_is_cut_off_at_the_next_start(
+    tmp_path: Path,
+) -> None:
+    first = Spool(tmp_path, limit_bytes=MIB)
+    first.append([event(0), event(1)])
+    first.close()
+    [segment] = tmp_path.glob("*.log")
+    whole = segment.stat().st_size
+    with segment.open("ab") as file:
+        file.write(frame(event(2))[:-5])
+    second = Spool(tmp_path, limit_bytes=MIB)
+    assert segment.stat().st_size == whole
+    assert second.damaged == 1
+    second.append([event(3)])
+    assert read_all(second) == [event(0), event(1), event(3)]
+    second.close()
+
+
+def test_records_larger_than_one_read_are_read_whole(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, limit_bytes=64 * MIB)
+    large = [event(number, size=5 * MIB // 2) for number in range(3)]
+    spool.append(large)
+    spool.append([event(9)])
+    assert read_all(spool) == [*large, event(9)]
+    spool.close()
+
+
+def test_a_full_spool_refuses_whole_batches_and_takes_more_once_kafka_has_some(
+    tmp_path: Path,
+) -> None:
+    spool = Spool(tmp_path, limit_bytes=64 << 10)
+    written = 0
+    with pytest.raises(SpoolFull):
+        while True:
+            spool.append([event(written, 1000), event(written + 1, 1000)])
+            written += 2
+    assert spool.bytes_on_disk <= 64 << 10
+    spool.append([event(-1)], always=True)  # a person's word is never refused
+    assert len(read_all(spool)) == written + 1
+    spool.acknowledge()
+    spool.append([event(written, 1000)])
+    assert read_all(spool) == [event(written, 1000)]
+    assert spool.bytes_on_disk < 64 << 10
+    spool.close()
+
+
+def test_published_segments_are_kept_until_the_broker_has_surely_flushed(tmp_path: Path) -> None:
+    now = [1_000_000.0]
+    spool = Spool(tmp_path, limit_bytes=1 << 20, keep_s=60, clock=lambda: now[0])
+    for number in range(500):
+        spool.append([event(number, 1000)])
+    read_all(spool)
+    segments = sorted(tmp_path.glob("*.log"))
+    assert len(segments) > 2
+    for segment in segments:
+        os.utime(segment, (now[0], now[0]))
+    now[0] += 59
+    spool.acknowledge()
+    assert sorted(tmp_path.glob("*.log")) == segments
+    now[0] += 2
+    spool.acknowledge()
+    assert sorted(tmp_path.glob("*.log")) == segments[-1:]
+    spool.close()
+
+
+def test_after_a_power_cut_everything_kept_is_published_again(tmp_path: Path) -> None:
+    first = Spool(tmp_path, limit_bytes=MIB)
+    first.append([event(0), event(1)])
+    read_all(first)
+    first.acknowledge()
+    first.close()
+    again = Spool(tmp_path, limit_bytes=MIB, replay=True)
+    assert read_all(again) == [event(0), event(1)]
+    again.close()
+
+
+def test_what_was_read_and_not_acknowledged_is_read_again_after_a_rewind(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, limit_bytes=MIB)
+    spool.append([event(0), event(1)])
+    spool.read(1)
+    spool.rewind()
+    assert spool.waiting == 2
+    assert read_all(spool) == [event(0), event(1)]
+    spool.close()
+
+
+def test_a_restart_finds_its_own_spool_and_running_processes_keep_theirs(tmp_path: Path) -> None:
+    first, second = claim_own(tmp_path), claim_own(tmp_path)
+    assert (first.process, second.process) == ("0", "1")
+    first.release()
+    again = claim_own(tmp_path)
+    assert again.process == "0"
+    assert not again.rebooted
+    assert claim_orphans(tmp_path) == []
+    second.release()
+    [orphan] = claim_orphans(tmp_path)
+    assert orphan.process == "1"
+    orphan.release(remove=True)
+    assert not (tmp_path / "1").exists()
+    again.release()
+
+
+LABELS = Discrete("easy", "normal", "hard")
+ID = "01a2049e-42c7-7d62-9bb0-6bd913994345"
+GIVEN = Remembered("hard", 1 / 3, 7, "online", "policy", True, True)
+
+
+def test_an_answer_is_remembered_bit_for_bit_and_after_a_restart(tmp_path: Path) -> None:
+    memory = AnswerMemory(LABELS, folder=tmp_path, span_s=600)
+    memory.put(ID, 2, GIVEN)
+    assert memory.get(ID) == GIVEN  # no close: the process is killed here
+    assert AnswerMemory(LABELS, folder=tmp_path, span_s=600).get(ID) == GIVEN
+    memory.close()
+
+
+def test_a_torn_answer_in_the_log_is_no_answer(tmp_path: Path) -> None:
+    memory = AnswerMemory(LABELS, folder=tmp_path, span_s=600)
+    memory.put(ID, 2, GIVEN)
+    other = ID.replace("01a2", "01a3")
+    memory.put(other, 2, GIVEN)
+    memory.close()
+    [path] = tmp_path.iterdir()
+    os.truncate(path, path.stat().st_size - 1)
+    again = AnswerMemory(LABELS, folder=tmp_path, span_s=600)
+    assert again.get(ID) == GIVEN
+    assert again.get(other) is None
+
+
+def test_answers_are_remembered_for_their_span_and_forgotten_within_twice_of_it(
+    tmp_path: Path,
+) -> None:
+    now = [0.0]
+    memory = AnswerMemory(LABELS, folder=tmp_path, span_s=600, clock=lambda: now[0])
+    memory.put(ID, 2, GIVEN)
+    for minute in range(1, 21):
+        now[0] = minute * 60.5
+        memory.put(f"{minute:08x}{ID[8:]}", 0, GIVEN)
+        if now[0] <= 600:
+            assert memory.get(ID) == GIVEN
+    now[0] = 1900.0
+    memory.put(f"{99:08x}{ID[8:]}", 0, GIVEN)
+    assert memory.get(ID) is None
+    assert len(list(tmp_path.iterdir())) <= 2
+    memory.close()
+
+
+def test_the_memory_of_answers_is_bounded() -> None:
+    memory = AnswerMemory(LABELS, folder=None, span_s=600, most=1_000)
+    for number in range(5_000):
+        memory.put(f"{number:08x}{ID[8:]}", 2, GIVEN)
+    assert len(memory) <= 1_000
+    assert memory.get(f"{4_999:08x}{ID[8:]}") == GIVEN
