@@ -1,0 +1,1 @@
+"""Stream: Kafka to Delta through Spark Structured Streaming; decisions joined with outcomes."""

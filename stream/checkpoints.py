@@ -1,0 +1,123 @@
+"""Where the query's checkpoint lies, and from where it goes on without one.
+
+The path carries a fingerprint of what the state depends on. A checkpoint of another fingerprint,
+or one that Spark refuses, is left behind: the query starts with an empty join at the offsets that
+were last applied, and repair carries the gap.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from schemas.replay import TABLES
+from stream.sources import Offsets
+
+# Raise when the plan of the query changes in a way that its old state does not fit.
+PLAN = 1
+REFUSALS = 2  # starts in a row that died before their first batch
+
+
+def fingerprint(*, spark_version: str, retention_ms: int, state_partitions: int) -> str:
+    """What a checkpoint's state depends on, in twelve characters."""
+    parts = [PLAN, dict(TABLES), spark_version, retention_ms, state_partitions]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def merge_offsets(sources: list[Offsets]) -> dict[str, dict[str, int]]:
+    """The lowest next offset of every partition over several sources of one query."""
+    merged: dict[str, dict[str, int]] = {}
+    for source in sources:
+        for topic, partitions in source.items():
+            known = merged.setdefault(topic, {})
+            for partition, offset in partitions.items():
+                known[partition] = min(offset, known.get(partition, offset))
+    return merged
+
+
+class Checkpoint:
+    """The checkpoint of one home, and a record of how far it has come."""
+
+    def __init__(self, home: Path, name: str) -> None:
+        self._root = home.resolve() / "checkpoints"
+        self._record = home.resolve() / "stream" / "offsets.json"
+        self._name = name
+        self._state: dict[str, Any] = {"generation": 0, "refused": 0, "applied": {}}
+        if self._record.is_file():
+            self._state |= json.loads(self._record.read_text())
+            if self._state.get("name") != name:
+                self._state |= {"generation": 0, "refused": 0}
+        self._state["name"] = name
+
+    @property
+    def path(self) -> Path:
+        return self._root / f"{self._name}-{self._state['generation']}"
+
+    @property
+    def is_new(self) -> bool:
+        """Whether a query that starts here starts with an empty join."""
+        return not (self.path / "offsets").is_dir()
+
+    @property
+    def applied(self) -> dict[str, dict[str, int]]:
+        """Topic → partition → next offset; everything before is in the tables."""
+        found: dict[str, dict[str, int]] = self._state["applied"]
+        return found
+
+    def prepare(self) -> None:
+        """Leave a checkpoint behind that was refused, and delete all but the current one."""
+        if self._state["refused"] >= REFUSALS:
+            self.renew()
+        for other in self._root.glob("*") if self._root.is_dir() else ():
+            if other != self.path:
+                shutil.rmtree(other, ignore_errors=True)
+
+    def renew(self, *, forget: bool = False) -> None:
+        """Go on in a new folder; with `forget` also from the beginning (the tables are new)."""
+        self._state |= {"generation": self._state["generation"] + 1, "refused": 0}
+        if forget:
+            self._state["applied"] = {}
+        self._save()
+
+    def planned(self, batch: int) -> dict[str, dict[str, int]]:
+        """Where a batch ends, out of the query's offset log (written before the batch runs).
+
+        Its first line is the log's version, the second metadata, then a line for each source.
+        """
+        lines = (self.path / "offsets" / str(batch)).read_text().splitlines()
+        if lines[0] != "v1":
+            raise ValueError(f"the offset log of {self.path} is {lines[0]!r}, expected 'v1'")
+        return merge_offsets([json.loads(line) for line in lines[2:] if line != "-"])
+
+    def note_applied(self, offsets: Offsets) -> None:
+        """Everything before `offsets` is in the tables."""
+        self._state |= {"applied": {**self.applied, **offsets}, "refused": 0}
+        self._save()
+
+    def note_refused(self) -> None:
+        """The query died before it had finished a batch."""
+        self._state["refused"] += 1
+        self._save()
+
+    def _save(self) -> None:
+        self._record.parent.mkdir(parents=True, exist_ok=True)
+        aside = self._record.with_suffix(".aside")
+        aside.write_text(json.dumps(self._state))
+        aside.replace(self._record)
+
+
+def starting_offsets(applied: Offsets, beginnings: Offsets, ends: Offsets) -> Mapping[str, Any]:
+    """Where to start in every partition: as far as was applied, within what the broker has."""
+    return {
+        topic: {
+            partition: min(
+                max(applied.get(topic, {}).get(partition, begin), begin), ends[topic][partition]
+            )
+            for partition, begin in partitions.items()
+        }
+        for topic, partitions in beginnings.items()
+    }

@@ -1,0 +1,260 @@
+"""`python -m stream REF…`: the stream part of a stack, from start to clean stop."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any
+
+from kafka.errors import KafkaError
+
+from schemas.application import Application, Episodic
+from schemas.errors import BakehouseError
+from schemas.events import Progress
+from schemas.loading import load_applications
+from schemas.phase import READY, PhaseFile
+from schemas.settings import Settings, load_settings
+from stream.broker import Broker
+from stream.checkpoints import Checkpoint, fingerprint, starting_offsets
+from stream.maintenance import Maintenance
+from stream.query import ReplayQuery
+from stream.session import STATE_PARTITIONS, start_session
+from stream.stream_time import StreamTime, reaches
+from stream.tables import create_tables, tables_exist
+
+JARS_VARIABLE = "BAKEHOUSE_SPARK_JARS"
+HEARTBEAT_S = 0.5
+STATUS_S = 1.0
+DRAIN_S = 20.0  # a clean stop works off what is there, for this long at most
+SLACK_MS = 5_000  # heartbeats go on for this long after the last thing has become due
+
+log = logging.getLogger("stream")
+
+
+def horizon_ms(applications: Mapping[str, Application]) -> int:
+    """How long after its last record an application can still have something become due."""
+    longest = timedelta(0)
+    for application in applications.values():
+        longest = max(longest, application.reward.window)
+        if isinstance(application.problem, Episodic):
+            longest = max(longest, application.problem.timeout)
+    return int(longest.total_seconds() * 1000) + SLACK_MS
+
+
+class Stream:
+    """The running part: the query, its heartbeat, its status, and maintenance beside it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        broker: Broker,
+        query: ReplayQuery,
+        time_: StreamTime,
+        maintenance: Maintenance,
+        woken: threading.Event,
+    ) -> None:
+        self._settings = settings
+        self._broker = broker
+        self._query = query
+        self._time = time_
+        self._maintenance = maintenance
+        self._woken = woken
+        self._batches = 0
+        self._process = str(os.getpid())
+        self._last_heartbeat = 0.0
+        self._last_status = 0.0
+        self._reported: Any = None
+
+    def run(self, stopping: Callable[[], bool]) -> None:
+        """Follow the query until `stopping`; while nothing is open, sleep until woken."""
+        while not stopping():
+            self.follow()
+            self._woken.wait(timeout=HEARTBEAT_S if self._time.is_open else None)
+            self._woken.clear()
+
+    def follow(self) -> None:
+        """One round: take note of applied batches, move time, say how it goes."""
+        if self._query.counts.batches != self._batches:
+            self._batches = self._query.counts.batches
+            self._time.stir()
+        moved = self._time.advance(*self._query.applied)
+        now = time.monotonic()
+        due = now - self._last_heartbeat >= HEARTBEAT_S * 0.9
+        try:
+            if moved or (due and self._time.is_open):
+                self._last_heartbeat = now
+                self._beat()
+            if now - self._last_status >= STATUS_S * 0.9:
+                self._last_status = now
+                self._report()
+        except KafkaError as error:
+            log.warning("the broker does not answer (%s); nothing is lost, trying on", error)
+
+    def _beat(self) -> None:
+        offsets, _ = self._query.applied
+        progress = Progress(
+            stream_time_ms=self._time.now_ms,
+            replay_version=self._time.version,
+            committed={topic: dict(partitions) for topic, partitions in offsets.items()},
+            applied_ms=time.time_ns() // 1_000_000,
+        )
+        acknowledged_ms = self._broker.publish_progress(progress)
+        self._time.heartbeat(acknowledged_ms, self._broker.ends())
+        # an idle query has applied everything already
+        self._time.advance(*self._query.applied)
+
+    def _report(self) -> None:
+        status = self.status()
+        said = {name: value for name, value in status.items() if name != "at_ms"}
+        if said == self._reported:
+            return
+        self._reported = said
+        self._broker.publish_status(self._process, status)
+
+    def status(self) -> dict[str, Any]:
+        """What `status.v1` says of this part."""
+        counts = self._query.counts
+        progress = self._query.last_progress() or {}
+        _, version = self._query.applied
+        return {
+            "part": "stream",
+            "process": self._process,
+            "at_ms": time.time_ns() // 1_000_000,
+            "phase": READY,
+            "batches": counts.batches,
+            "batch_ms": dict(progress.get("durationMs", {}))
+            | {"collect": round(counts.collect_s * 1e3), "commit": round(counts.commit_s * 1e3)},
+            "input_rows": progress.get("numInputRows", 0),
+            "replay_rows": counts.rows["replay"],
+            "outcome_rows": counts.rows["outcome"],
+            "quarantined_rows": counts.rows["quarantined"],
+            "replay_version": version,
+            "stream_time_ms": self._time.now_ms,
+            **self._maintenance.status(),
+        }
+
+    def drain(self, died: threading.Event) -> bool:
+        """Wait until everything that the broker has is applied; whether it was in time."""
+        give_up = time.monotonic() + DRAIN_S
+        try:
+            ends = self._broker.ends()
+        except KafkaError as error:
+            log.warning(
+                "stopping without the broker (%s); the rest is read at the next start", error
+            )
+            return False
+        while not reaches(self._query.applied[0], ends):
+            if died.is_set() or time.monotonic() > give_up:
+                return False
+            self._woken.wait(timeout=0.2)
+            self._woken.clear()
+        return True
+
+    def say_last(self) -> None:
+        """Publish where things stand, once more."""
+        try:
+            self._time.advance(*self._query.applied)
+            self._beat()
+            self._time.advance(*self._query.applied)
+            self._beat()
+            self._broker.publish_status(self._process, self.status())
+        except KafkaError as error:
+            log.warning("the last status was not published: %s", error)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run until SIGTERM (then 0, cleanly), or until the query dies (then 1)."""
+    parser = argparse.ArgumentParser(prog="python -m stream", description=__doc__)
+    parser.add_argument(
+        "refs", nargs="+", metavar="REF", help="path/to/file.py or module:attribute"
+    )
+    refs = parser.parse_args(arguments).refs
+    logging.basicConfig(
+        stream=sys.stdout,
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    for noisy in ("kafka", "py4j"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    stop = threading.Event()
+    woken = threading.Event()
+
+    def on_signal(*_: object) -> None:
+        stop.set()
+        woken.set()
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
+    try:
+        return run(load_settings(), refs, stop=stop, woken=woken)
+    except BakehouseError as error:
+        log.error("%s", error)
+        return 2
+
+
+def run(
+    settings: Settings, refs: list[str], *, stop: threading.Event, woken: threading.Event
+) -> int:
+    """The part's life; returns its exit status."""
+    phase = PhaseFile(settings.home, "stream")
+    phase.announce("loading applications")
+    applications = {name: one.application for name, one in load_applications(refs).items()}
+    broker = Broker(settings)
+    phase.announce("starting Spark")
+    jars = [jar for jar in os.environ.get(JARS_VARIABLE, "").split(",") if jar]
+    spark = start_session(settings, jars=jars)
+    checkpoint = Checkpoint(
+        settings.home,
+        fingerprint(
+            spark_version=spark.version,
+            retention_ms=int(settings.join_retention_minutes * 60_000),
+            state_partitions=STATE_PARTITIONS,
+        ),
+    )
+    phase.announce("opening tables")
+    beginnings = broker.beginnings()
+    if not tables_exist(settings):
+        create_tables(settings, first_offsets=beginnings)
+        checkpoint.renew(forget=True)
+    checkpoint.prepare()
+    applied = checkpoint.applied
+    query = ReplayQuery(spark, settings, refs, checkpoint, on_batch=woken.set)
+    maintenance = Maintenance(spark, settings, query, applications)
+    phase.announce("starting the query")
+    query.start(starting_offsets(applied, beginnings, broker.ends()))
+    died = threading.Event()
+    failure: list[Exception | None] = []
+
+    def watch() -> None:
+        failure.append(query.await_termination())
+        died.set()
+        woken.set()
+
+    threading.Thread(target=watch, name="watch", daemon=True).start()
+    maintenance.start()
+    time_ = StreamTime(horizon_ms=horizon_ms(applications))
+    part = Stream(settings, broker, query, time_, maintenance, woken)
+    phase.announce(READY)
+    part.run(lambda: stop.is_set() or died.is_set())
+    phase.announce("stopping")
+    clean = not died.is_set() and part.drain(died)
+    query.stop()
+    maintenance.stop()
+    if clean or not died.is_set():
+        maintenance.finish()
+        part.say_last()
+    broker.close()
+    spark.stop()
+    if died.is_set() and not stop.is_set():
+        if query.counts.batches == 0:
+            checkpoint.note_refused()
+        log.error("the query died: %s", failure[0] if failure else "no reason was given")
+        return 1
+    return 0

@@ -1,0 +1,146 @@
+"""Runs the streaming query: each batch is collected once and committed to the three tables."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import orjson
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.streaming.query import StreamingQuery
+
+from schemas.settings import Settings
+from stream.checkpoints import Checkpoint
+from stream.decode import OUTPUTS
+from stream.replay_query import table_rows
+from stream.sources import Offsets, stream_records
+from stream.tables import Table, open_table
+
+
+@dataclass
+class Counts:
+    """What this process has appended since it started, and how long the last batch took."""
+
+    batches: int = 0
+    rows: dict[str, int] = field(default_factory=lambda: dict.fromkeys(OUTPUTS, 0))
+    collect_s: float = 0.0
+    commit_s: float = 0.0
+
+
+class ReplayQuery:
+    """The one streaming query. `on_batch` is called after a batch's rows are in the tables."""
+
+    def __init__(
+        self,
+        spark: SparkSession,
+        settings: Settings,
+        refs: list[str],
+        checkpoint: Checkpoint,
+        *,
+        on_batch: Callable[[], None],
+    ) -> None:
+        self._spark = spark
+        self._settings = settings
+        self._refs = refs
+        self._checkpoint = checkpoint
+        self._on_batch = on_batch
+        self._tables: dict[str, Table] = {
+            output: open_table(settings, table) for output, table in OUTPUTS.items()
+        }
+        self._query: StreamingQuery | None = None
+        self._lock = threading.Lock()
+        self._applied: tuple[Offsets, int] = (
+            checkpoint.applied,
+            self._tables["replay"].version,
+        )
+        self.counts = Counts()
+
+    @property
+    def applied(self) -> tuple[Offsets, int]:
+        """Next offsets (everything before is in the tables), and replay's version then."""
+        with self._lock:
+            return self._applied
+
+    def start(self, start: Offsets) -> None:
+        """Start at these offsets, or where the checkpoint left off."""
+        both = ["decisions", "outcomes"]
+        rows = table_rows(
+            stream_records(self._spark, self._settings, both, start=start),
+            stream_records(self._spark, self._settings, ["decisions"], start=start),
+            stream_records(self._spark, self._settings, both, start=start),
+            refs=self._refs,
+            decisions_topic=self._settings.topic("decisions"),
+            retention=timedelta(minutes=self._settings.join_retention_minutes),
+            tasks=self._settings.topic_partitions,
+        )
+        self._query = (
+            rows.writeStream.queryName("replay")
+            .foreachBatch(self._append)
+            .option("checkpointLocation", str(self._checkpoint.path))
+            .start()
+        )
+
+    def _append(self, batch: DataFrame, number: int) -> None:
+        """Append a batch without a transaction id: the fold absorbs one that is repeated.
+
+        Replay first: whoever sees an outcome in the ledger finds in replay what the join made
+        of it.
+        """
+        started = time.perf_counter()
+        rows = batch.toArrow().combine_chunks()
+        collected = time.perf_counter()
+        version = self._tables["replay"].version
+        for output, table in self._tables.items():
+            found = _rows_of(rows, output)
+            appended = table.append(found)
+            if output == "replay" and appended is not None:
+                version = appended
+            self.counts.rows[output] += found.num_rows
+        self.counts.batches += 1
+        self.counts.collect_s = collected - started
+        self.counts.commit_s = time.perf_counter() - collected
+        offsets = self._checkpoint.planned(number)
+        self._checkpoint.note_applied(offsets)
+        with self._lock:
+            self._applied = (self._checkpoint.applied, version)
+        self._on_batch()
+
+    def await_termination(self) -> Exception | None:
+        """Block until the query ends; what it died of, None where it was stopped."""
+        assert self._query is not None
+        try:
+            self._query.awaitTermination()
+        except Exception as error:
+            return error
+        return None
+
+    def last_progress(self) -> Mapping[str, Any] | None:
+        """Spark's report on the last batch, None before the first."""
+        if self._query is None:
+            return None
+        progress = self._query._jsq.lastProgress()
+        if progress is None:
+            return None
+        report: dict[str, Any] = orjson.loads(progress.json())
+        return report
+
+    def stop(self) -> None:
+        """End the query; a batch that is under way is given up and will be repeated."""
+        if self._query is not None:
+            self._query.stop()
+
+
+def _rows_of(rows: pa.Table, output: str) -> pa.Table:
+    """The rows of one output, its struct's fields as columns."""
+    column = rows.column(output)
+    present = column.filter(column.is_valid()).combine_chunks()
+    if isinstance(present, pa.ChunkedArray):
+        present = pa.concat_arrays(present.chunks) if present.num_chunks else None
+    if present is None:
+        return pa.table({})
+    return pa.Table.from_struct_array(present)

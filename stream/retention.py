@@ -1,0 +1,37 @@
+"""Retention: the log and removed files are cleaned continuously, old hours deleted.
+
+Without it a day of half-second batches leaves 144 thousand commits in `_delta_log`, and appends
+slow down twentyfold.
+"""
+
+from __future__ import annotations
+
+from stream.tables import DataFile, Table
+
+CHECKPOINT_EVERY = 100  # commits
+MS_PER_HOUR = 3_600_000
+
+
+def outlived(files: list[DataFile], *, now_ms: int, days: float) -> list[DataFile]:
+    """Files of hours that ended more than `days` before now."""
+    oldest = (now_ms - days * 24 * MS_PER_HOUR) / MS_PER_HOUR - 1
+    return [file for file in files if file.partition["hour"] < oldest]
+
+
+class Cleaner:
+    """Keeps one table's log short."""
+
+    def __init__(self, table: Table, *, retention_minutes: float) -> None:
+        self._table = table
+        self._retention_minutes = retention_minutes
+        self._checkpointed = -1
+        self._cleaned = 0
+
+    def step(self) -> None:
+        """Sum up and clean once enough commits have come since the last time."""
+        version = int(self._table.delta.version())
+        if version < self._checkpointed + CHECKPOINT_EVERY:
+            return
+        self._table.checkpoint()
+        self._table.clean(retention_hours=self._retention_minutes / 60)
+        self._checkpointed = version
