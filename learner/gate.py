@@ -136,7 +136,7 @@ def decide(
     )
     running = evidence.running
     leaving = evidence.leaving if evidence.leaving is not None else running
-    not_worse = Rule("upper bound", _number(running.upper), 0.0, running.upper >= 0)
+    not_worse = Rule("upper bound", _number(running.upper), 0.0, not running.upper < 0)
     better = Rule("lower bound moves the anchor", _number(running.lower), 0.0, running.lower > 0)
     least = -gate.margin * evidence.scale
     enough = Rule(
