@@ -28,6 +28,9 @@ from bakehouse import (
     seconds,
 )
 
+SEGMENTS = ["new", "regular", "veteran"]
+DEVICES = ["phone", "tablet"]
+
 
 def by_skill(context: Context) -> str:
     """The game's rules today."""
@@ -42,8 +45,8 @@ application = Application(
         Numeric("skill", low=0, high=1),
         Numeric("losses_in_a_row", low=0, high=5),
         Numeric("minutes_today", low=0, high=120),
-        Categorical("segment", values=["new", "regular", "veteran"]),
-        Categorical("device", values=["phone", "tablet"]),
+        Categorical("segment", values=SEGMENTS),
+        Categorical("device", values=DEVICES),
         Categorical("country", buckets=8),
     ],
     actions=Discrete("easy", "normal", "hard"),
@@ -67,7 +70,8 @@ application = Application(
 # Below: simulated players, of whom everything is known, so that a policy can be judged exactly.
 
 LEVEL = {"easy": 0.15, "normal": 0.5, "hard": 0.85}
-SEGMENT = {"new": -0.1, "regular": 0.1, "veteran": 0.35}
+PRACTICE = {"new": -0.1, "regular": 0.1, "veteran": 0.35}
+COUNTRIES = ["BR", "DE", "IN", "JP", "US"]  # no matter for difficulty; that is to be learned too
 OUTCOMES = ("level_won", "level_lost", "quit", "silence")
 REWARD = (1.0, 0.0, -1.0, -1.0)  # the weights and the default above
 
@@ -82,9 +86,9 @@ class Players(BanditWorld):
             "skill": round(float(rng.random()), 3),
             "losses_in_a_row": int(min(rng.geometric(0.45) - 1, 5)),
             "minutes_today": round(float(rng.uniform(0, 120)), 1),
-            "segment": str(rng.choice(["new", "regular", "veteran"], p=[0.4, 0.35, 0.25])),
-            "device": str(rng.choice(["phone", "tablet"])),
-            "country": str(rng.choice(["BR", "DE", "IN", "JP", "US"])),
+            "segment": SEGMENTS[rng.integers(3)],
+            "device": DEVICES[rng.integers(2)],
+            "country": COUNTRIES[rng.integers(5)],
         }
 
     def chances(self, context: Context, action: str) -> np.ndarray:
@@ -93,7 +97,7 @@ class Players(BanditWorld):
             context["skill"]
             - 0.12 * context["losses_in_a_row"]  # confidence goes
             - 0.40 * max(0.0, context["minutes_today"] - 40) / 80  # so does concentration
-            + SEGMENT[context["segment"]]
+            + PRACTICE[context["segment"]]
             + (0.04 if context["device"] == "tablet" else 0.0)
         )
         margin = strength - LEVEL[action]  # above 0: the level is easy for this player
@@ -105,7 +109,7 @@ class Players(BanditWorld):
     def happenings(
         self, context: Context, action: str, rng: np.random.Generator
     ) -> list[Happening]:
-        what = OUTCOMES[rng.choice(4, p=self.chances(context, action))]
+        what = OUTCOMES[np.searchsorted(self.chances(context, action).cumsum(), rng.random())]
         if what == "silence":
             return []
         # bad news travels fast: a learner that does not wait for silence must not be fooled by it

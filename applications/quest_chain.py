@@ -32,6 +32,7 @@ from bakehouse import (
 CHAPTERS = ["village", "forest", "ruins", "castle"]
 BONDS = ["stranger", "friend", "ally"]
 STYLES = ["explorer", "fighter"]
+LANGUAGES = ["de", "en", "ja", "pt"]  # the game sends it along; nobody observes it
 
 
 def by_chapter(context: Context) -> str:
@@ -84,7 +85,7 @@ class Players(EpisodicWorld):
 
     def context(self, state: Any, rng: np.random.Generator) -> dict[str, Any]:
         known = dict(zip(("chapter", "companion", "style"), state, strict=True))
-        return known | {"language": str(rng.choice(["de", "en", "ja", "pt"]))}  # sent, not observed
+        return known | {"language": LANGUAGES[rng.integers(4)]}
 
     def state_of(self, context: Context) -> Hashable:
         return (context["chapter"], context["companion"], context["style"])
