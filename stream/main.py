@@ -33,6 +33,7 @@ JARS_VARIABLE = "BAKEHOUSE_SPARK_JARS"
 HEARTBEAT_S = 0.5
 STATUS_S = 1.0
 DRAIN_S = 20.0  # a clean stop works off what is there, for this long at most
+MAX_REASON = 4_000  # characters; Spark appends its whole plan
 SLACK_MS = 5_000  # heartbeats go on for this long after the last thing has become due
 
 log = logging.getLogger("stream")
@@ -181,8 +182,8 @@ def main(arguments: list[str] | None = None) -> int:
         level=logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
-    for noisy in ("kafka", "py4j"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
+    logging.getLogger("kafka").setLevel(logging.ERROR)
+    logging.getLogger("py4j").setLevel(logging.CRITICAL)  # what failed ends the query, and is said
     stop = threading.Event()
     woken = threading.Event()
 
@@ -244,17 +245,19 @@ def run(
     phase.announce(READY)
     part.run(lambda: stop.is_set() or died.is_set())
     phase.announce("stopping")
-    clean = not died.is_set() and part.drain(died)
+    if not died.is_set():
+        part.drain(died)
+    failed = died.is_set()
     query.stop()
     maintenance.stop()
-    if clean or not died.is_set():
+    if not failed:
         maintenance.finish()
         part.say_last()
     broker.close()
     spark.stop()
-    if died.is_set() and not stop.is_set():
+    if failed:
         if query.counts.batches == 0:
             checkpoint.note_refused()
-        log.error("the query died: %s", failure[0] if failure else "no reason was given")
+        log.error("the query died: %s", str(failure[0])[:MAX_REASON])
         return 1
     return 0

@@ -12,6 +12,7 @@ from schemas.settings import Settings
 
 DRIVER_MEMORY = "1g"
 STATE_PARTITIONS = 2
+LOG_LEVEL = "FATAL"  # what fails is raised in Python, once, and logged there
 POLLING_DELAY_MS = 50  # half of it is added to every outcome; a tenth would cost idle CPU
 
 _STREAMING = "spark.sql.streaming."
@@ -19,7 +20,6 @@ _STATE = f"{_STREAMING}stateStore."
 OPTIONS = {
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
-    "spark.log.level": "ERROR",
     "spark.sql.session.timeZone": "UTC",
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
@@ -50,15 +50,14 @@ OPTIONS = {
     f"{_STREAMING}pollingDelay": f"{POLLING_DELAY_MS}ms",
     f"{_STREAMING}minBatchesToRetain": "20",
     f"{_STREAMING}numRecentProgressUpdates": "10",
-    # no .crc file beside every file of the checkpoint, and no `readlink` process forked for
-    # every one that is renamed (seven a batch through the default, FileContext)
+    # the default (FileContext) forks a `readlink` process for every file that it renames
     f"{_STREAMING}checkpointFileManagerClass": (
         "org.apache.spark.sql.execution.streaming.checkpointing."
         "FileSystemBasedCheckpointFileManager"
     ),
-    "spark.hadoop.fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
-    "spark.hadoop.fs.AbstractFileSystem.file.impl": "org.apache.hadoop.fs.local.RawLocalFs",
     f"{_STREAMING}checkpoint.fileChecksum.enabled": "false",
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    "spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs": "false",
 }
 
 
@@ -84,7 +83,16 @@ def start_session(settings: Settings, *, jars: list[str]) -> SparkSession:
         builder = builder.config("spark.jars", ",".join(jars))
     for name, value in OPTIONS.items():
         builder = builder.config(name, value)
-    return builder.getOrCreate()
+    session = builder.getOrCreate()
+    session.sparkContext.setLogLevel(LOG_LEVEL)
+    _write_no_checksums(session)
+    return session
+
+
+def _write_no_checksums(session: SparkSession) -> None:
+    """No .crc file beside every file of the checkpoint: half of all files, and never read."""
+    hadoop = session._jvm.org.apache.hadoop.fs.FileSystem  # type: ignore[union-attr]
+    hadoop.getLocal(session._jsc.hadoopConfiguration()).setWriteChecksum(False)
 
 
 def _java_options(scratch: Path) -> str:
