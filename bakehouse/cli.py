@@ -215,13 +215,13 @@ def status(
     home: Home = None, url: Url = None, application: Name = None, as_json: Json = False
 ) -> None:
     """What runs, what is still starting, and how each application does."""
-    from bakehouse.look import stack_status
+    from bakehouse.look import stack_status, status_words
 
     result = stack_status(load_settings(home=home), url=url, application=application)
     if as_json:
         say_json(result)
     else:
-        words_table(result)
+        words_table(status_words(result))
 
 
 @app.command(rich_help_panel=LOOK)

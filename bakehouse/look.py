@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bakehouse.control import Target, get
+from bakehouse.control import Target, find_target, get
 from bakehouse.local.home import read_run
 from bakehouse.local.part import last_lines
 from schemas.bundle import MANIFEST, Manifest, read_manifest
@@ -27,9 +27,8 @@ def stack_status(settings: Settings, *, url: str | None, application: str | None
         StackError: none runs; or a `url` is given and nothing answers there.
     """
     if url is not None:
-        if application is None:
-            raise StackError(f"which application of {url} is meant? Name it with --application")
-        return {"url": url, application: get(Target(url.rstrip("/"), application), "status")}
+        target = find_target(settings, url=url, application=application)
+        return {"url": url, "applications": {target.application: get(target, "status")}}
     run = read_run(settings.home)
     result: dict[str, Any] = {
         "url": run.url,
@@ -51,6 +50,20 @@ def stack_status(settings: Settings, *, url: str | None, application: str | None
         except BakehouseError as error:  # the parts are worth showing all the same
             result["applications"][name] = {"problem": str(error)}
     return result
+
+
+def status_words(status: dict[str, Any]) -> dict[str, Any]:
+    """The same, short: one line for each part and application."""
+    words = {name: its for name, its in status.items() if not isinstance(its, dict)}
+    for part, its in status.get("parts", {}).items():
+        words[part] = its["phase"] + (f" (process {its['pid']})" if its["pid"] else "")
+    for application, its in status["applications"].items():
+        words[application] = ", ".join(
+            f"{name.replace('_', ' ')} {value}"
+            for name, value in its.items()
+            if name != "application" and value is not None and not isinstance(value, (dict, list))
+        )
+    return words
 
 
 def published_policies(

@@ -17,6 +17,7 @@ from schemas.phase import READY, PhaseFile
 
 LOG_BYTES = 16 << 20  # a part's log; the one before it is kept too
 LOG_LINES_SHOWN = 15
+MARKER = "---"  # begins the line that begins a process's part of the log
 
 # A part that dies sooner than this after its start died rapidly; so many in a row are enough.
 RAPID_DEATH_S = 60.0
@@ -73,11 +74,13 @@ class Part:
         Raises:
             OSError: the command cannot be started.
         """
-        self.phase_file.path.unlink(missing_ok=True)  # an earlier process's
+        self.phase_file.announce("starting", pid=None)  # in place of an earlier process's
         self.log.parent.mkdir(parents=True, exist_ok=True)
         bound_log(self.log)
         with self.log.open("ab") as log:
-            log.write(f"--- {self.name} started {time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode())
+            log.write(
+                f"{MARKER} {self.name} started {time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode()
+            )
             log.flush()
             self.process = subprocess.Popen(
                 self.command,
@@ -116,11 +119,12 @@ class Part:
             self.given_up = (
                 f"{self.name} died {self.rapid_deaths} times within {RAPID_DEATH_S:.0f} s of its "
                 f"start, the last time with {exit_words(self.process.returncode)}, and is not "
-                f"started again. The end of {self.log}:\n{last_lines(self.log)}"
+                f"started again. The end of {self.log}:\n{last_words(self.log)}"
             )
         else:
             self.restart_at = time.monotonic() + delay
             self.phase = "restarting"
+        self.phase_file.announce(self.phase, pid=None)
         return delay
 
     def ask_to_stop(self) -> None:
@@ -176,6 +180,13 @@ def bound_log(log: Path, limit: int = LOG_BYTES) -> None:
         shutil.copyfile(log, log.with_suffix(".log.1"))
         with log.open("r+b") as file:
             file.truncate(0)
+
+
+def last_words(log: Path) -> str:
+    """The end of what the last process wrote to a log."""
+    lines = last_lines(log).splitlines()
+    starts = [at for at, line in enumerate(lines) if line.startswith(MARKER)]
+    return "\n".join(lines[starts[-1] + 1 :] if starts else lines) or "(it wrote nothing)"
 
 
 def last_lines(log: Path, count: int = LOG_LINES_SHOWN) -> str:

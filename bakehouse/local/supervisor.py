@@ -321,6 +321,7 @@ class Stack:
             return
         self._guard.gone(part.process.pid)
         delay = part.note_death()
+        self._write_run()
         if delay is not None:
             self._tell(part, "died", f"{exit_words(code)}; starting it again in {delay:g} s")
         elif part.name == "serving":

@@ -21,14 +21,31 @@ STOP_TIMEOUT_S = 10.0  # a part; a person who killed the supervisor does not wai
 
 
 def group_is_alive(group: int) -> bool:
-    """Whether any process of the group is left (a zombie that nobody reaps counts)."""
+    """Whether any process of the group still runs; a zombie that nobody reaps does not."""
     try:
         os.killpg(group, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         return True
-    return True
+    states = group_states(group)
+    return states is None or any(state not in ("Z", "X") for state in states)
+
+
+def group_states(group: int) -> list[str] | None:
+    """The states of a group's processes as the kernel writes them; None without a /proc."""
+    try:
+        processes = [name for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 (names)
+    except OSError:
+        return None
+    states = []
+    for process in processes:
+        with suppress(OSError), open(f"/proc/{process}/stat") as file:  # noqa: PTH123 (quick)
+            # pid (name) state parent group …; a name may hold anything, also brackets
+            state, _, its_group = file.read().rpartition(")")[2].split()[:3]
+            if int(its_group) == group:
+                states.append(state)
+    return states
 
 
 def send(group: int, number: signal.Signals) -> None:

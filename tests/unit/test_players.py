@@ -1,7 +1,6 @@
 """Simulated players against a tiny HTTP server that remembers what it was told."""
 
 import asyncio
-import json
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -14,74 +13,13 @@ from bakehouse.game_client import GameClient, RequestFailed
 from bakehouse.players import Batched, OneByOne, Players
 from schemas.application import Application, Bandit, Discrete
 from schemas.errors import BakehouseError
-from schemas.events import DecisionRequest, OutcomeRequest, validated
 from schemas.loading import load_application
 from schemas.observation import Boolean
 from schemas.reward import Reward
 from schemas.world import BanditWorld, Delivery, Happening
+from tests.fake_serving import FakeServing, http
 
 FOLDER = Path(__file__).parents[2] / "applications"
-
-
-class FakeServing:
-    """Answers as serving does, from memory; `broken` makes it answer something else."""
-
-    def __init__(self) -> None:
-        self.decisions: list[dict[str, Any]] = []
-        self.outcomes: list[dict[str, Any]] = []
-        self.requests = 0
-        self.closes_after = 0  # answers on a connection before it is closed without a word
-        self.broken: Callable[[str], bytes | None] = lambda path: None
-
-    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        answered = 0
-        try:
-            while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode()
-                length = int(head.lower().split("content-length:")[1].split("\r\n")[0])
-                body = json.loads(await reader.readexactly(length))
-                self.requests += 1
-                path = head.split()[1]
-                writer.write(self.broken(path) or self._answer(path, body))
-                await writer.drain()
-                answered += 1
-                if answered == self.closes_after:
-                    break
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
-
-    def _answer(self, path: str, body: dict[str, Any]) -> bytes:
-        match path.rsplit("/", 1)[1]:
-            case "decisions":
-                return http(200, self._decide(body))
-            case "decisions:batch":
-                return http(200, {"decisions": [self._decide(one) for one in body["decisions"]]})
-            case _:
-                for outcome in body["outcomes"]:
-                    validated(OutcomeRequest, outcome)
-                self.outcomes += body["outcomes"]
-                return http(202, {"accepted": len(body["outcomes"]), "rejected": []})
-
-    def _decide(self, body: dict[str, Any]) -> dict[str, Any]:
-        validated(DecisionRequest, body)
-        self.decisions.append(body)
-        return {
-            "decision_id": body["decision_id"],
-            "action": "story" if "chapter" in body["context"] else "easy",
-            "propensity": 0.5,
-            "policy_version": len(self.decisions) // 10,
-            "mode": "online",
-            "cohort": "policy",
-            "explored": False,
-            "logged": True,
-        }
-
-
-def http(status: int, value: Any) -> bytes:
-    body = json.dumps(value).encode()
-    return b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body)
 
 
 class Promised(BanditWorld):

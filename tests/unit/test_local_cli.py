@@ -1,0 +1,157 @@
+"""The command: one clear message for what it refuses, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bakehouse import cli, doctor
+from bakehouse.doctor import Finding
+from bakehouse.local.home import hold
+from schemas.settings import Settings
+
+APPLICATION = "applications/level_difficulty.py"
+
+
+class Ran:
+    """Exit status and output of one command."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out.splitlines()[-1])
+
+
+@pytest.fixture
+def bakehouse(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Any:
+    monkeypatch.setenv("BAKEHOUSE_HOME", str(tmp_path / "home"))
+
+    def run(*arguments: str) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["bakehouse", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        captured = capsys.readouterr()
+        code = stopped.value.code
+        return Ran(code if isinstance(code, int) else 0, captured.out, captured.err)
+
+    return run
+
+
+def test_check_says_the_contract_in_words(bakehouse: Any) -> None:
+    ran = bakehouse("check", APPLICATION)
+    assert ran.code == 0
+    words = " ".join(ran.out.split())
+    assert "skill: a number from 0 to 1; required" in words
+    assert "a decision is worth the sum of its outcomes" in words
+    described = bakehouse("check", APPLICATION, "--json").json
+    assert described["actions"] == ["easy", "normal", "hard"]
+    assert described["contract"] in words
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_an_application_that_is_not_there_is_one_message_and_exit_2(
+    bakehouse: Any, as_json: bool
+) -> None:
+    ran = bakehouse("check", "nowhere.py", *(["--json"] if as_json else []))
+    assert ran.code == 2
+    assert "there is no such file" in ran.err
+    assert "Traceback" not in ran.err
+    assert ran.out == "" or ran.json["error"] == "ApplicationError"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["status"], ["kill", "--why", "x"], ["promote", "3", "--why", "x"], ["policies"], ["logs"]],
+)
+def test_without_a_stack_the_message_says_how_to_get_one(
+    bakehouse: Any, command: list[str]
+) -> None:
+    ran = bakehouse(*command)
+    assert ran.code == 2
+    assert "stack" in ran.err or "log" in ran.err
+
+
+def test_reset_removes_what_a_stack_left_and_nothing_else(bakehouse: Any, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (home / "kafka" / "data").mkdir(parents=True)
+    (home / "mlflow.db").write_text("runs")
+    (home / "notes.txt").write_text("a person's")
+    assert bakehouse("reset", "--json").code == 2  # it asks, and nobody answers
+    assert (home / "kafka").exists()
+    assert len(bakehouse("reset", "--yes", "--json").json["removed"]) == 2
+    assert sorted(path.name for path in home.iterdir()) == ["lock", "notes.txt"]
+
+
+def test_reset_refuses_while_a_stack_runs(bakehouse: Any, tmp_path: Path) -> None:
+    (tmp_path / "home" / "kafka").mkdir(parents=True)
+    with hold(tmp_path / "home"):
+        ran = bakehouse("reset", "--yes")
+    assert ran.code == 2
+    assert "is in use" in ran.err
+    assert (tmp_path / "home" / "kafka").exists()
+
+
+def test_logs_of_one_part_are_its_last_lines(bakehouse: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "home" / "logs"
+    folder.mkdir(parents=True)
+    (folder / "learner.log").write_text("".join(f"line {n}\n" for n in range(10)))
+    assert bakehouse("logs", "learner", "--lines", "2").out == "line 8\nline 9\n"
+    ran = bakehouse("logs", "stream")
+    assert ran.code == 2
+    assert "there is: learner" in ran.err
+
+
+def test_every_command_takes_json(bakehouse: Any) -> None:
+    import typer.main
+
+    group = typer.main.get_command(cli.app)
+    commands: dict[str, Any] = group.commands  # type: ignore[attr-defined]
+    assert {"demo", "up", "stream", "learn", "serve", "doctor", "status"} <= set(commands)
+    for name, command in commands.items():
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert "--json" in options, name
+        assert command.help, name
+
+
+def test_doctor_exits_with_1_when_something_blocks(
+    bakehouse: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    findings = [Finding("Java", "blocks", "none", "install one"), Finding("disk", "ok", "9 GiB")]
+    monkeypatch.setattr(doctor, "examine", lambda _settings: findings)
+    ran = bakehouse("doctor")
+    assert ran.code == 1
+    assert "install one" in ran.out
+    report = bakehouse("doctor", "--json")
+    assert (report.code, report.json["ok"]) == (1, False)
+
+
+def test_doctor_names_a_taken_port_and_a_kafka_that_does_not_answer() -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = doctor.port(Settings(port=other.getsockname()[1]))
+    assert (taken.verdict, "--port 0" in taken.do) == ("blocks", True)
+    silent = doctor.kafka(Settings(kafka_bootstrap="127.0.0.1:1"))
+    assert (silent.verdict, "127.0.0.1:1" in silent.found) == ("blocks", True)
+
+
+def test_doctor_says_which_release_was_expected() -> None:
+    finding = doctor.package("pydantic", "1.10", "bakehouse")
+    assert (finding.verdict, "expected 1.10" in finding.found) == ("blocks", True)
+    assert doctor.package("no-such-package", "1", "bakehouse[stream]").do == (
+        "`pip install 'bakehouse[stream]'`"
+    )
+
+
+def test_disk_and_memory_are_found_on_this_machine(tmp_path: Path) -> None:
+    (finding,) = doctor.disk(tmp_path / "not" / "yet", tmp_path)
+    assert "GiB free" in finding.found
+    assert "GiB" in doctor.memory().found or "cannot be told" in doctor.memory().found
