@@ -9,15 +9,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from bakehouse.control import Target, change_policy, find_target
+from bakehouse import policy_commands
+from bakehouse.options import Home, Json, Name, Port, Refs, Url
 from bakehouse.output import complain, out, say, say_json, words_table
 from schemas.errors import BakehouseError, StackError
 from schemas.settings import load_settings
@@ -33,25 +33,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Refs = Annotated[
-    list[str],
-    typer.Argument(help="Applications: path/to/file.py or module:attribute.", metavar="REF…"),
-]
-Home = Annotated[
-    Path | None, typer.Option(help="Where the stack keeps its data (default .bakehouse).")
-]
-Port = Annotated[int | None, typer.Option(help="Serving's port (default 8080; 0: any free one).")]
-Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
-Url = Annotated[
-    str | None, typer.Option(help="Serving's address, where it is not the stack of this home.")
-]
-Name = Annotated[
-    str | None, typer.Option("--application", "-a", help="Which application, if there are several.")
-]
-Why = Annotated[str, typer.Option(help="The reason, kept with the change.")]
-By = Annotated[str | None, typer.Option(help="Who says so (default: your login name).")]
-
-RUN, PARTS, LOOK, POLICY = "Run a stack", "Run one part", "Look", "Policies"
+RUN, PARTS, LOOK = "Run a stack", "Run one part", "Look"
 
 
 @app.command(rich_help_panel=RUN)
@@ -302,105 +284,7 @@ def reset(
         say(f"Removed {len(removed)} things from {folder}." if removed else "Nothing to remove.")
 
 
-@app.command(rich_help_panel=POLICY)
-def promote(
-    version: Annotated[int, typer.Argument(help="The version that is to answer.", min=0)],
-    why: Why,
-    application: Name = None,
-    by: By = None,
-    home: Home = None,
-    url: Url = None,
-    as_json: Json = False,
-) -> None:
-    """Let a version answer, whatever the gate says. Example: [bold]promote 17 --why "event"[/]"""
-    change("promote", home, url, application, why=why, by=by, version=version, as_json=as_json)
-
-
-@app.command(rich_help_panel=POLICY)
-def rollback(
-    why: Why,
-    version: Annotated[int | None, typer.Argument(help="Default: the one before.", min=0)] = None,
-    application: Name = None,
-    by: By = None,
-    home: Home = None,
-    url: Url = None,
-    as_json: Json = False,
-) -> None:
-    """Go back to an earlier version and stay there until `release`; learning goes on."""
-    change("rollback", home, url, application, why=why, by=by, version=version, as_json=as_json)
-
-
-@app.command(rich_help_panel=POLICY)
-def freeze(
-    why: Why,
-    application: Name = None,
-    by: By = None,
-    home: Home = None,
-    url: Url = None,
-    as_json: Json = False,
-) -> None:
-    """Keep the version that answers now, until `release`."""
-    change("freeze", home, url, application, why=why, by=by, as_json=as_json)
-
-
-@app.command(rich_help_panel=POLICY)
-def release(
-    why: Why,
-    application: Name = None,
-    by: By = None,
-    home: Home = None,
-    url: Url = None,
-    as_json: Json = False,
-) -> None:
-    """Undo `promote`, `rollback` or `freeze`: the newest policy answers again."""
-    change("release", home, url, application, why=why, by=by, as_json=as_json)
-
-
-@app.command(rich_help_panel=POLICY)
-def kill(
-    why: Why,
-    application: Name = None,
-    by: By = None,
-    home: Home = None,
-    url: Url = None,
-    as_json: Json = False,
-) -> None:
-    """The kill switch: every decision is the baseline's from the next request, until `revive`."""
-    change("kill", home, url, application, why=why, by=by, as_json=as_json)
-
-
-@app.command(rich_help_panel=POLICY)
-def revive(
-    why: Why,
-    application: Name = None,
-    by: By = None,
-    home: Home = None,
-    url: Url = None,
-    as_json: Json = False,
-) -> None:
-    """Undo `kill`."""
-    change("revive", home, url, application, why=why, by=by, as_json=as_json)
-
-
-def change(
-    verb: str,
-    home: Path | None,
-    url: str | None,
-    application: str | None,
-    *,
-    why: str,
-    by: str | None,
-    version: int | None = None,
-    as_json: bool,
-) -> None:
-    """Ask for a change of policy, and print what the server made of it."""
-    target: Target = find_target(load_settings(home=home), url=url, application=application)
-    answer: dict[str, Any] = change_policy(target, verb, why=why, by=by, version=version)
-    if as_json:
-        say_json(answer)
-    else:
-        say(f"[green]{verb}[/] {target.application}")
-        words_table(answer)
+policy_commands.register(app)
 
 
 def become(part: str, refs: list[str], environment: dict[str, str], as_json: bool) -> None:
