@@ -12,7 +12,8 @@ import numpy as np
 import uvloop
 
 from bakehouse.game_client import GameClient
-from bakehouse.players import Batched, Journal, OneByOne, Players
+from bakehouse.players import Journal, Players
+from bakehouse.senders import Batched, OneByOne
 from schemas.application import Application
 from schemas.errors import ApplicationError, BakehouseError
 from schemas.events import Exploration

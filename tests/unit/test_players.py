@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from bakehouse.game_client import GameClient, RequestFailed
-from bakehouse.players import Batched, OneByOne, Players
+from bakehouse.players import Players
+from bakehouse.senders import Batched, OneByOne
 from schemas.application import Application, Bandit, Discrete
 from schemas.errors import BakehouseError
 from schemas.loading import load_application
