@@ -1,4 +1,4 @@
-"""What the learner hears from and says to Kafka: progress, pointers, control, status.
+"""The bus on Kafka: hears progress, pointers and control, says pointers and status.
 
 One thread listens; nothing here blocks the training when the broker is away.
 """
@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 
+from learner.bus import Heard
 from schemas.errors import BakehouseError, InvalidEvent
 from schemas.events import Control, PolicyPointer, Progress, validated
 from schemas.settings import Settings
@@ -24,68 +24,10 @@ log = logging.getLogger(__name__)
 
 RETRY_S = 0.5
 FETCH_WAIT_MS = 10_000  # the broker answers at once when there is something
-REMEMBERED = 1_000  # records of progress: what the tail has not reached yet
-
-
-class Bus(Protocol):
-    """Everything outside the tables that the loop depends on."""
-
-    def stream_time_ms(self, replay_version: int) -> int:
-        """Latest stream time that holds for a table read up to this version; −1: none yet."""
-
-    def control(self, application: str) -> Control | None:
-        """What people last said."""
-
-    def pointer(self, application: str) -> PolicyPointer | None:
-        """What the learner last published, in this life or before."""
-
-    def publish(self, pointer: PolicyPointer) -> None:
-        """Announce a policy."""
-
-    def report(self, fields: Mapping[str, Any]) -> None:
-        """Write one record of `status.v1`."""
-
-    def wait(self, seconds: float) -> None:
-        """Return when something was heard, or after this long."""
-
-
-class Heard:
-    """What has been heard so far; thread-safe by replacing, never changing, values."""
-
-    def __init__(self) -> None:
-        self._progress: deque[Progress] = deque(maxlen=REMEMBERED)
-        self._controls: dict[str, Control] = {}
-        self._pointers: dict[str, PolicyPointer] = {}
-
-    def progress(self, said: Progress) -> None:
-        self._progress.append(said)
-
-    def policies(self, key: str, value: bytes) -> None:
-        """A record of `policies.v1`. Raises InvalidEvent."""
-        name, _, control = key.partition("/")
-        fields = parse_object(value)
-        if control:
-            self._controls[name] = validated(Control, fields)
-        else:
-            self._pointers[name] = validated(PolicyPointer, fields)
-
-    def stream_time_ms(self, replay_version: int) -> int:
-        times = [
-            said.stream_time_ms
-            for said in tuple(self._progress)
-            if said.replay_version <= replay_version
-        ]
-        return max(times, default=-1)
-
-    def control(self, application: str) -> Control | None:
-        return self._controls.get(application)
-
-    def pointer(self, application: str) -> PolicyPointer | None:
-        return self._pointers.get(application)
 
 
 class KafkaBus(threading.Thread):
-    """The bus on a real broker; see `Bus`."""
+    """See the module, and `learner.bus.Bus`."""
 
     def __init__(self, settings: Settings, *, process: str) -> None:
         super().__init__(name="listener", daemon=True)

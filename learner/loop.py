@@ -15,9 +15,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from learner.agents.adapter import Agent, Setup
+from learner.bus import Bus
 from learner.cadence import Cadence
 from learner.checkpoint import read_checkpoint, write_checkpoint
-from learner.control import Bus
 from learner.learning import Candidate, Learning
 from learner.plan import Plan, PlanLog
 from learner.publish import Bundles
@@ -341,7 +341,6 @@ class ApplicationLoop:
     def close(self) -> None:
         """Leave a checkpoint behind."""
         self._save_now()
-        self._plans.close()
 
     def status(self) -> dict[str, Any]:
         """What a person wants to see of this application now."""

@@ -33,13 +33,13 @@ class PlanLog:
         self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._drop_torn_line()
-        self._file = path.open("ab")
 
     def append(self, plan: Plan) -> None:
         """Write one plan down; on return it survives a crash."""
-        self._file.write(plan.model_dump_json().encode() + b"\n")
-        self._file.flush()
-        os.fdatasync(self._file.fileno())
+        with self._path.open("ab") as file:
+            file.write(plan.model_dump_json().encode() + b"\n")
+            file.flush()
+            os.fdatasync(file.fileno())
 
     def after(self, version: int) -> list[Plan]:
         """Plans of later candidates than `version`, in order."""
@@ -53,15 +53,12 @@ class PlanLog:
             file.writelines(plan.model_dump_json().encode() + b"\n" for plan in kept)
             file.flush()
             os.fsync(file.fileno())
-        self._file.close()
         aside.replace(self._path)
-        self._file = self._path.open("ab")
-
-    def close(self) -> None:
-        self._file.close()
 
     def _read(self) -> list[Plan]:
-        plans = []
+        plans: list[Plan] = []
+        if not self._path.exists():
+            return plans
         for line in self._path.read_bytes().split(b"\n"):
             try:
                 plans.append(Plan.model_validate_json(line))

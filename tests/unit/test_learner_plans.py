@@ -66,20 +66,17 @@ def test_plans_are_read_back_after_a_version(tmp_path: Path) -> None:
     log.keep_after(2)
     log.append(plan(4))
     assert [each.version for each in log.after(0)] == [3, 4]
-    log.close()
 
 
 def test_half_a_line_is_dropped_and_the_log_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "plan.jsonl"
     log = PlanLog(path)
     log.append(plan(1))
-    log.close()
     with path.open("ab") as file:
         file.write(plan(2).model_dump_json().encode()[:20])
     log = PlanLog(path)
     log.append(plan(3))
     assert [each.version for each in log.after(0)] == [1, 3]
-    log.close()
 
 
 def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
