@@ -68,7 +68,8 @@ class Policy:
     def normalise(self, observations: Array) -> Array:
         """`clip((x − offset) · scale)`: float32 `[B, D]` → `[B, D]`."""
         scaled = (observations - self._offset) * self._scale
-        return np.clip(scaled, -self._clip, self._clip)
+        # np.clip says the same at three times the cost on so few numbers
+        return np.asarray(np.minimum(np.maximum(scaled, -self._clip), self._clip))
 
     def scores(self, observations: Array) -> Array:
         """Score of every action: float32 `[B, D]` → `[B, A]`."""
@@ -90,7 +91,10 @@ class Policy:
             weights = np.exp(logits - logits.max(axis=1, keepdims=True))
             return np.asarray(weights / weights.sum(axis=1, keepdims=True))
         probabilities = np.zeros(scores.shape, dtype=np.float64)
-        probabilities[np.arange(len(scores)), scores.argmax(axis=1)] = 1.0
+        if len(scores) == 1:  # the same, for the one row of a request
+            probabilities[0, scores.argmax()] = 1.0
+        else:
+            probabilities[np.arange(len(scores)), scores.argmax(axis=1)] = 1.0
         return probabilities
 
 

@@ -25,16 +25,16 @@ def executed_distribution(
     Returns:
         float64 `[A]`, sums to 1.
     """
-    count = int(eligible.sum())
+    count = int(np.count_nonzero(eligible))
     share = min(1.0, max(epsilon, floor * count))
     executed = (1.0 - share) * policy + (share / count) * eligible
-    return np.asarray(executed / executed.sum(), dtype=np.float64)
+    return np.asarray(executed / np.add.reduce(executed), dtype=np.float64)
 
 
 def draw_action(executed: np.ndarray, draw: float) -> int:
     """Index of the action that a uniform `draw` in [0, 1) selects (inverse of the CDF)."""
-    cumulative = np.cumsum(executed)
-    at = int(np.searchsorted(cumulative, draw * cumulative[-1], side="right"))
+    cumulative = executed.cumsum()
+    at = int(cumulative.searchsorted(draw * cumulative[-1], side="right"))
     while at >= len(executed) or executed[at] <= 0.0:  # only rounding at the edge gets here
         at -= 1
     return at

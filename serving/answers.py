@@ -1,7 +1,9 @@
 """A repeated decision_id gets the same answer, for some minutes, also after a restart.
 
 Answers are 36 bytes each, in memory and in a small log. Both have two generations: what is
-younger than the span asked for is always in one of them, and the older is dropped whole.
+younger than the span asked for is always in one of them, and the older is dropped whole. The log
+is written some answers at a time; after a kill the last few are found again in the spool, which
+has every decision before it is answered.
 """
 
 from __future__ import annotations
@@ -10,9 +12,9 @@ import os
 import struct
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from schemas.application import Discrete
 
@@ -21,6 +23,7 @@ MODES = ("online", "apprentice", "logging_only")
 _ANSWER = struct.Struct("<dIHBB")  # propensity, version, action's position, cohort | mode, flags
 _RECORD = struct.Struct("<16s16sI")  # decision_id, answer, crc32 of both
 EXPLORED, LOGGED = 1, 2
+AT_ONCE = 64  # answers to a write of the log
 
 
 class Remembered(NamedTuple):
@@ -63,6 +66,7 @@ class AnswerMemory:
         self._young: dict[bytes, bytes] = {}
         self._old: dict[bytes, bytes] = {}
         self._since = clock()
+        self._unwritten = bytearray()
         self._fd: int | None = None
         self._path: Path | None = None
         self._old_paths: list[Path] = []
@@ -91,7 +95,7 @@ class AnswerMemory:
         )
 
     def put(self, decision_id: str, position: int, answer: Remembered) -> None:
-        """Remember; written to the log before this returns (as the spool is: no fsync)."""
+        """Remember, and write the log where `AT_ONCE` answers have come together."""
         packed = _ANSWER.pack(
             answer.propensity,
             answer.policy_version,
@@ -104,9 +108,32 @@ class AnswerMemory:
         key = _key(decision_id)
         self._young[key] = packed
         if self._folder is not None:
-            self._write(key, packed)
+            self._unwritten += _RECORD.pack(key, packed, zlib.crc32(key + packed))
+            if len(self._unwritten) >= AT_ONCE * _RECORD.size:
+                self.flush()
+
+    def recover(self, events: Iterable[Mapping[str, Any]]) -> None:
+        """Remember decisions that were spooled by a process that was killed, if it is news.
+
+        Args:
+            events: records of `decisions.v1` of this application and contract.
+        """
+        for event in events:
+            position = self._actions.position(event["action"])
+            if position is not None and self.get(event["decision_id"]) is None:
+                told = Remembered(
+                    event["action"],
+                    event["propensity"],
+                    event["policy_version"],
+                    event["mode"],
+                    event["cohort"],
+                    event["explored"],
+                    True,
+                )
+                self.put(event["decision_id"], position, told)
 
     def _turn(self) -> None:
+        self.flush()
         self._old, self._young = self._young, {}
         self._since = self._clock()
         for path in self._old_paths:
@@ -114,13 +141,16 @@ class AnswerMemory:
         self._old_paths = [self._path] if self._path is not None else []
         self.close()
 
-    def _write(self, key: bytes, packed: bytes) -> None:
-        assert self._folder is not None
+    def flush(self) -> None:
+        """Write what is not yet in the log (as the spool does: no fsync)."""
+        if not self._unwritten or self._folder is None:
+            return
+        data, self._unwritten = self._unwritten, bytearray()
         try:
             if self._fd is None:
                 self._path = self._folder / f"{time.time_ns():020d}.answers"
                 self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-            os.write(self._fd, _RECORD.pack(key, packed, zlib.crc32(key + packed)))
+            os.write(self._fd, data)
         except OSError:
             # A full disk costs the memory across a restart, not the answer.
             self.close()
@@ -141,7 +171,8 @@ class AnswerMemory:
         return paths
 
     def close(self) -> None:
-        """Close the log; the next answer opens a new one."""
+        """Write and close the log; the next answer opens a new one."""
+        self.flush()
         if self._fd is not None:
             os.close(self._fd)
         self._fd = self._path = None

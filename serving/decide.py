@@ -7,6 +7,7 @@ drawn from: `draw_action(action_probabilities, draw)` on the log gives the actio
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -76,7 +77,7 @@ def check(
 def _eligible(application: Application, request: DecisionRequest) -> tuple[np.ndarray, bool]:
     size = len(application.actions)
     if request.eligible_actions is None and not request.excluded_actions:
-        return np.ones(size, dtype=bool), False
+        return _everything(size), False
     eligible = np.full(size, request.eligible_actions is None)
     for label in request.eligible_actions or ():
         check_label(application, label, "eligible_actions")
@@ -90,6 +91,13 @@ def _eligible(application: Application, request: DecisionRequest) -> tuple[np.nd
             f"least one of {list(application.actions.labels)}"
         )
     return eligible, not bool(eligible.all())
+
+
+@cache
+def _everything(size: int) -> np.ndarray:
+    mask = np.ones(size, dtype=bool)
+    mask.flags.writeable = False  # shared by all requests
+    return mask
 
 
 def answer(
@@ -110,18 +118,16 @@ def answer(
     open_ = logged and not slot.killed and application.mode == "online"
     ruled = [open_ and not one.holdout for one in asked]
     own: list[np.ndarray | None] = [None] * len(asked)
-    usable = True
-    if slot.policy is not None and any(ruled):
+    if slot.policy is not None:
         rows = [at for at, by_policy in enumerate(ruled) if by_policy]
-        observations = np.stack([asked[at].observation for at in rows])  # [R, D]
-        masks = np.stack([asked[at].eligible for at in rows])  # [R, A]
-        distribution = slot.distribution(observations, masks)
-        usable = bool(np.isfinite(distribution).all())
-        for at, row in zip(rows, distribution, strict=True):
-            own[at] = row
-    if not usable:  # scores that overflowed: nobody is answered by such a policy
-        own = [None] * len(asked)
-        ruled, open_ = [False] * len(asked), False
+        if len(rows) == 1:  # the usual request: no copying
+            one = asked[rows[0]]
+            own[rows[0]] = slot.distribution(one.observation[None], one.eligible[None])[0]
+        elif rows:
+            observations = np.array([asked[at].observation for at in rows])  # [R, D]
+            masks = np.array([asked[at].eligible for at in rows])  # [R, A]
+            for at, row in zip(rows, slot.distribution(observations, masks), strict=True):
+                own[at] = row
     return [
         _one(application, slot, one, draw, policy, by_policy, open_, now_ms)
         for one, draw, policy, by_policy in zip(asked, draws, own, ruled, strict=True)
@@ -150,8 +156,11 @@ def _one(
             own, one.eligible, epsilon=exploration.epsilon, floor=exploration.floor
         )
     position = draw_action(executed, draw)
+    if not executed[position] > 0.0:  # scores that overflowed: such a policy answers nobody
+        return _one(application, slot, one, draw, None, False, False, now_ms)
     labels = application.actions.labels
-    propensity = float(executed[position])
+    by_position = executed.tolist()
+    propensity: float = by_position[position]
     version = slot.version if by_policy else 0
     explored = cohort == "policy" and position != int(own.argmax())
     request = one.request
@@ -168,9 +177,7 @@ def _one(
         "observation": one.observation.tolist(),
         "action": action,
         "propensity": propensity,
-        "action_probabilities": {
-            labels[at]: p for at, p in enumerate(executed.tolist()) if p > 0.0
-        },
+        "action_probabilities": {labels[at]: p for at, p in enumerate(by_position) if p > 0.0},
         "policy_version": version,
         "exploration": {
             "kind": exploration.kind,

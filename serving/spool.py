@@ -165,6 +165,16 @@ class Spool:
         self._cursor = (segment, offset + found.end)
         return found.records
 
+    def newest(self, topic: int, count: int) -> list[Record]:
+        """At least the newest `count` records of a topic, if so many are kept; oldest first."""
+        found: list[Record] = []
+        for number in sorted(self._sizes, reverse=True):
+            records = scan(self._path(number).read_bytes(), sealed=True).records
+            found = [record for record in records if record.topic == topic] + found
+            if len(found) >= count:
+                break
+        return found
+
     def acknowledge(self) -> None:
         """Everything that was read is published: remember it, and let old segments go."""
         with self._lock:

@@ -173,6 +173,22 @@ def test_a_baseline_that_raises_breaks_no_answer(easy: LoadedPolicy) -> None:
     assert (by_policy.action, by_policy.cohort) == ("easy", "policy")
 
 
+def test_a_policy_whose_scores_overflow_answers_nobody(easy: LoadedPolicy) -> None:
+    class Overflowing:
+        version, manifest = easy.version, easy.manifest
+
+        class policy:  # noqa: N801 - an attribute of the bundle
+            @staticmethod
+            def distribution(_: np.ndarray, eligible: np.ndarray) -> np.ndarray:
+                return np.full(eligible.shape, np.nan)
+
+    application, broken = make_application(), Overflowing()
+    slot = Slot(broken, easy.manifest.exploration)  # type: ignore[arg-type]
+    decided = decide_once(application, slot, draw=0.5)
+    assert (decided.action, decided.propensity) == ("normal", 1.0)
+    assert (decided.cohort, decided.policy_version) == ("fallback", 0)
+
+
 @pytest.mark.parametrize(
     ("request_", "said"),
     [

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -214,7 +215,8 @@ GIVEN = Remembered("hard", 1 / 3, 7, "online", "policy", True, True)
 def test_an_answer_is_remembered_bit_for_bit_and_after_a_restart(tmp_path: Path) -> None:
     memory = AnswerMemory(LABELS, folder=tmp_path, span_s=600)
     memory.put(ID, 2, GIVEN)
-    assert memory.get(ID) == GIVEN  # no close: the process is killed here
+    assert memory.get(ID) == GIVEN
+    memory.flush()  # no close: the process is killed here
     assert AnswerMemory(LABELS, folder=tmp_path, span_s=600).get(ID) == GIVEN
     memory.close()
 
@@ -256,3 +258,24 @@ def test_the_memory_of_answers_is_bounded() -> None:
         memory.put(f"{number:08x}{ID[8:]}", 2, GIVEN)
     assert len(memory) <= 1_000
     assert memory.get(f"{4_999:08x}{ID[8:]}") == GIVEN
+
+
+def test_after_a_kill_the_last_answers_are_found_in_the_spool(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, limit_bytes=64 << 10)  # small segments
+    for number in range(300):
+        event_ = {
+            "decision_id": f"{number:08x}{ID[8:]}",
+            "action": "hard",
+            "propensity": 1 / 3,
+            "policy_version": 7,
+            "mode": "online",
+            "cohort": "policy",
+            "explored": True,
+        }
+        spool.append([Record(Topic.DECISIONS, b"k", json.dumps(event_).encode())])
+        spool.append([Record(Topic.OUTCOMES, b"k", b"{}")])
+    memory = AnswerMemory(LABELS, folder=None, span_s=600)
+    memory.recover(json.loads(record.value) for record in spool.newest(Topic.DECISIONS, 64))
+    assert 64 <= len(memory) < 300
+    assert all(memory.get(f"{number:08x}{ID[8:]}") == GIVEN for number in range(300 - 64, 300))
+    spool.close()
