@@ -6,8 +6,6 @@ import getpass
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
-
 from bakehouse.local.home import read_run
 from schemas.errors import BakehouseError, StackError
 from schemas.settings import Settings
@@ -77,6 +75,8 @@ def change_policy(
 def _ask(
     method: str, target: Target, what: str, body: dict[str, Any] | None = None
 ) -> dict[str, Any]:
+    import httpx  # slow to import, and most commands do without
+
     address = f"{target.url}/v1/applications/{target.application}/{what}"
     try:
         # trust_env: a proxy that is set for the internet is not for a stack on this machine

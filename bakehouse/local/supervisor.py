@@ -340,8 +340,10 @@ class Stack:
             for part, _ in running:
                 part.ask_to_stop()
                 self._tell(part, "stopping")
+        asked_at = time.monotonic()
         for part, pid in running:  # without the lock: it may take long, and the rest goes on
-            by_itself = part.end(STOP_TIMEOUT_S.get(part.name, 20.0))
+            waited = time.monotonic() - asked_at
+            by_itself = part.end(max(0.0, STOP_TIMEOUT_S.get(part.name, 20.0) - waited))
             self._guard.gone(pid)
             self._tell(part, "stopped", "" if by_itself else "killed: it took too long")
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
-
-from kafka import KafkaAdminClient
-from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import KafkaError, TopicAlreadyExistsError
+from typing import TYPE_CHECKING, Any
 
 from bakehouse.local.ports import any_answers
 from schemas.errors import StackError
 from schemas.settings import Settings
+
+if TYPE_CHECKING:  # slow to import, and serving is started by who imports this
+    from kafka import KafkaAdminClient
+    from kafka.admin import ConfigResource
 
 MIB = 1 << 20
 MINUTE_MS = 60_000
@@ -77,6 +77,8 @@ def ensure_topics(settings: Settings, *, adjust: bool = False) -> list[str]:
     Raises:
         StackError: the broker refuses, or a topic keeps its producers' timestamps.
     """
+    from kafka.errors import TopicAlreadyExistsError
+
     wanted = topics(settings)
     with admin(settings) as client:
         missing = sorted(set(wanted) - set(client.list_topics()))
@@ -102,6 +104,9 @@ def admin(settings: Settings) -> Iterator[KafkaAdminClient]:
     Raises:
         StackError: the broker cannot be reached, or refuses what is asked inside the block.
     """
+    from kafka import KafkaAdminClient
+    from kafka.errors import KafkaError
+
     address = settings.kafka_bootstrap
     # asked first: the client would try for half a minute, and leave its sockets open
     if settings.kafka_security_protocol == "PLAINTEXT" and not any_answers(address or ""):
@@ -131,4 +136,6 @@ def _check_broker_time(client: KafkaAdminClient, names: list[str]) -> None:
 
 
 def _resource(name: str, configuration: dict[str, str] | None) -> ConfigResource:
+    from kafka.admin import ConfigResource, ConfigResourceType
+
     return ConfigResource(ConfigResourceType.TOPIC, name, configuration)

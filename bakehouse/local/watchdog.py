@@ -83,8 +83,9 @@ def stop_all(lines: Iterable[str]) -> None:
         for group in together:
             with suppress(ProcessLookupError):
                 os.kill(group, signal.SIGTERM)  # the leader; it stops its own children in order
+        deadline = time.monotonic() + STOP_TIMEOUT_S
         for group in together:
-            end_group(group, STOP_TIMEOUT_S)
+            end_group(group, deadline - time.monotonic())
 
 
 if __name__ == "__main__":
