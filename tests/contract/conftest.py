@@ -1,0 +1,89 @@
+"""One broker and one Spark session for all contract tests that want them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bakehouse.local.broker import Broker
+from bakehouse.local.jars import Jars, ensure_jars
+from bakehouse.local.java import Java, find_java
+from bakehouse.local.ports import keep_ports
+from bakehouse.local.topics import ensure_topics
+from schemas.settings import Settings
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+@pytest.fixture(scope="session")
+def java() -> Java:
+    return find_java()
+
+
+@pytest.fixture(scope="session")
+def all_jars() -> Jars:
+    return ensure_jars()
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory, java: Java, all_jars: Jars) -> Iterator[str]:
+    """The address of a real broker."""
+    home = tmp_path_factory.mktemp("broker")
+    ports = keep_ports(home / "ports.json", ["broker", "controller"])
+    address = f"127.0.0.1:{ports['broker']}"
+    broker = Broker(
+        folder=home / "kafka",
+        java=java,
+        jars=all_jars.kafka,
+        port=ports["broker"],
+        controller_port=ports["controller"],
+        settings=Settings(home=home, kafka_bootstrap=address),
+    )
+    broker.prepare()
+    with (home / "broker.log").open("w") as log:
+        process = subprocess.Popen(broker.command(), stdout=log, stderr=subprocess.STDOUT)
+    try:
+        wait_until(broker.answers, "the broker answers")
+        yield address
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.fixture
+def settings_of(kafka: str, tmp_path: Path) -> Callable[[str], Settings]:
+    """Settings with topics of their own, which are made."""
+
+    def make(prefix: str) -> Settings:
+        settings = Settings(home=tmp_path / prefix, kafka_bootstrap=kafka, topic_prefix=prefix)
+        ensure_topics(settings)
+        return settings
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def spark(
+    tmp_path_factory: pytest.TempPathFactory, java: Java, all_jars: Jars
+) -> Iterator[SparkSession]:
+    """A session as stream starts it."""
+    from stream.session import start_session
+
+    os.environ["JAVA_HOME"] = str(java.home)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PySpark on pandas 3, which nothing here uses
+        import pyspark.sql.pandas.functions
+        import pyspark.testing.utils  # noqa: F401
+
+        settings = Settings(home=tmp_path_factory.mktemp("spark"))
+        session = start_session(settings, jars=list(map(str, all_jars.spark)))
+    yield session
+    session.stop()

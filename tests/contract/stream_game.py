@@ -1,0 +1,13 @@
+"""A small game for the contract tests of stream, loaded as a person's file would be."""
+
+from schemas.application import Application, Discrete, seconds
+from schemas.observation import Numeric
+from schemas.reward import Reward
+
+application = Application(
+    name="small-game",
+    observation=[Numeric("skill", low=0, high=1)],
+    actions=Discrete("easy", "hard"),
+    reward=Reward({"won": 1.0}, window=seconds(5)),
+    baseline=lambda context: "easy",
+)

@@ -1,0 +1,111 @@
+"""Events of a small game as a game would publish them, and what the tables should make of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+
+from schemas.fold import fold_rows
+from schemas.ids import uuid7
+from schemas.loading import load_application
+from schemas.settings import Settings
+from stream.columns import arrow_schema
+from stream.decode import Decoder, Record
+
+GAME = str(Path(__file__).parent / "contract" / "stream_game.py")
+APPLICATION = load_application(GAME).application
+
+
+def decision(
+    decision_id: str | None = None, *, previous: str | None = None, **changes: Any
+) -> dict[str, Any]:
+    """A valid record of `decisions.v1`; `changes` replace fields."""
+    return {
+        "schema": "decision.v1",
+        "decision_id": decision_id or uuid7(),
+        "application": APPLICATION.name,
+        "contract": APPLICATION.contract,
+        "subject_id": "anna",
+        "decided_at_ms": time.time_ns() // 1_000_000,
+        "context": {"skill": 0.5},
+        "observation": [0.5],
+        "action": "easy",
+        "propensity": 0.75,
+        "policy_version": 0,
+        "cohort": "policy",
+        **({"previous_decision_id": previous, "episode_id": "e1"} if previous else {}),
+        **changes,
+    }
+
+
+def outcome(decision_id: str, outcome_id: str | None = None, **changes: Any) -> dict[str, Any]:
+    """A valid record of `outcomes.v1`; `changes` replace fields."""
+    return {
+        "schema": "outcome.v1",
+        "outcome_id": outcome_id or uuid7(),
+        "application": APPLICATION.name,
+        "decision_id": decision_id,
+        "kind": "reward",
+        "name": "won",
+        "value": 1.0,
+        "occurred_at_ms": time.time_ns() // 1_000_000,
+        **changes,
+    }
+
+
+def publish(
+    settings: Settings, topic: str, events: Iterable[dict[str, Any] | bytes | None]
+) -> None:
+    """Send events (as they are, where they are bytes) and wait until the broker has them."""
+    producer = KafkaProducer(bootstrap_servers=settings.kafka_bootstrap)
+    for event in events:
+        value = orjson.dumps(event) if isinstance(event, dict) else event
+        producer.send(settings.topic(topic), key=b"k", value=value)
+    producer.flush()
+    producer.close()
+
+
+def records(settings: Settings) -> list[Record]:
+    """Everything that both topics hold."""
+    consumer = KafkaConsumer(bootstrap_servers=settings.kafka_bootstrap)
+    found: list[Record] = []
+    for topic in (settings.topic("decisions"), settings.topic("outcomes")):
+        partition = TopicPartition(topic, 0)
+        consumer.assign([partition])
+        consumer.seek_to_beginning(partition)
+        end = consumer.end_offsets([partition])[partition]
+        while consumer.position(partition) < end:
+            for r in consumer.poll(1000).get(partition, []):
+                found.append(Record(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value))
+    consumer.close()
+    return found
+
+
+def expected_replay(settings: Settings) -> dict[tuple[str, str], dict[str, Any]]:
+    """The folded table that the records say there should be, without Spark, Delta or a join."""
+    topic = settings.topic("decisions")
+    decoder = Decoder({APPLICATION.name: APPLICATION}, topic)
+    every = records(settings)
+    outputs = [(record, output) for record in every for output in decoder.single(record)]
+    rows = [output["replay"] for _, output in outputs if "replay" in output]
+    told = [output["outcome"] for _, output in outputs if "outcome" in output]
+    address = ("application", "hour", "decision_id")
+    joined = [
+        row | {"outcomes": [{k: v for k, v in one.items() if k not in address}]}
+        for row in rows
+        for one in told
+        if (one["application"], one["decision_id"]) == (row["application"], row["decision_id"])
+    ]
+    return folded([*rows, *joined])
+
+
+def folded(rows: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
+    """Rows folded by the definition, their values as the table would give them back."""
+    table = pa.Table.from_pylist(list(fold_rows(rows).values()), schema=arrow_schema("replay"))
+    return {(row["application"], row["decision_id"]): row for row in table.to_pylist()}
