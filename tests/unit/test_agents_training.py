@@ -9,6 +9,8 @@ from learner.agents.gradient import GradientAgent
 from learner.batch import Batch
 from tests.small_worlds import BATCH, STEPS, minibatches, tastes, untrained
 
+COLUMNS = [name for name in Batch._fields if name != "resident"]
+
 
 def _agent(name: str = "neural_greedy") -> GradientAgent:
     agent = untrained(name)
@@ -22,11 +24,11 @@ def _batch(rng: np.random.Generator, steps: int, rows: int) -> Batch:
 
 def _without_influence(batch: Batch, rows: slice) -> Batch:
     """The batch with nonsense of weight 0 in these rows."""
-    columns = {name: column.copy() for name, column in batch._asdict().items()}
+    columns = {name: getattr(batch, name).copy() for name in COLUMNS}
     for name in ("observation", "reward", "next_observation"):
         columns[name][:, rows] = np.nan
     columns["weight"][:, rows] = 0
-    return Batch(**columns)
+    return batch._replace(**columns)
 
 
 @pytest.mark.parametrize("name", ["neural_greedy", "dqn"])
@@ -42,7 +44,10 @@ def test_any_number_of_minibatches_and_rows_is_trained_by_one_compilation(name: 
 def test_rows_of_weight_zero_have_no_influence_whatever_they_hold(name: str) -> None:
     agent, rng = _agent(name), np.random.default_rng(1)
     full = _batch(rng, STEPS, BATCH)
-    half = Batch(*(column[:, : BATCH // 2] for column in full))
+    half = full._replace(
+        **{name: getattr(full, name)[:, : BATCH // 2] for name in COLUMNS}, resident=300
+    )
+    full = full._replace(resident=300)
     agent.train(half)
     expected = {key: array.copy() for key, array in agent.state().items()}
     agent = _agent(name)
@@ -94,3 +99,15 @@ def test_a_network_that_knows_nothing_loses_one() -> None:
     agent, rng = _agent(), np.random.default_rng(6)
     batch = _batch(rng, 1, BATCH)
     assert agent.train(batch)["loss"] == pytest.approx(1.0, rel=1e-4)
+
+
+def test_what_few_decisions_say_is_believed_less_than_what_many_say() -> None:
+    rng = np.random.default_rng(7)
+    batch = _batch(rng, 60, BATCH)
+    spread = {}
+    for resident in (20, 300, 1_000_000):
+        agent = _agent()
+        for _ in range(5):
+            agent.train(batch._replace(resident=resident))
+        spread[resident] = float(agent.scores(batch.observation[0]).std())
+    assert spread[20] < 0.5 * spread[300] < spread[300] < spread[1_000_000]
