@@ -44,7 +44,9 @@ from tests.bench.measure import Options, alternate, median
 
 COMMITS = (10, 1_000, 100_000)
 BATCH_S = 0.5  # between commits
-STEP_S = 60.0  # between turns of housekeeping
+STEP_S = 60.0  # between turns of housekeeping, in the hours of which the log still knows
+LONG_AGO_STEP_S = 600.0  # and before
+REMEMBERED_S = 5_400.0
 MS_PER_HOUR = 3_600_000
 ROWS = 250  # of an appended batch
 TOPIC = "bench.decisions.v1"
@@ -132,23 +134,26 @@ class Life:
         quiet_ms = int(settings.compact_after_minutes * 60_000)
         born_ms = time.time_ns() // 1_000_000 - round(commits * BATCH_S * 1000)
         log = self._root / "_delta_log"
-        os.utime(log / f"{0:020d}.json", (born_ms / 1000, born_ms / 1000))
-        each = round(STEP_S / BATCH_S)
+        backdate(log / f"{0:020d}.json", born_ms)
         made = 0
         while made < commits:
-            for _ in range(min(each, commits - made)):
+            left_s = (commits - made) * BATCH_S
+            step_s = STEP_S if left_s <= REMEMBERED_S else LONG_AGO_STEP_S
+            version = table.version
+            for number in range(min(round(step_s / BATCH_S), commits - made)):
                 at_ms = born_ms + round(made * BATCH_S * 1000)
+                self._commit(log, version + 1 + number, at_ms)
                 made += 1
-                self._commit(log, table.version + 1 + (made - 1) % each, at_ms)
             now_ms = born_ms + round(made * BATCH_S * 1000)
             for place, files in list(due(table.files(), now_ms=now_ms, quiet_ms=quiet_ms).items())[
                 :1
             ]:
                 version = table.replace(files, [self._folded(place, files, now_ms)], now_ms=now_ms)
-                at_s = now_ms / 1000
-                os.utime(log / f"{version:020d}.json", (at_s, at_s))
+                backdate(log / f"{version:020d}.json", now_ms)
             cleaner.step()
-            table.delta.version()
+            checkpoint = log / f"{table.version:020d}.checkpoint.parquet"
+            if checkpoint.exists():  # the log is cleaned as far back as an old one reaches
+                backdate(checkpoint, now_ms)
 
     def _commit(self, log: Path, version: int, at_ms: int) -> None:
         """One append as stream writes it, dated back."""
@@ -173,7 +178,7 @@ class Life:
         info = {"timestamp": at_ms, "operation": "WRITE", "operationParameters": {"mode": "Append"}}
         file = log / f"{version:020d}.json"
         file.write_bytes(orjson.dumps({"commitInfo": info}) + b"\n" + orjson.dumps({"add": add}))
-        os.utime(file, (at_ms / 1000, at_ms / 1000))
+        backdate(file, at_ms)
 
     def _folded(self, place: tuple[str, int], files: list[DataFile], now_ms: int) -> DataFile:
         """What stands for the fold of these files."""
@@ -194,6 +199,11 @@ class Life:
         (self._root / path).parent.mkdir(parents=True, exist_ok=True)
         (self._root / path).hardlink_to(self._sample)
         return path
+
+
+def backdate(file: Path, at_ms: int) -> None:
+    """Make a file as old as what it stands for."""
+    os.utime(file, (at_ms / 1000, at_ms / 1000))
 
 
 class Rows:
