@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 RETRY_S = 0.5
 FETCH_WAIT_MS = 10_000  # the broker answers at once when there is something
+POLL_MS = 1_000  # how long a stop may have to wait
 
 
 class KafkaBus(threading.Thread):
@@ -104,8 +105,10 @@ class KafkaBus(threading.Thread):
         self.problem = text
 
     def stop(self) -> None:
-        """Send what is still to be sent; the listener ends with the process at the latest."""
+        """Send what is still to be sent, and stop listening."""
         self._stopping.set()
+        if self.is_alive():
+            self.join(timeout=2 * POLL_MS / 1000)
         if self._producer is not None:
             try:
                 self._producer.close(timeout=5)
@@ -157,7 +160,7 @@ class KafkaBus(threading.Thread):
                 if caught_up and not self.listening.is_set():
                     self.listening.set()
                     self.problem = None
-                polled = consumer.poll(timeout_ms=FETCH_WAIT_MS if caught_up else 200)
+                polled = consumer.poll(timeout_ms=POLL_MS if caught_up else 200)
                 for partition, records in polled.items():
                     for record in records:
                         self._hear(record, of_progress=partition.topic == progress)
