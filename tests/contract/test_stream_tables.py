@@ -254,6 +254,7 @@ def test_a_clean_stop_works_off_what_is_there_and_leaves_an_account_that_adds_up
             "stream is ready",
         )
         publish(settings, "decisions", [decision(one) for one in ids])
+        wait_until(lambda: len(folded_table(settings)) == len(ids), "the decisions are in replay")
         publish(settings, "outcomes", [outcome(one) for one in ids])
         process.send_signal(signal.SIGTERM)
         assert process.wait(90) == 0, said.read_text()

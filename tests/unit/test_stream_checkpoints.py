@@ -1,0 +1,81 @@
+"""Where a query goes on: its checkpoint, or, without one, what was applied."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stream.checkpoints import Checkpoint, fingerprint, merge_offsets, starting_offsets
+
+APPLIED = {"decisions": {"0": 5}}
+
+
+def test_another_spark_or_another_retention_is_another_checkpoint():
+    names = {
+        fingerprint(spark_version=version, retention_ms=ms, state_partitions=partitions)
+        for version, ms, partitions in [("4.2", 1, 2), ("4.3", 1, 2), ("4.2", 2, 2), ("4.2", 1, 1)]
+    }
+    assert len(names) == 4
+
+
+def test_what_was_applied_outlives_the_checkpoint(tmp_path: Path):
+    Checkpoint(tmp_path, "one").note_applied(APPLIED)
+    other = Checkpoint(tmp_path, "two")
+    assert other.is_new
+    assert other.applied == APPLIED
+
+
+def test_a_checkpoint_that_was_refused_twice_is_left_behind(tmp_path: Path):
+    first = Checkpoint(tmp_path, "one")
+    first.note_applied(APPLIED)
+    first.path.mkdir(parents=True)
+    for _ in range(2):
+        checkpoint = Checkpoint(tmp_path, "one")
+        checkpoint.prepare()
+        assert checkpoint.path == first.path
+        checkpoint.note_refused()
+    checkpoint = Checkpoint(tmp_path, "one")
+    checkpoint.prepare()
+    assert checkpoint.path != first.path
+    assert not first.path.exists()
+    assert checkpoint.applied == APPLIED
+
+
+def test_a_batch_that_succeeds_forgives_a_refusal(tmp_path: Path):
+    for _ in range(5):
+        checkpoint = Checkpoint(tmp_path, "one")
+        checkpoint.prepare()
+        checkpoint.note_refused()
+        checkpoint.note_applied(APPLIED)
+    assert checkpoint.path.name == "one-0"
+
+
+def test_new_tables_begin_at_the_beginning(tmp_path: Path):
+    checkpoint = Checkpoint(tmp_path, "one")
+    checkpoint.note_applied(APPLIED)
+    checkpoint.renew(forget=True)
+    assert Checkpoint(tmp_path, "one").applied == {}
+
+
+def test_the_offset_log_says_where_a_batch_ends_over_all_its_sources(tmp_path: Path):
+    checkpoint = Checkpoint(tmp_path, "one")
+    (checkpoint.path / "offsets").mkdir(parents=True)
+    (checkpoint.path / "offsets" / "3").write_text(
+        'v1\n{"batchWatermarkMs":0}\n{"decisions":{"0":9},"outcomes":{"0":4}}\n'
+        '{"decisions":{"0":7}}\n-'
+    )
+    assert checkpoint.planned(3) == {"decisions": {"0": 7}, "outcomes": {"0": 4}}
+    (checkpoint.path / "offsets" / "4").write_text("v2\n{}\n")
+    with pytest.raises(ValueError, match="'v2', expected 'v1'"):
+        checkpoint.planned(4)
+
+
+def test_offsets_of_several_sources_are_as_far_as_all_have_come():
+    assert merge_offsets([{"a": {"0": 3, "1": 1}}, {"a": {"0": 2}}]) == {"a": {"0": 2, "1": 1}}
+
+
+def test_a_start_lies_within_what_the_broker_has():
+    beginnings, ends = {"a": {"0": 10, "1": 0, "2": 0}}, {"a": {"0": 20, "1": 5, "2": 7}}
+    applied = {"a": {"0": 3, "1": 9}}
+    assert starting_offsets(applied, beginnings, ends) == {"a": {"0": 10, "1": 5, "2": 0}}

@@ -1,0 +1,136 @@
+"""What is compacted and deleted, and when; and what a reader that tails sees of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from schemas.events import Decision
+from schemas.settings import Settings
+from stream.compaction import MIN_FILES, due
+from stream.decode import Record, decision_row
+from stream.retention import outlived
+from stream.tables import DataFile, LogGone, Table, create_tables, open_table, tables_exist
+from tests.stream_events import decision
+
+QUIET_MS = 600_000
+NOW_MS = 10_000_000
+HOUR = 498_715
+
+
+def file(name: str, *, modified_ms: int, hour: int = HOUR, size: int = 1) -> DataFile:
+    place = {"application": "game", "hour": hour}
+    return DataFile(name, size, 1, modified_ms, place, None, None)
+
+
+def files(n: int, **given: Any) -> list[DataFile]:
+    return [file(str(number), **given) for number in range(n)]
+
+
+def test_an_hour_that_has_been_quiet_becomes_one_file():
+    quiet = files(2, modified_ms=NOW_MS - QUIET_MS)
+    assert due(quiet, now_ms=NOW_MS, quiet_ms=QUIET_MS) == {("game", HOUR): quiet}
+
+
+def test_one_file_is_left_alone():
+    assert due(files(1, modified_ms=0), now_ms=NOW_MS, quiet_ms=QUIET_MS) == {}
+
+
+def test_of_an_hour_that_grows_only_the_older_files_are_folded_and_only_many():
+    new = file("new", modified_ms=NOW_MS)
+    old = files(MIN_FILES, modified_ms=0)
+    assert due([new, *old[1:]], now_ms=NOW_MS, quiet_ms=QUIET_MS) == {}
+    large = file("large", modified_ms=0, size=1 << 30)
+    found = due([new, large, *old], now_ms=NOW_MS, quiet_ms=QUIET_MS)
+    assert found == {("game", HOUR): old}
+
+
+def test_hours_that_ended_longer_ago_than_the_retention_are_deleted():
+    now_ms = (HOUR + 24) * 3_600_000
+    found = outlived(
+        [file(str(hour), modified_ms=0, hour=hour) for hour in range(HOUR - 2, HOUR + 1)],
+        now_ms=now_ms,
+        days=1,
+    )
+    assert [f.partition["hour"] for f in found] == [HOUR - 2]
+
+
+@pytest.fixture
+def replay(tmp_path: Path) -> Table:
+    settings = Settings(home=tmp_path)
+    assert not tables_exist(settings)
+    create_tables(settings, first_offsets={"decisions": {"0": 3}})
+    assert tables_exist(settings)
+    return open_table(settings, "replay")
+
+
+def rows(table: Table, *offsets: int) -> pa.Table:
+    made = [
+        decision_row(Decision.model_validate(decision()), Record("d", 0, at, at, None, b""))
+        for at in offsets
+    ]
+    return pa.Table.from_pylist(made, schema=table.schema)
+
+
+def offsets_of(table: Table, found: list[DataFile]) -> list[int]:
+    positions = table.read(found, ["positions"]).column("positions").to_pylist()
+    return sorted(p["offset"] for row in positions for p in row)
+
+
+def test_the_tables_remember_where_their_account_begins(replay: Table):
+    assert replay.first_offsets() == {"decisions": {"0": 3}}
+
+
+def test_an_append_of_nothing_makes_no_commit(replay: Table):
+    assert replay.append(rows(replay)) is None
+    assert replay.version == 0
+
+
+def test_replaced_files_are_no_news_to_those_that_tail(replay: Table):
+    first = replay.append(rows(replay, 1))
+    replay.append(rows(replay, 2))
+    gone = replay.files()
+    other = rows(replay, 1, 2)
+    replay.append(other)
+    (written,) = [f for f in replay.files() if f not in gone]
+    before = replay.version
+    replay.replace(gone, [], now_ms=1)
+    assert offsets_of(replay, replay.files()) == [1, 2]
+    assert replay.added_since(before) == (before + 1, [])
+    newest, news = replay.added_since(first)
+    assert newest == before + 1
+    assert offsets_of(replay, news) == [1, 2, 2]
+    assert written.low == min(other.column("decision_id").to_pylist())
+
+
+def test_what_was_appended_while_files_were_folded_stays(replay: Table):
+    replay.append(rows(replay, 1))
+    gone = replay.files()
+    same = open_table_again(replay)
+    same.append(rows(same, 2))
+    replay.replace(gone, [], now_ms=1)
+    assert offsets_of(replay, replay.files()) == [2]
+
+
+def open_table_again(table: Table) -> Table:
+    return Table(table.name, table.uri)
+
+
+def test_a_reader_that_is_behind_the_log_is_told_so(replay: Table):
+    for at in range(3):
+        replay.append(rows(replay, at))
+    replay.checkpoint()
+    (Path(replay.uri) / "_delta_log" / f"{1:020d}.json").unlink()
+    with pytest.raises(LogGone, match="version 1"):
+        replay.added_since(0)
+    assert offsets_of(replay, replay.files()) == [0, 1, 2]
+
+
+def test_a_file_is_opened_only_where_an_id_can_be_in_it():
+    one = DataFile("f", 1, 1, 0, {}, "b", "d")
+    assert one.may_hold(["a", "c"])
+    assert not one.may_hold(["a", "e"])
+    assert not one.may_hold([])
