@@ -80,6 +80,8 @@ def compile_network(
 
 def _dense(weight: Array, bias: Array) -> Callable[[Array], Array]:
     def dense(x: Array) -> Array:
-        return np.asarray(x @ weight + bias)
+        y = np.asarray(x @ weight)
+        y += bias
+        return y
 
     return dense

@@ -120,10 +120,7 @@ def answer(
     own: list[np.ndarray | None] = [None] * len(asked)
     if slot.policy is not None:
         rows = [at for at, by_policy in enumerate(ruled) if by_policy]
-        if len(rows) == 1:  # the usual request: no copying
-            one = asked[rows[0]]
-            own[rows[0]] = slot.distribution(one.observation[None], one.eligible[None])[0]
-        elif rows:
+        if rows:
             observations = np.array([asked[at].observation for at in rows])  # [R, D]
             masks = np.array([asked[at].eligible for at in rows])  # [R, A]
             for at, row in zip(rows, slot.distribution(observations, masks), strict=True):
@@ -132,6 +129,24 @@ def answer(
         _one(application, slot, one, draw, policy, by_policy, open_, now_ms)
         for one, draw, policy, by_policy in zip(asked, draws, own, ruled, strict=True)
     ]
+
+
+def answer_one(
+    application: Application,
+    slot: Slot,
+    one: Asked,
+    draw: float,
+    *,
+    now_ms: int,
+    logged: bool = True,
+) -> Answer:
+    """`answer` for one decision, without what several need."""
+    open_ = logged and not slot.killed and application.mode == "online"
+    by_policy = open_ and not one.holdout
+    own = None
+    if by_policy and slot.policy is not None:
+        own = slot.distribution(one.observation[None], one.eligible[None])[0]
+    return _one(application, slot, one, draw, own, by_policy, open_, now_ms)
 
 
 def _one(

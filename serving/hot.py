@@ -22,11 +22,12 @@ from schemas.events import (
 from schemas.ids import uuid7
 from schemas.wire import parse_object
 from serving.answers import AnswerMemory, Remembered
-from serving.decide import Answer, Asked, answer, check
+from serving.decide import Answer, Asked, answer, answer_one, check
 from serving.figures import Timings
 from serving.frames import Record, Topic
 from serving.problems import MEDIA_TYPE, problem, problem_bytes
 from serving.served import Served
+from serving.slot import Slot
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -145,11 +146,27 @@ class HotRoutes:
     # --- decisions
 
     def _decide(self, route: Route, body: bytes) -> Reply:
+        """What `_answers` does, for the one decision of the usual request."""
         now_ms = int(self._clock() * 1000)
-        result = self._answers(route, [parse_object(body)], now_ms)[0]
-        if isinstance(result, InvalidEvent):
-            raise result
-        return Reply(200, orjson.dumps(result))
+        request = validated(DecisionRequest, parse_object(body))
+        served, memory = route
+        decision_id = request.decision_id
+        if decision_id is None:
+            decision_id = uuid7(now_ms)
+        elif (before := memory.get(decision_id)) is not None:
+            served.figures.repeated += 1
+            return Reply(200, orjson.dumps(_told(decision_id, before)))
+        application, slot = served.application, served.slot
+        asked = check(application, request, decision_id=decision_id, now_ms=now_ms)
+        draw = self._draw()
+        one = answer_one(application, slot, asked, draw, now_ms=now_ms)
+        logged = True
+        try:
+            self._spool.append([self._record(one)])
+        except SpoolFull:
+            logged = False
+            one = answer_one(application, slot, asked, draw, now_ms=now_ms, logged=False)
+        return Reply(200, orjson.dumps(self._tell(route, slot, one, logged)))
 
     async def _decide_batch(self, route: Route, body: bytes) -> Reply:
         entries = _entries(parse_object(body), "decisions")
@@ -180,9 +197,7 @@ class HotRoutes:
         for at, entry in enumerate(entries):
             try:
                 if not isinstance(entry, dict):
-                    raise InvalidEvent(
-                        f"decisions.{at}: expected an object, got {type(entry).__name__}"
-                    )
+                    raise InvalidEvent(f"expected an object, got {type(entry).__name__}")
                 request = validated(DecisionRequest, entry)
                 decision_id = request.decision_id
                 if decision_id is not None:
@@ -202,7 +217,7 @@ class HotRoutes:
                 places.append(at)
             except InvalidEvent as error:
                 results[at] = error
-                figures.invalid += len(entries) > 1  # of a single one, the caller counts
+                figures.invalid += 1
         if asked:
             draws = [self._draw() for _ in asked]
             answers = answer(application, slot, asked, draws, now_ms=now_ms)
@@ -222,31 +237,35 @@ class HotRoutes:
                 plain = answer(application, slot, asked, draws, now_ms=now_ms, logged=False)
                 by_id = {one.decision_id: one for one in plain}
                 kept = [(at, by_id[one.decision_id]) for at, one in kept]
-            by_policy = False
             for at, one in kept:
-                told = Remembered(
-                    one.action,
-                    one.propensity,
-                    one.policy_version,
-                    one.mode,
-                    one.cohort,
-                    one.explored,
-                    logged,
-                )
-                memory.put(one.decision_id, one.position, told)
-                results[at] = _told(one.decision_id, told)
-                figures.cohorts[one.cohort] += 1
-                figures.explored += one.explored
-                figures.unlogged += not logged
-                figures.baseline_failed += "baseline_action" not in one.event
-                by_policy = by_policy or one.cohort == "policy"
-            figures.decisions += len(kept)
-            if by_policy and slot.fresh:
-                served.first_answer(slot)
+                results[at] = self._tell(route, slot, one, logged)
         for at, first in repeats:
             figures.repeated += 1
             results[at] = results[first]
         return [result for result in results if result is not None]
+
+    def _tell(self, route: Route, slot: Slot, one: Answer, logged: bool) -> dict[str, Any]:
+        """Remember and count an answer; returns what the game is told."""
+        served, memory = route
+        told = Remembered(
+            one.action,
+            one.propensity,
+            one.policy_version,
+            one.mode,
+            one.cohort,
+            one.explored,
+            logged,
+        )
+        memory.put(one.decision_id, one.position, told)
+        figures = served.figures
+        figures.decisions += 1
+        figures.cohorts[one.cohort] += 1
+        figures.explored += one.explored
+        figures.unlogged += not logged
+        figures.baseline_failed += "baseline_action" not in one.event
+        if slot.fresh and one.cohort == "policy":
+            served.first_answer(slot)
+        return _told(one.decision_id, told)
 
     def _record(self, one: Answer) -> Record:
         value = _dumped(one.event)

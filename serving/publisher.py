@@ -133,7 +133,7 @@ class Publisher(threading.Thread):
         self._deadline = time.monotonic() + timeout_s
         self._stopping.set()
         self._more.set()
-        self.join(timeout_s + 2.0)
+        self.join(timeout_s + 0.5)
         return self._spool.drained
 
     # --- the thread

@@ -36,7 +36,8 @@ from serving.subscriber import Subscriber
 log = logging.getLogger(__name__)
 
 STATUS_EVERY_S = 1.0
-DRAIN_S = 5.0
+DRAIN_S = 5.0  # at a stop, for Kafka to take what is left; the next start publishes the rest
+UNREACHABLE_S = 1.0  # the same, where Kafka did not answer before either
 # The publishing thread hands the interpreter over this often while it is busy: what a request
 # may have to wait for it (Python's own default is ten times as long).
 SWITCH_INTERVAL_S = 0.0005
@@ -217,7 +218,8 @@ def _close(process: Process) -> int:
     if process.subscriber is not None:
         process.subscriber.stop()
     if process.publisher is not None:
-        drained = process.publisher.stop(DRAIN_S)
+        reachable = process.publisher.connected and not process.publisher.problem
+        drained = process.publisher.stop(DRAIN_S if reachable else UNREACHABLE_S)
     if not drained:
         log.warning(
             "%d events are still in the spool; the next start publishes them", process.spool.waiting
