@@ -51,9 +51,13 @@ class Policy:
         try:
             self._offset = arrays["normaliser_offset"].astype(np.float32)
             self._scale = arrays["normaliser_scale"].astype(np.float32)
-            self._clip = float(arrays["normaliser_clip"])
+            self._clip = np.float32(arrays["normaliser_clip"])
         except KeyError as error:
             raise BundleCorrupt(f"the normaliser's array {error} is missing") from None
+        if np.any(self._scale <= 0) or self._clip <= 0:
+            raise BundleCorrupt("the normaliser's scale and clip must be above 0")
+        self._least = self._offset - self._clip / self._scale
+        self._most = self._offset + self._clip / self._scale
         self._head = head
         self.actions = actions
         self._score: Callable[[Array], Array]
