@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from bakehouse.freshness import measure_freshness
 from bakehouse.local.supervisor import Stack
 from bakehouse.watch import ReplayWatch
-from schemas.bundle import MANIFEST, read_manifest
+from schemas.bundle import read_manifest
 from schemas.settings import Settings
 from tests.bench.game import REF, application
 from tests.bench.listen import Listener
@@ -86,6 +86,7 @@ class Whole:
         self._plays = 0
         self._table = Path(stack.settings.tables) / "replay"
         self._policies = stack.settings.policies / application.name
+        self._manifests: dict[int, int] = {}
         self._replay = ReplayWatch(self._table, application.name)
 
     def warm(self) -> None:
@@ -151,11 +152,11 @@ class Whole:
         return {name: tree_cpu_s(pid) for name, pid in self._stack.pids().items()}
 
     def _trained_on(self) -> dict[int, int]:
-        return {
-            int(folder.name): read_manifest(folder).replay_version
-            for folder in self._policies.iterdir()
-            if folder.name.isdigit() and (folder / MANIFEST).exists()
-        }
+        """Policy version → replay version, of all that were ever published."""
+        for folder in self._policies.iterdir():
+            if folder.name.isdigit() and int(folder.name) not in self._manifests:
+                self._manifests[int(folder.name)] = read_manifest(folder).replay_version
+        return self._manifests
 
     def _stages(self, played: Played) -> dict[str, float]:
         """Median seconds in each stage, of the outcomes of this stretch.
