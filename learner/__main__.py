@@ -9,8 +9,10 @@ import signal
 import sys
 import threading
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
+from learner.audit import Audit
 from learner.control import KafkaBus
 from learner.loop import ApplicationLoop
 from learner.tracking import MlflowTracker
@@ -51,8 +53,14 @@ def main(refs: list[str]) -> int:
     bus.start()
     phase.announce("importing TensorFlow")
     from learner.agents import build_agent  # 12 s: only now, and Kafka is being read meanwhile
+    from learner.agents.saved_model import save_model
 
     tracker = MlflowTracker(settings, {each.name: each for each in applications})
+    audit = Audit(
+        settings.home / "learner" / "anchors",
+        build_agent,
+        lambda folder, agent, setup: save_model(folder, cast(Any, agent), setup.application),
+    )
     loops = [
         ApplicationLoop(
             application,
@@ -62,6 +70,7 @@ def main(refs: list[str]) -> int:
             clock=time.monotonic,
             wall_ms=lambda: time.time_ns() // 1_000_000,
             tracker=tracker,
+            keep_anchor=audit.keep,
         )
         for application in applications
     ]
@@ -76,20 +85,36 @@ def main(refs: list[str]) -> int:
         for loop in loops:
             loop.start()
         tracker.start()
+        audit.start()
         # what was made so far stays for good: not to be walked through at every collection
         gc.collect()
         gc.freeze()
         phase.announce(READY)
-        _run(loops, bus, stopping)
+        _run(
+            loops,
+            bus,
+            stopping,
+            lambda: {
+                "mlflow_runs": tracker.runs,
+                "mlflow_failures": tracker.failures,
+                "anchors_kept": audit.saved,
+            },
+        )
         phase.announce("stopping")
         for loop in loops:
             loop.close()
     tracker.stop()
+    audit.stop()
     bus.stop()
     return 0
 
 
-def _run(loops: list[ApplicationLoop], bus: KafkaBus, stopping: threading.Event) -> None:
+def _run(
+    loops: list[ApplicationLoop],
+    bus: KafkaBus,
+    stopping: threading.Event,
+    beside: Callable[[], dict[str, Any]],
+) -> None:
     wait_s = BUSY_WAIT_S
     reported_at, active_since_report = 0.0, True
     while not stopping.is_set():
@@ -100,7 +125,7 @@ def _run(loops: list[ApplicationLoop], bus: KafkaBus, stopping: threading.Event)
         now = time.monotonic()
         if active_since_report and now - reported_at >= STATUS_EVERY_S:
             bus.retry()
-            bus.report(_status(loops, bus))
+            bus.report(_status(loops, bus) | beside())
             reported_at, active_since_report = now, False
         # quick while rows are coming, seldom when nobody plays; progress ends the wait as well
         wait_s = BUSY_WAIT_S if active else min(wait_s * 1.05, IDLE_WAIT_S)

@@ -7,6 +7,7 @@ Langford & Li 2011). Pure NumPy; the caller keeps the predictions until they are
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -104,7 +105,8 @@ class ProgressiveEvaluation:
         self._begin()
 
     def _begin(self) -> None:
-        spent = self._alpha / 2**self.era
+        # anchors move for months: 2^k leaves the floats at k = 1,024, and α may not become 0
+        spent = math.ldexp(self._alpha, -min(self.era, 1_000))
         self._differences = ConfidenceSequence(spent)
         self._episodes = DifferenceSequence(spent)
         self._weights = np.zeros(2)  # Σw, Σw² of the candidate

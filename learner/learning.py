@@ -83,6 +83,7 @@ class Learning:
         self._remembered = 0  # sequences below are in `remaining`
         self.normaliser: Normaliser | None = None
         self.lineage = ""
+        self.setup: Setup | None = None
         self.agent: Agent | None = None
         self.evidence: Collector | None = None
         self.version = 0  # of the newest candidate
@@ -187,9 +188,8 @@ class Learning:
         for name, array in sorted(normaliser.arrays().items()):
             fingerprint.update(name.encode() + np.ascontiguousarray(array).tobytes())
         self.lineage = fingerprint.hexdigest()[:16]
-        self.agent = self._build(
-            Setup(self.application, normaliser, self.application.training.seed)
-        )
+        self.setup = Setup(self.application, normaliser, self.application.training.seed)
+        self.agent = self._build(self.setup)
         self._sound = self.agent.state()
         self.evidence = Collector(self.application, self.ring, normaliser)
         if self.proving:

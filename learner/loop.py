@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from learner.agents.adapter import Agent, Setup
+from learner.audit import Anchor
 from learner.bus import Bus
 from learner.cadence import Cadence
 from learner.checkpoint import read_checkpoint, write_checkpoint
@@ -50,6 +51,8 @@ class ApplicationLoop:
     Args:
         clock: seconds that do not jump.
         wall_ms: milliseconds since 1970, for records.
+        tracker: takes note of what is published.
+        keep_anchor: takes the weights of each new anchor.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class ApplicationLoop:
         clock: Callable[[], float],
         wall_ms: Callable[[], int],
         tracker: Tracker | None = None,
+        keep_anchor: Callable[[Anchor], None] | None = None,
     ) -> None:
         self.application = application
         self._bus = bus
@@ -69,6 +73,7 @@ class ApplicationLoop:
         self._clock = clock
         self._wall_ms = wall_ms
         self._tracker = tracker
+        self._keep_anchor = keep_anchor
         self._table = f"{settings.tables.rstrip('/')}/replay"
         self._decoder = Decoder(application)
         self._cadence = Cadence(application.training.every)
@@ -290,6 +295,11 @@ class ApplicationLoop:
                 self.bundles.folder / str(candidate.version),
                 new_anchor=candidate.report.new_anchor,
             )
+        if candidate.report.new_anchor and self._keep_anchor is not None:
+            agent, setup = self.learning.agent, self.learning.setup
+            assert agent is not None and setup is not None
+            state = {name: np.copy(value) for name, value in agent.state().items()}
+            self._keep_anchor(Anchor(setup, candidate.version, state))
         if self._published % PRUNE_EVERY == 0:
             self.bundles.prune(self._named_versions())
 

@@ -1,19 +1,21 @@
-"""MLflow, in a thread of its own: what was learned, for people to look at later.
+"""What was learned, for people to look at later: runs, reports and models in MLflow.
 
-MLflow is imported with the first run, after the first policies are out. Nothing here is waited
-for; what fails is logged and counted, and the learning goes on.
+A thread hands notes to a process that does the writing (`learner.mlflow_writer`). Nothing here is
+waited for; what fails is logged and counted, and the learning goes on.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import queue
+import subprocess
+import sys
 import threading
 import time
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from learner.learning import Candidate
 from schemas.application import Application
@@ -23,14 +25,8 @@ log = logging.getLogger(__name__)
 
 RUN_EVERY_S = 60.0
 QUEUED = 8
-
-
-class Note(NamedTuple):
-    """One published candidate."""
-
-    candidate: Candidate
-    bundle: Path
-    new_anchor: bool
+IDLE_S = 150.0  # after which the writing process is let go: it holds 250 MB
+STOP_S = 10.0
 
 
 class MlflowTracker(threading.Thread):
@@ -38,14 +34,15 @@ class MlflowTracker(threading.Thread):
 
     def __init__(self, settings: Settings, applications: Mapping[str, Application]) -> None:
         super().__init__(name="tracking", daemon=True)
-        self._uri = settings.mlflow_tracking_uri
-        self._artifacts = settings.home.resolve() / "mlflow-artifacts"
+        self._command = [
+            *(sys.executable, "-m", "learner.mlflow_writer"),
+            *(settings.mlflow_tracking_uri, str(settings.home.resolve() / "mlflow-artifacts")),
+        ]
         self._applications = applications
-        self._notes: queue.Queue[Note | None] = queue.Queue(maxsize=QUEUED)
+        self._notes: queue.Queue[dict[str, Any] | None] = queue.Queue(maxsize=QUEUED)
         self._last: dict[str, float] = {}
         self._runs: dict[str, str] = {}
-        self._champions: dict[str, str] = {}  # application → registered version
-        self._client: Any = None
+        self._writer: subprocess.Popen[str] | None = None
         self.failures = 0
         self.runs = 0
 
@@ -56,7 +53,9 @@ class MlflowTracker(threading.Thread):
         if not new_anchor and last is not None and now - last < RUN_EVERY_S:
             return
         try:
-            self._notes.put_nowait(Note(candidate, bundle, new_anchor))
+            self._notes.put_nowait(
+                note_of(self._applications[name], candidate, bundle, new_anchor=new_anchor)
+            )
             self._last[name] = now
         except queue.Full:
             self.failures += 1
@@ -70,97 +69,90 @@ class MlflowTracker(threading.Thread):
         try:
             self._notes.put_nowait(None)
         except queue.Full:
-            return
+            log.warning("MLflow is behind; %d runs are not written", self._notes.qsize())
         if self.is_alive():
-            self.join(timeout=10.0)
+            self.join(timeout=STOP_S)
+        if self._writer is not None and self._writer.poll() is None:
+            self._writer.kill()
 
     def run(self) -> None:
-        while (note := self._notes.get()) is not None:
+        while True:
             try:
-                self._record(note)
+                note = self._notes.get(timeout=IDLE_S)
+            except queue.Empty:
+                self._let_go()
+                continue
+            if note is None:
+                self._let_go()
+                return
+            try:
+                self._runs[note["application"]] = self._write(note)
                 self.runs += 1
-            except Exception as error:  # MLflow's own, its database's, its server's
+            except (OSError, ValueError) as error:
                 self.failures += 1
-                log.warning("MLflow did not take version %d: %s", note.candidate.version, error)
+                log.warning("MLflow did not take version %d: %s", note["version"], error)
+                self._let_go()
 
-    def _record(self, note: Note) -> None:
-        client = self._connect()
-        candidate, name = note.candidate, note.bundle.parent.name
-        application = self._applications[name]
-        experiment = self._experiment(client, name)
-        run = client.create_run(experiment, run_name=f"{name}-{candidate.version}")
-        run_id: str = run.info.run_id
-        self._runs[name] = run_id
-        for key, value in _parameters(application, candidate).items():
-            client.log_param(run_id, key, value)
-        for key, number in _metrics(candidate).items():
-            client.log_metric(run_id, key, number, step=candidate.version)
-        client.log_dict(run_id, candidate.report.as_dict(), "gate.json")
-        if note.bundle.is_dir():
-            client.log_artifacts(run_id, str(note.bundle), "bundle")
-        client.set_terminated(run_id)
-        self._register(client, name, run_id, run.info.artifact_uri)
+    def _write(self, note: Mapping[str, Any]) -> str:
+        if self._writer is None:
+            self._writer = subprocess.Popen(
+                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+        assert self._writer.stdin is not None and self._writer.stdout is not None
+        self._writer.stdin.write(json.dumps(note) + "\n")
+        self._writer.stdin.flush()
+        answer = json.loads(self._writer.stdout.readline() or '{"problem": "its process ended"}')
+        if "run" not in answer:
+            raise ValueError(answer["problem"])
+        run: str = answer["run"]
+        return run
 
-    def _connect(self) -> Any:
-        if self._client is None:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                from mlflow.tracking import MlflowClient
-
-                self._client = MlflowClient(self._uri, self._uri)
-        return self._client
-
-    def _experiment(self, client: Any, name: str) -> str:
-        found = client.get_experiment_by_name(name)
-        if found is not None:
-            return str(found.experiment_id)
-        where = self._artifacts / name if self._uri.startswith("sqlite:") else None
-        return str(client.create_experiment(name, where.as_uri() if where else None))
-
-    def _register(self, client: Any, name: str, run_id: str, artifacts: str) -> None:
-        from mlflow.exceptions import MlflowException
-
+    def _let_go(self) -> None:
+        """End the writing process; the next note starts another."""
+        writer, self._writer = self._writer, None
+        if writer is None:
+            return
+        assert writer.stdin is not None and writer.stdout is not None
         try:
-            client.create_registered_model(name)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-        made = client.create_model_version(name, f"{artifacts}/bundle", run_id)
-        champion = self._champions.get(name) or self._alias(client, name)
-        if champion is not None:
-            client.set_registered_model_alias(name, "previous", champion)
-        client.set_registered_model_alias(name, "champion", made.version)
-        self._champions[name] = made.version
-
-    def _alias(self, client: Any, name: str) -> str | None:
-        aliases = client.get_registered_model(name).aliases
-        return str(aliases["champion"]) if "champion" in aliases else None
+            writer.stdin.close()
+            writer.wait(timeout=STOP_S)
+        except (OSError, subprocess.TimeoutExpired):
+            writer.kill()
+            writer.wait()
+        writer.stdout.close()
 
 
-def _parameters(application: Application, candidate: Candidate) -> dict[str, Any]:
-    agent = application.agent
-    return {
-        "agent": agent.name,
-        **{f"agent.{key}": value for key, value in agent.parameters.items()},
-        "contract": application.contract,
-        "version": candidate.version,
-        "replay_version": candidate.replay_version,
-        "stream_time_ms": candidate.stream_time_ms,
-        "seed": application.training.seed,
-    }
-
-
-def _metrics(candidate: Candidate) -> dict[str, float]:
-    report = candidate.report.as_dict()
+def note_of(
+    application: Application, candidate: Candidate, bundle: Path, *, new_anchor: bool
+) -> dict[str, Any]:
+    """What MLflow is told of a candidate: JSON all the way down."""
+    agent, report = application.agent, candidate.report.as_dict()
     numbers: dict[str, Any] = {
         **candidate.losses,
         "experiences": candidate.experiences,
         "new_experiences": candidate.new_experiences,
         "epsilon": candidate.epsilon,
+        "replay_version": candidate.replay_version,
+        "stream_time_ms": candidate.stream_time_ms,
         **{f"gate.{key}": value for key, value in report["evidence"].items()},
     }
     return {
-        key: float(value)
-        for key, value in numbers.items()
-        if isinstance(value, (int, float)) and not isinstance(value, bool)
+        "application": application.name,
+        "version": candidate.version,
+        "bundle": str(bundle),
+        "tags": {"anchor": str(new_anchor).lower(), "reason": candidate.report.reason[:500]},
+        "parameters": {
+            "agent": agent.name,
+            **{f"agent.{key}": str(value) for key, value in agent.parameters.items()},
+            "contract": application.contract,
+            "version": candidate.version,
+            "replay_version": candidate.replay_version,
+            "seed": application.training.seed,
+        },
+        "metrics": {
+            key: float(value)
+            for key, value in numbers.items()
+            if isinstance(value, (int, float)) and not isinstance(value, bool)
+        },
+        "gate": report,
     }

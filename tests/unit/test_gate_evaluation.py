@@ -225,3 +225,12 @@ def test_a_restored_evaluation_goes_on_as_the_first():
 def test_no_floor_is_refused():
     with pytest.raises(ValueError, match="1/floor"):
         ProgressiveEvaluation(alpha=0.05, weight_cap=0.5)
+
+
+def test_a_thousand_and_more_anchors_leave_a_sequence_that_works():
+    logged = Logged(4)
+    evaluation = ProgressiveEvaluation(alpha=0.05, weight_cap=100.0)
+    evaluation.era = 5_000
+    evaluation.move_anchor(9)
+    evaluation.complete(*logged.rows(130, 0.1))
+    assert math.isfinite(evaluation.difference.lower)

@@ -1,0 +1,96 @@
+"""`python -m learner.mlflow_writer URI`: writes runs to MLflow, one JSON line each.
+
+A process of its own, at low priority: importing MLflow and making its tables takes seconds of
+Python, which in the learner's process would be taken from the training. Answers each line with a
+line `{"run": id}` or `{"problem": text}`, and ends with its input.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+NICENESS = 10
+
+
+class Writer:
+    """One tracking store.
+
+    Args:
+        uri: of the store and its registry.
+        artifacts: folder for what runs leave behind, where the store has no server to take it.
+    """
+
+    def __init__(self, uri: str, artifacts: Path) -> None:
+        from mlflow.tracking import MlflowClient
+
+        self._client: Any = MlflowClient(uri, uri)
+        self._artifacts = artifacts if uri.startswith("sqlite:") else None
+
+    def record(self, note: Mapping[str, Any]) -> str:
+        """Write one published candidate down as a run; returns the run's id."""
+        client, name = self._client, note["application"]
+        run = client.create_run(
+            self._experiment(name), run_name=f"{name}-{note['version']}", tags=note["tags"]
+        )
+        run_id: str = run.info.run_id
+        for key, value in note["parameters"].items():
+            client.log_param(run_id, key, value)
+        for key, number in note["metrics"].items():
+            client.log_metric(run_id, key, number, step=note["version"])
+        client.log_dict(run_id, note["gate"], "gate.json")
+        if Path(note["bundle"]).is_dir():
+            client.log_artifacts(run_id, note["bundle"], "bundle")
+        client.set_terminated(run_id)
+        self._register(name, run_id, run.info.artifact_uri)
+        return run_id
+
+    def _experiment(self, name: str) -> str:
+        found = self._client.get_experiment_by_name(name)
+        if found is not None:
+            return str(found.experiment_id)
+        where = None if self._artifacts is None else (self._artifacts / name).as_uri()
+        return str(self._client.create_experiment(name, where))
+
+    def _register(self, name: str, run_id: str, artifacts: str) -> None:
+        """A new version of the model `name`: the champion, and the one before is `previous`."""
+        from mlflow.exceptions import MlflowException
+
+        client = self._client
+        try:
+            client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        before = client.get_registered_model(name).aliases.get("champion")
+        made = client.create_model_version(name, f"{artifacts}/bundle", run_id)
+        if before is not None:
+            client.set_registered_model_alias(name, "previous", before)
+        client.set_registered_model_alias(name, "champion", made.version)
+
+
+def main(uri: str, artifacts: str) -> None:
+    """Serve standard input until it ends."""
+    os.nice(NICENESS)
+    warnings.simplefilter("ignore")  # MLflow's own, of itself and of SQLAlchemy
+    for noisy in ("mlflow", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    writer: Writer | None = None
+    for line in sys.stdin:
+        try:
+            writer = writer or Writer(uri, Path(artifacts))
+            answer = {"run": writer.record(json.loads(line))}
+        except Exception as error:  # MLflow's own, its database's, its server's
+            answer = {"problem": f"{type(error).__name__}: {error}"}
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
