@@ -26,6 +26,7 @@ from stream.checkpoints import Checkpoint, fingerprint, starting_offsets
 from stream.maintenance import Maintenance
 from stream.query import ReplayQuery
 from stream.session import STATE_PARTITIONS, start_session
+from stream.sources import Offsets
 from stream.stream_time import StreamTime, reaches
 from stream.tables import create_tables, tables_exist
 
@@ -60,13 +61,17 @@ class Stream:
         time_: StreamTime,
         maintenance: Maintenance,
         woken: threading.Event,
+        *,
+        gap: Offsets | None,
     ) -> None:
+        """`gap`: where the topics ended when a query started whose join had lost its memory."""
         self._settings = settings
         self._broker = broker
         self._query = query
         self._time = time_
         self._maintenance = maintenance
         self._woken = woken
+        self._gap = gap
         self._batches = 0
         self._process = str(os.getpid())
         self._last_heartbeat = 0.0
@@ -85,7 +90,8 @@ class Stream:
         if self._query.counts.batches != self._batches:
             self._batches = self._query.counts.batches
             self._time.stir()
-        moved = self._time.advance(*self._query.applied)
+            self._maintenance.stir()
+        moved = self._advance()
         now = time.monotonic()
         due = now - self._last_heartbeat >= HEARTBEAT_S * 0.9
         try:
@@ -98,6 +104,15 @@ class Stream:
         except KafkaError as error:
             log.warning("the broker does not answer (%s); nothing is lost, trying on", error)
 
+    def _advance(self) -> bool:
+        """Move stream time, but not across a gap before repair has bridged it."""
+        applied, version = self._query.applied
+        if self._gap is not None:
+            if not (reaches(applied, self._gap) and self._maintenance.bridge()):
+                return False
+            self._gap = None
+        return self._time.advance(applied, version)
+
     def _beat(self) -> None:
         offsets, _ = self._query.applied
         progress = Progress(
@@ -108,8 +123,7 @@ class Stream:
         )
         acknowledged_ms = self._broker.publish_progress(progress)
         self._time.heartbeat(acknowledged_ms, self._broker.ends())
-        # an idle query has applied everything already
-        self._time.advance(*self._query.applied)
+        self._advance()  # an idle query has applied everything already
 
     def _report(self) -> None:
         status = self.status()
@@ -161,9 +175,8 @@ class Stream:
     def say_last(self) -> None:
         """Publish where things stand, once more."""
         try:
-            self._time.advance(*self._query.applied)
+            self._gap = None  # the last repair is done
             self._beat()
-            self._time.advance(*self._query.applied)
             self._beat()
             self._broker.publish_status(self._process, self.status())
         except KafkaError as error:
@@ -200,6 +213,12 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
 
+def published_offsets(broker: Broker) -> dict[str, dict[str, int]]:
+    """What `progress.v1` says was applied, for a home that has lost its own note of it."""
+    last = broker.last_progress()
+    return last.committed if last is not None else {}
+
+
 def run(
     settings: Settings, refs: list[str], *, stop: threading.Event, woken: threading.Event
 ) -> int:
@@ -224,12 +243,16 @@ def run(
     if not tables_exist(settings):
         create_tables(settings, first_offsets=beginnings)
         checkpoint.renew(forget=True)
+        applied: dict[str, dict[str, int]] = {}
+    else:
+        applied = checkpoint.applied or published_offsets(broker)
     checkpoint.prepare()
-    applied = checkpoint.applied
     query = ReplayQuery(spark, settings, refs, checkpoint, on_batch=woken.set)
-    maintenance = Maintenance(spark, settings, query, applications)
+    maintenance = Maintenance(spark, settings, query)
     phase.announce("starting the query")
-    query.start(starting_offsets(applied, beginnings, broker.ends()))
+    ends = broker.ends()
+    gap = ends if applied and checkpoint.is_new else None
+    query.start(starting_offsets(applied, beginnings, ends))
     died = threading.Event()
     failure: list[Exception | None] = []
 
@@ -241,7 +264,7 @@ def run(
     threading.Thread(target=watch, name="watch", daemon=True).start()
     maintenance.start()
     time_ = StreamTime(horizon_ms=horizon_ms(applications))
-    part = Stream(settings, broker, query, time_, maintenance, woken)
+    part = Stream(settings, broker, query, time_, maintenance, woken, gap=gap)
     phase.announce(READY)
     part.run(lambda: stop.is_set() or died.is_set())
     phase.announce("stopping")

@@ -10,13 +10,12 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from pyspark.sql import SparkSession
 
-from schemas.application import Application
 from schemas.settings import Settings
 from stream.books import Books, by_place
 from stream.compaction import compact, due
@@ -28,7 +27,6 @@ from stream.tables import open_table
 REST = 20  # a task rests this many times as long as it ran: a twentieth of the time, at most
 ACCOUNT_EVERY_S = 10.0
 CLEAN_EVERY_S = 60.0
-IDLE_S = 60.0  # how often to look when nothing has come
 
 log = logging.getLogger("stream.maintenance")
 
@@ -40,7 +38,17 @@ class Task:
     name: str
     run: Callable[[], None]
     every_s: float
+    by_time: bool = False  # has work also when nothing has come: things grow old
     due_s: float = 0.0
+    seen: int = 0  # batches that had come when it last ran
+
+    def has_work(self, batches: int) -> bool:
+        """Whether anything can have changed since it last ran."""
+        return self.by_time or batches != self.seen
+
+    def is_due(self, now_s: float, batches: int) -> bool:
+        """Whether to run now."""
+        return self.has_work(batches) and self.due_s <= now_s
 
 
 class Maintenance:
@@ -51,12 +59,10 @@ class Maintenance:
         spark: SparkSession,
         settings: Settings,
         query: ReplayQuery,
-        applications: Mapping[str, Application],
     ) -> None:
         self._spark = spark
         self._settings = settings
         self._query = query
-        self._applications = applications
         self._replay = open_table(settings, "replay")
         self._ledger = open_table(settings, "outcomes")
         self._repair = Repair(
@@ -71,12 +77,15 @@ class Maintenance:
             for name in ("replay", "outcomes", "quarantine")
         ]
         self._compacted = 0
-        self._stop = threading.Event()
+        self._stopping = False
+        self._wake = threading.Event()
+        self._bridging = False
+        self._bridged = threading.Event()
         self._tasks = [
             Task("repair", self._step_repair, settings.repair_every_s),
             Task("account", self._settle, ACCOUNT_EVERY_S),
-            Task("compaction", self._step_compaction, CLEAN_EVERY_S),
-            Task("retention", self._step_retention, CLEAN_EVERY_S),
+            Task("compaction", self._step_compaction, CLEAN_EVERY_S, by_time=True),
+            Task("retention", self._step_retention, CLEAN_EVERY_S, by_time=True),
         ]
         self._thread = threading.Thread(target=self._work, name="maintenance", daemon=True)
 
@@ -86,7 +95,8 @@ class Maintenance:
 
     def stop(self) -> None:
         """Let the task that is under way finish, and end."""
-        self._stop.set()
+        self._stopping = True
+        self._wake.set()
         self._thread.join()
 
     def finish(self) -> None:
@@ -100,6 +110,19 @@ class Maintenance:
         aside.replace(file)
         log.info("final account: %s", self._books.result)
 
+    def stir(self) -> None:
+        """A batch has come: there may be work before the next look."""
+        self._wake.set()
+
+    def bridge(self) -> bool:
+        """Whether a repair that began after the first call is done; the first call asks for it."""
+        if not self._bridging:
+            self._bridging = True
+            self._tasks[0].due_s = 0.0
+            self._tasks[0].seen = -1
+            self._wake.set()
+        return self._bridged.is_set()
+
     def status(self) -> dict[str, Any]:
         """For `status.v1`."""
         return {
@@ -110,28 +133,32 @@ class Maintenance:
         }
 
     def _work(self) -> None:
-        seen = -1
-        while not self._stop.is_set():
+        while not self._stopping:
+            self._wake.clear()
             batches = self._query.counts.batches
-            now = time.monotonic()
             for task in self._tasks:
-                if task.due_s > now or self._stop.is_set():
-                    continue
-                started = time.monotonic()
-                try:
-                    task.run()
-                except Exception:
-                    # the tables are as they were: each task commits all or nothing
-                    log.exception("%s failed; trying again later", task.name)
-                took = time.monotonic() - started
-                task.due_s = time.monotonic() + max(task.every_s, REST * took)
-            idle = batches == seen
-            seen = batches
-            next_due = min(task.due_s for task in self._tasks) - time.monotonic()
-            self._stop.wait(timeout=max(next_due, IDLE_S if idle else 0.1))
+                if not self._stopping and task.is_due(time.monotonic(), batches):
+                    self._run(task, batches)
+            now = time.monotonic()
+            waits = [t.due_s - now for t in self._tasks if t.has_work(self._query.counts.batches)]
+            self._wake.wait(timeout=max(0.0, min(waits)))
+
+    def _run(self, task: Task, batches: int) -> None:
+        started = time.monotonic()
+        try:
+            task.run()
+        except Exception:
+            # the tables are as they were: each task commits all or nothing
+            log.exception("%s failed; trying again later", task.name)
+        took_s = time.monotonic() - started
+        task.seen = batches
+        task.due_s = time.monotonic() + max(task.every_s, REST * took_s)
 
     def _step_repair(self) -> None:
+        wanted = self._bridging
         self._repair.step()
+        if wanted:
+            self._bridged.set()
 
     def _settle(self) -> None:
         offsets, _ = self._query.applied

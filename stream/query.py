@@ -21,6 +21,10 @@ from stream.replay_query import table_rows
 from stream.sources import Offsets, stream_records
 from stream.tables import Table, open_table
 
+# A batch starts this often at most: back to back they would take a core at any load, and an idle
+# query would ask the broker twenty times a second.
+TRIGGER_MS = 400
+
 
 @dataclass
 class Counts:
@@ -82,6 +86,7 @@ class ReplayQuery:
             rows.writeStream.queryName("replay")
             .foreachBatch(self._append)
             .option("checkpointLocation", str(self._checkpoint.path))
+            .trigger(processingTime=f"{TRIGGER_MS} milliseconds")
             .start()
         )
 

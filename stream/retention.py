@@ -25,7 +25,6 @@ class Cleaner:
         self._table = table
         self._retention_minutes = retention_minutes
         self._checkpointed = -1
-        self._cleaned = 0
 
     def step(self) -> None:
         """Sum up and clean once enough commits have come since the last time."""

@@ -13,7 +13,6 @@ from schemas.settings import Settings
 DRIVER_MEMORY = "1g"
 STATE_PARTITIONS = 2
 LOG_LEVEL = "FATAL"  # what fails is raised in Python, once, and logged there
-POLLING_DELAY_MS = 50  # half of it is added to every outcome; a tenth would cost idle CPU
 
 _STREAMING = "spark.sql.streaming."
 _STATE = f"{_STREAMING}stateStore."
@@ -47,7 +46,6 @@ OPTIONS = {
     f"{_STREAMING}multipleWatermarkPolicy": "max",
     # without this every batch with data is followed by one without, only to evict
     f"{_STREAMING}noDataMicroBatches.enabled": "false",
-    f"{_STREAMING}pollingDelay": f"{POLLING_DELAY_MS}ms",
     f"{_STREAMING}minBatchesToRetain": "20",
     f"{_STREAMING}numRecentProgressUpdates": "10",
     # the default (FileContext) forks a `readlink` process for every file that it renames
