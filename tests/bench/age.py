@@ -13,12 +13,14 @@ turns: stream appends a batch, and the learner's tail, decoder and ring take it 
     open_s             seconds to open the table, by commits (a restart)
     log_files          files in `_delta_log`, by commits
     active_files       data files that make up the table, by commits
+    files_on_disk      data files that lie there, removed ones not yet deleted included
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,6 +51,7 @@ LONG_AGO_STEP_S = 600.0  # and before
 REMEMBERED_S = 5_400.0
 MS_PER_HOUR = 3_600_000
 ROWS = 250  # of an appended batch
+LINKS_A_FILE = 50_000  # file systems have a bound of 65 thousand
 TOPIC = "bench.decisions.v1"
 
 
@@ -87,6 +90,7 @@ def run(options: Options) -> dict[str, Any]:
         "open_s": {name: life.open_s for name, life in lives.items()},
         "log_files": {name: life.log_files for name, life in lives.items()},
         "active_files": {name: life.active_files for name, life in lives.items()},
+        "files_on_disk": {name: life.files_on_disk for name, life in lives.items()},
         "rows_a_batch": ROWS,
     }
 
@@ -102,12 +106,14 @@ class Life:
         self._sample = folder / "sample.parquet"
         pq.write_table(self._rows.batch().drop_columns(["application", "hour"]), self._sample)
         self._linked = 0
+        self._inode = self._sample
         self._live(open_table(settings, "replay"), commits, settings)
         self.log_files = len(list((self._root / "_delta_log").iterdir()))
         began = time.perf_counter()
         self._table = open_table(settings, "replay")
         self.open_s = time.perf_counter() - began
         self.active_files = len(self._table.files())
+        self.files_on_disk = sum(1 for _ in self._root.glob("application=*/**/*.parquet"))
         self._tail = Tail(str(self._root), application.name, self._table.version)
         self._decoder = RingDecoder(application)
         self._ring = Ring(application)
@@ -194,10 +200,13 @@ class Life:
 
     def _link(self, name: str, hour: int) -> str:
         """A data file: the sample under another name."""
+        if self._linked % LINKS_A_FILE == 0:
+            self._inode = self._sample.with_name(f"sample-{self._linked}.parquet")
+            shutil.copyfile(self._sample, self._inode)
         self._linked += 1
         path = f"application={name}/hour={hour}/part-{self._linked:07d}.parquet"
         (self._root / path).parent.mkdir(parents=True, exist_ok=True)
-        (self._root / path).hardlink_to(self._sample)
+        (self._root / path).hardlink_to(self._inode)
         return path
 
 

@@ -51,7 +51,7 @@ def keep_busy(
     try:
         for one in sockets:
             one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            selector.register(one, selectors.EVENT_READ)
+            selector.register(one, selectors.EVENT_READ, one)
             one.sendall(requests[sent % len(requests)])
             sent_at[one], buffers[one] = time.perf_counter(), bytearray()
             sent += 1
@@ -60,8 +60,7 @@ def keep_busy(
             if not events:
                 raise ConnectionError(f"no answer for 30 s after {len(latencies)} of {count}")
             for key, _ in events:
-                one = key.fileobj
-                assert isinstance(one, socket.socket)
+                one = key.data
                 buffers[one] += one.recv(65536)
                 whole = split_response(buffers[one])
                 if whole is None:

@@ -17,6 +17,7 @@ cold, so both are measured; the first is what a core can do.
 from __future__ import annotations
 
 import gc
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,7 +64,7 @@ def run(options: Options) -> dict[str, Any]:
             asked(pid, port, singles, max(200, requests // 4))  # warm
         results = alternate(
             rounds,
-            {kind: lambda k=kind: measured(*where[k], singles, requests) for kind in KINDS},
+            {kind: partial(measured, *where[kind], singles, requests) for kind in KINDS},
             after=lambda what, r: options.say(
                 f"{what}: {r.busy_us:.1f} µs, alone {r.alone_us:.1f} µs, "
                 f"p99 {percentile(r.alone_ms, 0.99):.3f} ms"

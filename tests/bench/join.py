@@ -35,7 +35,7 @@ from tests.bench.measure import Options, alternate, median, median_ratio, tree_c
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
-    from pyspark.sql.streaming import StreamingQuery
+    from pyspark.sql.streaming.query import StreamingQuery
 
 SMALL, LARGE = 20_000, 2_000_000
 RETENTION = timedelta(minutes=30)

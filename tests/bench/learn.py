@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -103,7 +104,7 @@ def minibatches(name: str, calls: int, rounds: int, options: Options) -> dict[in
 
     found = alternate(
         rounds,
-        {str(batch): lambda b=batch: train(b) for batch in BATCHES},
+        {str(batch): partial(train, batch) for batch in BATCHES},
         after=lambda what, c: options.say(
             f"{name}, {what}: {calls * STEPS / c.wall_s:.0f} a second"
         ),

@@ -86,7 +86,7 @@ def alternate(
     """
     results: dict[str, list[T]] = {name: [] for name in contenders}
     for at in range(rounds):
-        names = list(contenders) if at % 2 == 0 else list(reversed(contenders))
+        names = list(contenders)[:: 1 if at % 2 == 0 else -1]
         for name in names:
             result = contenders[name]()
             results[name].append(result)
