@@ -22,6 +22,7 @@ from schemas.share import Values, logged_decision, share, world_values
 from schemas.world import EpisodicWorld, World
 
 MINUTE_MS = 60_000
+RUMP_MS = 10_000  # less than this at the end is no minute of its own
 ACCOUNT = ("received", "applied", "duplicate", "pending", "orphan", "quarantined")
 
 
@@ -101,7 +102,7 @@ def make_report(
         made = _logged(loaded, ours, since_ms, before_ms)
         return world_values(world, application, made) if made else None
 
-    minutes = [values(at, at + MINUTE_MS) for at in range(begin, end + 1, MINUTE_MS) if times]
+    minutes = [values(at, at + MINUTE_MS) for at in range(begin, end - RUMP_MS, MINUTE_MS)]
     answers = journal.first_answers
     first_trained = min((at_s for version, at_s in answers.items() if version > 0), default=None)
     last_answer_s = max((one.at_s for one in journal.decisions), default=0.0)
