@@ -18,6 +18,9 @@ class Bus(Protocol):
     def stream_time_ms(self, replay_version: int) -> int:
         """Latest stream time that holds for a table read up to this version; −1: none yet."""
 
+    def replay_version(self) -> int:
+        """The latest table version that was heard of; −1: none yet."""
+
     def control(self, application: str) -> Control | None:
         """What people last said."""
 
@@ -61,6 +64,9 @@ class Heard:
             if said.replay_version <= replay_version
         ]
         return max(times, default=-1)
+
+    def replay_version(self) -> int:
+        return self._progress[-1].replay_version if self._progress else -1
 
     def control(self, application: str) -> Control | None:
         return self._controls.get(application)

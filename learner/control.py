@@ -45,6 +45,9 @@ class KafkaBus(threading.Thread):
     def stream_time_ms(self, replay_version: int) -> int:
         return self._heard.stream_time_ms(replay_version)
 
+    def replay_version(self) -> int:
+        return self._heard.replay_version()
+
     def control(self, application: str) -> Control | None:
         return self._heard.control(application)
 

@@ -182,8 +182,13 @@ class Collector:
             if math.isfinite(weight):
                 told[True].append((value, weight))
 
-    def evidence(self, candidate: Policy | None, *, current: int, at_ms: int) -> Evidence:
-        """What the gate may hold a candidate against; see `learner.gate.Evidence`."""
+    def evidence(self, candidate: Policy | None, *, untried: bool, at_ms: int) -> Evidence:
+        """What the gate may hold a candidate against; see `learner.gate.Evidence`.
+
+        Args:
+            untried: no candidate of this life answers yet, so of episodic problems there is
+                nothing but an estimate of what candidates would earn.
+        """
         evaluation = self.evaluation
         if not isinstance(self._problem, Episodic):
             return Evidence(
@@ -191,7 +196,7 @@ class Collector:
                 scale=evaluation.reward_std,
                 effective_sample=evaluation.effective_sample,
             )
-        due = current == 0 and candidate is not None
+        due = untried and candidate is not None
         if due and at_ms - self._estimated_at_ms >= ESTIMATE_EVERY_MS:
             assert candidate is not None
             self._estimated_at_ms = at_ms
@@ -200,8 +205,8 @@ class Collector:
             running=evaluation.episodes,
             scale=evaluation.return_std,
             effective_sample=float(evaluation.episodes.n),
-            leaving=self._estimate if current == 0 else None,
-            label="fitted-Q difference, an estimate" if current == 0 else "policy − holdout",
+            leaving=self._estimate if untried else None,
+            label="fitted-Q difference, an estimate" if untried else "policy − holdout",
         )
 
     def _fitted_q(self, candidate: Policy, discount: float) -> Interval:

@@ -288,7 +288,9 @@ class Learning:
                 distribution_of(policy, ring, comparable),
             )
         judged = policy or self.candidate
-        evidence = self.evidence.evidence(judged, current=self.current.number, at_ms=plan.at_ms)
+        evidence = self.evidence.evidence(
+            judged, untried=self.current.number == 0 or self.proving, at_ms=plan.at_ms
+        )
         report = decide(
             gate,
             candidate=plan.version,
@@ -301,7 +303,8 @@ class Learning:
         )
         if self.proving and report.publish:
             least = -gate.margin * evidence.scale
-            if evidence.running.lower > least:
+            shown = evidence.leaving if evidence.leaving is not None else evidence.running
+            if shown.lower > least:
                 self.proving = False
             else:
                 report = replace(
@@ -310,7 +313,7 @@ class Learning:
                     new_anchor=False,
                     reason=(
                         f"begun anew: version {self.current.number} goes on answering until the "
-                        f"lower bound against it, {evidence.running.lower:.4g}, is above "
+                        f"lower bound ({evidence.label}), {shown.lower:.4g}, is above "
                         f"{least:.4g}"
                     ),
                 )

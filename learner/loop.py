@@ -6,6 +6,7 @@ Wiring: what is decided is decided in pure files; what is heard and said goes th
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -32,6 +33,7 @@ from schemas.settings import Settings
 log = logging.getLogger(__name__)
 
 CHECKPOINT_EVERY_S = 30.0
+PAUSE_AFTER_FAILURE_S = 5.0
 PRUNE_EVERY = 20  # publications
 
 
@@ -93,6 +95,9 @@ class ApplicationLoop:
         self._saving: threading.Thread | None = None
         self._read_s = 0.0
         self._published = 0
+        self._problem: str | None = None
+        self._not_before = -math.inf  # after a failure
+        self._incomplete = False  # rows were passed by while reading
         self._losses: dict[str, float] = {}
         self._report: dict[str, Any] = {}
         self._seconds: dict[str, float] = {}
@@ -143,6 +148,7 @@ class ApplicationLoop:
         self.learning.replace_ring(ring)
         self.tail = Tail(self._table, self.application.name, version)
         self._changed = True
+        self._incomplete = False
 
     def _carry_out_again(self) -> None:
         """Trainings after the checkpoint, as their plans say."""
@@ -155,12 +161,16 @@ class ApplicationLoop:
                             f"the plan of version {plan.version} needs table version "
                             f"{plan.replay_version}; the log ends at {self.tail.version}"
                         )
+                candidate = self.learning.train(plan)
             except (LogGap, FileNotFoundError) as error:
                 log.warning("%s", error)
                 self._rebuild()
                 self.learning.version = plans[-1].version
                 return
-            candidate = self.learning.train(plan)
+            except Exception:  # it may be what ended the life before: not twice
+                log.exception("version %d cannot be made again; it is left out", plan.version)
+                self.learning.version = plan.version
+                continue
             if candidate is not None and candidate.report.publish:
                 self._write_again(candidate)
         if plans:
@@ -184,17 +194,36 @@ class ApplicationLoop:
                 log.warning("%s", error)
 
     def turn(self) -> bool:
-        """Read what is new, and train if it is time; True if anything was done."""
+        """Read what is new, and train if it is time; True if anything was done.
+
+        What goes wrong with one application is logged and told in its status, and tried again
+        after a while: the others, and the policy that answers, go on.
+        """
+        if self._clock() < self._not_before:
+            return False
         try:
+            active = self._turn()
+        except Exception as error:
+            log.exception("%s: a turn failed", self.application.name)
+            self._problem = f"{type(error).__name__}: {error}"
+            self._not_before = self._clock() + PAUSE_AFTER_FAILURE_S
+            return True
+        if active:
+            self._problem = None
+        return active
+
+    def _turn(self) -> bool:
+        try:
+            if self._incomplete:
+                self._rebuild()
             active = self._read()
-        except LogGap as error:
-            log.warning("%s", error)
-            self._rebuild()
-            active = True
-        except FileNotFoundError as error:  # vacuumed under our feet
+        except (LogGap, FileNotFoundError) as error:  # cleaned away, or vacuumed under our feet
             log.warning("%s; the buffer is rebuilt from the table", error)
             self._rebuild()
             active = True
+        except Exception:
+            self._incomplete = True
+            raise
         stream_time_ms = self._bus.stream_time_ms(self.tail.version)
         if stream_time_ms > self._stream_time_ms:
             self._stream_time_ms = stream_time_ms
@@ -361,8 +390,10 @@ class ApplicationLoop:
             "candidate": learning.version,
             "anchor": learning.anchor.number,
             "frozen": learning.frozen,
+            "problem": self._problem,
             "stream_time_ms": self._stream_time_ms,
             "replay_version": self.tail.version,
+            "lag_versions": max(self._bus.replay_version() - self.tail.version, 0),
             "experiences": ring.size,
             "decisions": learning.decisions,
             "matured": int(np.count_nonzero(ring.matured[: ring.size])),

@@ -85,7 +85,10 @@ class Decoder:
                 self.foreign += 1
                 continue
             row = {name: values[at] for name, values in columns.items()}
-            arrival = self._arrival(row, observations[at], positions[at], *outcomes[at])
+            try:
+                arrival = self._arrival(row, observations[at], positions[at], *outcomes[at])
+            except (ValueError, TypeError, KeyError, AttributeError):
+                arrival = None  # not what its schema says: costs this row, not the others
             if arrival is None:
                 self.refused += 1
             else:
@@ -134,8 +137,8 @@ class Decoder:
             eligible=eligible,
             action=action,
             baseline=self._baseline(row["baseline_action"], row["context"]),
-            decided_at_ms=row["decided_at_ms"],
-            policy_version=row["policy_version"],
+            decided_at_ms=int(row["decided_at_ms"]),
+            policy_version=int(row["policy_version"]),
             support=policy and propensity < 1,
             holdout=row["cohort"] == "holdout",
             first=row["previous_decision_id"] is None,
@@ -153,6 +156,17 @@ class Decoder:
                 return None
         fits = logged.shape == (self._application.encoder.size,)
         return logged if fits and bool(np.isfinite(logged).all()) else None
+
+    def _successor(
+        self, observation: list[float] | None, context: str | None, mask: str | None
+    ) -> Successor | None:
+        """What follows a decision; None where it cannot be encoded, as under another contract."""
+        logged = None if observation is None else np.array(observation, np.float32)
+        try:
+            encoded = self._observation(logged, context)
+            return None if encoded is None else (encoded, self._mask(mask))
+        except ValueError:
+            return None
 
     def _mask(self, text: str | None) -> np.ndarray:
         if text is None:
@@ -213,15 +227,14 @@ class Decoder:
             outcomes = []
             successors: dict[str, Successor] = {}
             for at in range(start, stop):
+                if not places[at]:
+                    continue
                 outcome = KnownOutcome._make([*(values[at] for values in fields), places[at]])
                 outcomes.append(outcome)
                 if outcome.next_decision_id is not None:
-                    logged = observations[at].as_py()
-                    encoded = self._observation(
-                        None if logged is None else np.array(logged, np.float32), contexts[at]
-                    )
-                    if encoded is not None:
-                        successors[outcome.next_decision_id] = (encoded, self._mask(masks[at]))
+                    found = self._successor(observations[at].as_py(), contexts[at], masks[at])
+                    if found is not None:
+                        successors[outcome.next_decision_id] = found
             yield tuple(outcomes), successors
 
 

@@ -108,7 +108,7 @@ class Tail:
         if later and wanted not in names:
             raise LogGap(
                 f"version {self.version + 1} of {self._table} has been cleaned away, and "
-                f"{min(later)} is there: the buffer is rebuilt from the table"
+                f"{min(later)} is there"
             )
 
 

@@ -73,6 +73,9 @@ class MemoryBus:
     def stream_time_ms(self, replay_version: int) -> int:
         return self.now_ms
 
+    def replay_version(self) -> int:
+        return -1
+
     def control(self, application: str) -> Control | None:
         return self.said
 

@@ -290,6 +290,30 @@ def test_numbers_that_left_the_reals_are_refused_and_the_agent_recovers(tmp_path
     assert len(play.bus.pointers) == before + 1
 
 
+def test_a_failing_turn_is_told_and_tried_again(tmp_path: Path) -> None:
+    play = Play(tmp_path)
+    loop = play.loop()
+    loop.start()
+    play.second(loop)
+
+    class Failing(LinearAgent):
+        def train(self, batch: Any) -> dict[str, float]:
+            raise RuntimeError("out of luck")
+
+    assert isinstance(loop.learning.agent, LinearAgent)
+    loop.learning.agent.__class__ = Failing
+    play.second(loop)
+    assert loop.status()["problem"] == "RuntimeError: out of luck"
+    loop.learning.agent.__class__ = LinearAgent
+    for _ in range(6):
+        play.second(loop)
+    assert loop.status()["problem"] is None
+    assert loop.learning.trainings > 1
+    resumed = play.loop()  # nor does the plan that failed keep the next life from starting
+    resumed.start()
+    assert resumed.learning.version == loop.learning.version
+
+
 def test_a_cleaned_log_is_answered_by_reading_the_table(tmp_path: Path) -> None:
     play = Play(tmp_path)
     loop = play.loop()

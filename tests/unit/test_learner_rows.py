@@ -51,6 +51,10 @@ def test_another_contract_is_history_and_counted() -> None:
         {"observation": None, "context": json.dumps({"y": 1})},
         {"action": '"c"'},
         {"propensity": 0.0},
+        {"propensity": None},
+        {"decided_at_ms": None},
+        {"context": None},
+        {"eligible_actions": "[torn"},
     ],
 )
 def test_what_cannot_be_learned_from_is_refused_and_counted(changes: dict[str, object]) -> None:
