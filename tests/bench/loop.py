@@ -2,9 +2,9 @@
 
 The whole stack on this machine, load generator included. Short probes climb a ladder of rates
 until one is not held; the highest that was is then held for two minutes, or the next lower one.
-Held means: at least 98% of the rate was answered and acknowledged, no error, every decision
-logged, and freshness p95 under 6 s, where an outcome that no policy had learned from to the end
-counts as long as it waited.
+Held means: at least 98% of the loops that were begun were answered and acknowledged, in their time,
+no error, every decision logged, and freshness p95 under 6 s, where an outcome that no policy had
+learned from to the end counts as long as it waited.
 
     loops_per_s          one request at a time; at least 500
     batch_loops_per_s    through the batch routes
@@ -20,7 +20,8 @@ from tests.bench.measure import Options
 from tests.bench.whole import Measured, Whole, whole
 
 P95_S = 6.0
-SHARE = 0.98
+ACKNOWLEDGED = 0.98  # of the loops that were begun
+ON_TIME = 0.96  # of the rate; arrivals are random, so a short run can fall a little short
 LADDER = {"single": (300, 500, 700, 900, 1_100, 1_400), "batch": (500, 1_000, 1_500, 2_000, 2_600)}
 
 
@@ -50,7 +51,8 @@ def is_held(measured: Measured) -> bool:
     """Whether the stack kept up."""
     played = measured.played
     return (
-        played.loops_per_s >= SHARE * played.rate
+        played.loops >= ACKNOWLEDGED * played.asked
+        and played.loops_per_s >= ON_TIME * played.rate
         and played.http_errors == 0
         and played.not_logged == 0
         and measured.p95_s < P95_S

@@ -28,6 +28,7 @@ class Played:
     """What the players saw, as they saw it."""
 
     rate: float  # asked for
+    asked: int  # decisions
     began_s: float  # seconds since 1970
     ended_s: float  # of the arrivals
     decisions: int
@@ -42,9 +43,14 @@ class Played:
     cpu_s: float
 
     @property
+    def loops(self) -> int:
+        """Decisions with their outcomes, acknowledged."""
+        return min(self.decisions, len(self.outcomes))
+
+    @property
     def loops_per_s(self) -> float:
-        """Decisions with their outcomes, acknowledged, over the time of play."""
-        return min(self.decisions, len(self.outcomes)) / (self.ended_s - self.began_s)
+        """Loops over the time of play."""
+        return self.loops / (self.ended_s - self.began_s)
 
 
 class PlayProcess:
@@ -102,6 +108,7 @@ def play(*, url: str, rate: float, seconds: float, batched: bool, seed: int) -> 
     latencies_ms = [s * 1000 for s in journal.decision_s]
     return {
         "rate": rate,
+        "asked": int(rate * seconds),
         "began_s": began_s,
         "ended_s": max(answered, default=began_s + seconds),
         "decisions": len(answered),
