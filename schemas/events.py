@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from schemas.application import Application
 from schemas.errors import InvalidEvent, UnknownApplication
 from schemas.ids import uuid7_time_ms
+from schemas.observation import FLOAT32_MAX
 from schemas.wire import parse_object
 
 DAY_MS = 86_400_000
@@ -28,6 +29,8 @@ DecisionId = Annotated[
 ]
 Milliseconds = Annotated[int, Field(ge=0, le=MAX_MS)]
 Propensity = Annotated[float, Field(gt=0.0)]
+# beyond it the tables would hold an infinity
+Float32 = Annotated[float, Field(ge=-FLOAT32_MAX, le=FLOAT32_MAX)]
 Mode = Literal["online", "apprentice", "logging_only"]
 Cohort = Literal["policy", "holdout", "canary", "fallback"]
 OutcomeKind = Literal["reward", "executed", "activated", "end"]
@@ -86,7 +89,7 @@ class Decision(_Strict):
     previous_decision_id: DecisionId | None = None
     decided_at_ms: Milliseconds
     context: dict[str, Any]
-    observation: list[float] | None = None
+    observation: list[Float32] | None = None
     items: list[dict[str, Any]] | None = None
     eligible_actions: list[Name] | None = None
     action: Any

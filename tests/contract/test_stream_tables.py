@@ -119,6 +119,7 @@ POISON_DECISIONS: list[dict[str, Any] | bytes | None] = [
     decision(propensity=0.0),
     decision(action="impossible"),
     decision(observation=[0.5, 0.5]),
+    decision(observation=[1e39]),  # beyond float32
     decision(context={}, observation=None),
     decision("not-an-id"),
     decision(uuid7(1_000)),  # an id of 1970
