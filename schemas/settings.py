@@ -41,7 +41,9 @@ class Settings(BaseModel):
     spark_master: str = "local[*]"
     tables_uri: str | None = None  # None: <home>/tables
     join_retention_minutes: float = Field(default=30.0, gt=0)
-    log_retention_minutes: float = Field(default=60.0, ge=1)
+    # an append lists `_delta_log`, and takes twice as long with an hour of half-second commits
+    log_retention_minutes: float = Field(default=10.0, ge=1)
+    removed_files_retention_hours: int = Field(default=1, ge=1)  # for readers of older snapshots
     repair_every_s: float = Field(default=15.0, gt=0)
     compact_after_minutes: float = Field(default=10.0, gt=0)
     replay_retention_days: float = Field(default=30.0, gt=0)

@@ -73,7 +73,10 @@ class Maintenance:
         )
         self._books = Books(settings, settings.home)
         self._cleaners = [
-            Cleaner(open_table(settings, name), retention_minutes=settings.log_retention_minutes)
+            Cleaner(
+                open_table(settings, name),
+                removed_files_retention_hours=settings.removed_files_retention_hours,
+            )
             for name in ("replay", "outcomes", "quarantine")
         ]
         self._compacted = 0

@@ -21,9 +21,9 @@ def outlived(files: list[DataFile], *, now_ms: int, days: float) -> list[DataFil
 class Cleaner:
     """Keeps one table's log short."""
 
-    def __init__(self, table: Table, *, retention_minutes: float) -> None:
+    def __init__(self, table: Table, *, removed_files_retention_hours: int) -> None:
         self._table = table
-        self._retention_minutes = retention_minutes
+        self._removed_files_retention_hours = removed_files_retention_hours
         self._checkpointed = -1
 
     def step(self) -> None:
@@ -31,6 +31,5 @@ class Cleaner:
         version = int(self._table.delta.version())
         if version < self._checkpointed + CHECKPOINT_EVERY:
             return
-        self._table.checkpoint()
-        self._table.clean(retention_hours=self._retention_minutes / 60)
+        self._table.clean(removed_files_retention_hours=self._removed_files_retention_hours)
         self._checkpointed = version

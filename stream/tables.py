@@ -144,8 +144,7 @@ class Table:
             commit_properties=CommitProperties(max_commit_retries=COMMIT_RETRIES),
             post_commithook_properties=_NO_HOOKS,
         )
-        self._delta.update_incremental()
-        return self.version
+        return self.version  # the writer has brought the handle up to date
 
     def files(self) -> list[DataFile]:
         """The files that make up the table now."""
@@ -227,23 +226,21 @@ class Table:
         """Where a file of the table lies, as Spark's file systems write it."""
         return f"{self.uri}/{path}".replace("s3://", "s3a://", 1)
 
-    def checkpoint(self) -> None:
-        """Sum the log up in one file, so that opening the table stays fast."""
-        self.delta.create_checkpoint()
+    def clean(self, *, removed_files_retention_hours: int) -> None:
+        """Delete removed files that have outlived their retention, then old log entries.
 
-    def clean(self, *, retention_hours: float) -> None:
-        """Delete log entries and removed files that are older than the retention.
-
-        The files keep their age in whole hours at least (`vacuum` counts in hours).
+        In this order: a checkpoint forgets the files whose retention is over, and what it has
+        forgotten no vacuum finds.
         """
         delta = self.delta
-        delta.cleanup_metadata()
         delta.vacuum(
-            retention_hours=max(1, round(retention_hours)),
+            retention_hours=removed_files_retention_hours,
             dry_run=False,
             enforce_retention_duration=False,
             post_commithook_properties=_NO_HOOKS,
         )
+        self.delta.create_checkpoint()
+        self.delta.cleanup_metadata()
         delta.update_incremental()
 
     def first_offsets(self) -> dict[str, dict[str, int]]:
@@ -272,8 +269,9 @@ def create_tables(settings: Settings, *, first_offsets: Mapping[str, Mapping[str
             configuration={
                 "delta.checkpointInterval": "100",
                 "delta.logRetentionDuration": f"interval {minutes} minutes",
-                # the log may not be shorter than what it lets readers still open
-                "delta.deletedFileRetentionDuration": f"interval {minutes} minutes",
+                "delta.deletedFileRetentionDuration": (
+                    f"interval {settings.removed_files_retention_hours} hours"
+                ),
                 "delta.dataSkippingStatsColumns": (
                     "reason" if name == "quarantine" else "decision_id"
                 ),

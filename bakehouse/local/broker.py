@@ -100,7 +100,8 @@ class Broker:
             [
                 *self._java("-Xmx128m"),
                 *("kafka.tools.StorageTool", "format", "--standalone"),
-                *("-t", cluster, "-c", str(self.properties_file)),
+                # in one word: an id may begin with "-"
+                *(f"--cluster-id={cluster}", "-c", str(self.properties_file)),
             ],
             capture_output=True,
             text=True,

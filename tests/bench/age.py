@@ -136,7 +136,9 @@ class Life:
 
     def _live(self, table: Table, commits: int, settings: Settings) -> None:
         """Age the table by so many commits, ending now."""
-        cleaner = Cleaner(table, retention_minutes=settings.log_retention_minutes)
+        cleaner = Cleaner(
+            table, removed_files_retention_hours=settings.removed_files_retention_hours
+        )
         quiet_ms = int(settings.compact_after_minutes * 60_000)
         born_ms = time.time_ns() // 1_000_000 - round(commits * BATCH_S * 1000)
         log = self._root / "_delta_log"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,7 @@ def open_table_again(table: Table) -> Table:
 def test_a_reader_that_is_behind_the_log_is_told_so(replay: Table):
     for at in range(3):
         replay.append(rows(replay, at))
-    replay.checkpoint()
+    replay.clean(removed_files_retention_hours=1)
     (Path(replay.uri) / "_delta_log" / f"{1:020d}.json").unlink()
     with pytest.raises(LogGone, match="version 1"):
         replay.added_since(0)
@@ -134,3 +135,22 @@ def test_a_file_is_opened_only_where_an_id_can_be_in_it():
     assert one.may_hold(["a", "c"])
     assert not one.may_hold(["a", "e"])
     assert not one.may_hold([])
+
+
+def test_removed_files_are_deleted_once_their_retention_is_over_and_not_before(
+    replay: Table, tmp_path: Path
+) -> None:
+    def on_disk() -> set[str]:
+        folder = tmp_path / "tables" / "replay"
+        return {str(f.relative_to(folder)) for f in folder.glob("application=*/*/*.parquet")}
+
+    now_ms = time.time_ns() // 1_000_000
+    for offset in range(3):
+        replay.append(rows(replay, offset))
+    old, recent, kept = replay.files()
+    replay.drop([old], now_ms=now_ms - 2 * 3_600_000)
+    replay.drop([recent], now_ms=now_ms)
+    assert len(on_disk()) == 3
+    replay.clean(removed_files_retention_hours=1)
+    assert len(on_disk()) == 2, "the one removed two hours ago is gone, the recent one is not"
+    assert [f.path for f in open_table(Settings(home=tmp_path), "replay").files()] == [kept.path]
