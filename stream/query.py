@@ -14,6 +14,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
+from schemas.errors import StackError
 from schemas.settings import Settings
 from stream.checkpoints import Checkpoint
 from stream.decode import OUTPUTS
@@ -24,6 +25,7 @@ from stream.tables import Table, open_table
 # A batch starts this often at most: back to back they would take a core at any load, and an idle
 # query would ask the broker twenty times a second.
 TRIGGER_MS = 400
+LIVENESS_S = 5
 
 
 @dataclass
@@ -118,8 +120,13 @@ class ReplayQuery:
     def await_termination(self) -> Exception | None:
         """Block until the query ends; what it died of, None where it was stopped."""
         assert self._query is not None
+        thread = self._query._jsq.streamingQuery().queryExecutionThread()
         try:
-            self._query.awaitTermination()
+            while not self._query.awaitTermination(LIVENESS_S):
+                # an Error in the JVM (a stack that overflowed, say) can end the thread and leave
+                # the query "active"
+                if not thread.isAlive() and self._query.isActive:
+                    return StackError("the query's thread ended without ending the query")
         except Exception as error:
             return error
         return None

@@ -95,4 +95,4 @@ def _write_no_checksums(session: SparkSession) -> None:
 
 def _java_options(scratch: Path) -> str:
     # one collector thread: two cores are shared with everything else
-    return f"-XX:+UseSerialGC -Xss2m -Djava.io.tmpdir={scratch} -Dderby.system.home={scratch}"
+    return f"-XX:+UseSerialGC -Xss8m -Djava.io.tmpdir={scratch} -Dderby.system.home={scratch}"
