@@ -27,8 +27,9 @@ def executed_distribution(
     """
     count = int(np.count_nonzero(eligible))
     share = min(1.0, max(epsilon, floor * count))
-    executed = (1.0 - share) * policy + (share / count) * eligible
-    return np.asarray(executed / np.add.reduce(executed), dtype=np.float64)
+    executed = policy * (1.0 - share)
+    executed += eligible * (share / count)
+    return executed
 
 
 def draw_action(executed: np.ndarray, draw: float) -> int:

@@ -1,7 +1,8 @@
 """`python -m stream.rebuild REF… --into FOLDER`: the tables again, from Kafka alone.
 
 In batch, from the earliest offsets that the broker still has, through the same join, decoder and
-fold as the streaming query. What it makes equals the fold of what the query has appended.
+fold as the streaming query. What it makes equals the fold of what the query has appended. Nobody
+else writes to the new tables, and they may be large: Spark writes them itself, from its workers.
 """
 
 from __future__ import annotations
@@ -23,9 +24,7 @@ from stream.main import JARS_VARIABLE
 from stream.replay_query import table_rows
 from stream.session import start_session
 from stream.sources import all_records
-from stream.tables import create_tables, open_table
-
-SLICES = 16  # a table is collected slice by slice, so that it need not fit into the driver
+from stream.tables import create_tables, table_uri
 
 
 def rebuilt_rows(spark: SparkSession, settings: Settings, refs: list[str]) -> DataFrame:
@@ -43,20 +42,20 @@ def rebuilt_rows(spark: SparkSession, settings: Settings, refs: list[str]) -> Da
 
 
 def rebuild(spark: SparkSession, settings: Settings, refs: list[str], *, into: str) -> None:
-    """Write the three tables into the folder or address `into`, which must hold none yet."""
+    """Write the three tables into the folder or address `into`, which must hold none yet.
+
+    The session must be one that was started with `delta=True`.
+    """
     target = settings.model_copy(update={"tables_uri": into})
     broker = Broker(settings)
     create_tables(target, first_offsets=broker.beginnings())
     broker.close()
     rows = rebuilt_rows(spark, settings, refs).persist(StorageLevel.DISK_ONLY)
     for output, name in OUTPUTS.items():
-        table = open_table(target, name)
         found = rows.where(F.col(output).isNotNull()).select(f"{output}.*")
         if name == "replay":
             found = fold(found)
-        key = F.col("decision_id") if name != "quarantine" else F.col("offset").cast("string")
-        for number in range(SLICES):
-            table.append(found.where(F.pmod(F.hash(key), F.lit(SLICES)) == number).toArrow())
+        found.write.format("delta").mode("append").save(table_uri(target, name))
     rows.unpersist()
 
 
@@ -68,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     settings = load_settings()
     jars = [jar for jar in os.environ.get(JARS_VARIABLE, "").split(",") if jar]
-    spark = start_session(settings, jars=jars)
+    spark = start_session(settings, jars=jars, delta=True)
     rebuild(spark, settings, options.refs, into=str(Path(options.into).resolve()))
     spark.stop()
     return 0

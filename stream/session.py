@@ -59,10 +59,19 @@ OPTIONS = {
 }
 
 
-def start_session(settings: Settings, *, jars: list[str]) -> SparkSession:
+# Spark's own Delta writer, for batch jobs: the hot path commits without it (stream/tables.py)
+DELTA = {
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+}
+
+
+def start_session(settings: Settings, *, jars: list[str], delta: bool = False) -> SparkSession:
     """A session on the settings' master; everything that it writes lies under the home.
 
-    `jars` are paths of the Kafka source and what it needs.
+    Args:
+        jars: paths of the Kafka source, of Delta, and of what they need.
+        delta: whether it can write Delta tables itself.
     """
     scratch = settings.home.resolve() / "stream" / "spark"
     scratch.mkdir(parents=True, exist_ok=True)
@@ -79,7 +88,7 @@ def start_session(settings: Settings, *, jars: list[str]) -> SparkSession:
     )
     if jars:
         builder = builder.config("spark.jars", ",".join(jars))
-    for name, value in OPTIONS.items():
+    for name, value in (OPTIONS | (DELTA if delta else {})).items():
         builder = builder.config(name, value)
     session = builder.getOrCreate()
     session.sparkContext.setLogLevel(LOG_LEVEL)

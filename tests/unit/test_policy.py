@@ -87,6 +87,22 @@ def test_scores_are_the_network_of_the_normalised_observation():
     assert scores.tolist() == [[1.0, 0.0]]
 
 
+def test_operations_run_in_the_order_in_which_they_are_written():
+    x = np.array([[1.0, 0.25]], np.float32)
+    raw = policy(operations=OPERATIONS[:1]).scores(x)  # (1, −0.0)
+    turned = policy(operations=[*OPERATIONS[:1], {"op": "tanh"}, {"op": "relu"}])
+    assert turned.scores(x) == pytest.approx(np.maximum(np.tanh(raw), 0))
+    first = policy(operations=[{"op": "relu"}, *OPERATIONS[:1]]).scores(-x)
+    # (−1, −0.25) → (−3, −0.25) → relu (0, 0) → the bias alone
+    assert first.tolist() == [[0.0, 0.5]]
+
+
+def test_a_context_near_float32s_limit_does_not_overflow():
+    steep = ARRAYS_OF_A_POLICY | {"normaliser_scale": np.array([1e6, 1.0], np.float32)}
+    scores = policy(arrays=steep).scores(np.array([[3e38, -3e38]], np.float32))
+    assert np.all(np.isfinite(scores))
+
+
 def test_the_best_eligible_action_has_all_of_an_argmax_policys_probability():
     observation = np.array([[1.0, 0.25], [1.0, 0.25]], np.float32)
     eligible = np.array([[True, True], [False, True]])
