@@ -84,6 +84,6 @@ def spark(
         import pyspark.testing.utils  # noqa: F401
 
         settings = Settings(home=tmp_path_factory.mktemp("spark"))
-        session = start_session(settings, jars=list(map(str, all_jars.spark)))
+        session = start_session(settings, jars=list(map(str, all_jars.spark)), delta=True)
     yield session
     session.stop()
