@@ -159,8 +159,12 @@ class Life:
                 version = table.replace(files, [self._folded(place, files, now_ms)], now_ms=now_ms)
                 backdate(log / f"{version:020d}.json", now_ms)
             cleaner.step()
+            # vacuum commits too, and the log is cleaned as far back as an old checkpoint reaches
+            for number in range(version + 1, table.version + 1):
+                if (entry := log / f"{number:020d}.json").exists():  # not cleaned away already
+                    backdate(entry, now_ms)
             checkpoint = log / f"{table.version:020d}.checkpoint.parquet"
-            if checkpoint.exists():  # the log is cleaned as far back as an old one reaches
+            if checkpoint.exists():
                 backdate(checkpoint, now_ms)
 
     def _commit(self, log: Path, version: int, at_ms: int) -> None:

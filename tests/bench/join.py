@@ -214,8 +214,9 @@ class Side:
         now_ms = self._began_ms + round(self._turns * self._step_ms)
         fresh = [uuid7(now_ms) for _ in range(self._each)]
         # of all that are open, but for those that this or the next batches evict
-        first = min((self._turns + 5) * self._each, len(self._ids) * 9 // 10)
+        first = (self._turns + 5) * self._each
         of = self._ids[self._rng.integers(first, len(self._ids), self._each)]
+        self._ids = np.concatenate([self._ids, np.array(fresh, "S36")])
         rows = [self._record(DECISIONS, i, now_ms, self._decision(i)) for i in fresh]
         rows += [
             self._record(

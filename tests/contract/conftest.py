@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,12 +77,7 @@ def spark(
     from stream.session import start_session
 
     os.environ["JAVA_HOME"] = str(java.home)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PySpark on pandas 3, which nothing here uses
-        import pyspark.sql.pandas.functions
-        import pyspark.testing.utils  # noqa: F401
-
-        settings = Settings(home=tmp_path_factory.mktemp("spark"))
-        session = start_session(settings, jars=list(map(str, all_jars.spark)), delta=True)
+    settings = Settings(home=tmp_path_factory.mktemp("spark"))
+    session = start_session(settings, jars=list(map(str, all_jars.spark)), delta=True)
     yield session
     session.stop()
