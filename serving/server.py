@@ -27,6 +27,7 @@ from serving.app import make_app
 from serving.claims import Claim, claim_orphans, claim_own
 from serving.frames import Topic
 from serving.hot import HotRoutes, Receive, Route, Scope, Send
+from serving.one_write import OneWriteProtocol
 from serving.publisher import Publisher, connect, record_bytes, topics
 from serving.served import Served
 from serving.spool import Spool
@@ -197,7 +198,7 @@ def serve(settings: Settings, refs: Sequence[str]) -> int:
         config = uvicorn.Config(
             process.hot,
             loop="uvloop",
-            http="httptools",
+            http=OneWriteProtocol,
             lifespan="off",
             access_log=False,
             proxy_headers=False,

@@ -29,6 +29,7 @@ from serving.answers import AnswerMemory, Remembered
 from serving.decide import answer, check
 from serving.frames import Record, Topic
 from serving.hot import Receive, Scope, Send
+from serving.one_write import OneWriteProtocol
 from serving.served import Served
 from serving.server import build
 from serving.spool import Spool
@@ -121,7 +122,8 @@ def main(kind: str, home: str, port: str) -> None:
         host="127.0.0.1",
         port=int(port),
         loop="uvloop",
-        http="httptools",
+        http=OneWriteProtocol if kind == "hot" else "httptools",  # as serving has it
+        proxy_headers=False,
         access_log=False,
         log_level="warning",
         lifespan="off",
