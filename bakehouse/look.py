@@ -58,12 +58,48 @@ def status_words(status: dict[str, Any]) -> dict[str, Any]:
     for part, its in status.get("parts", {}).items():
         words[part] = its["phase"] + (f" (process {its['pid']})" if its["pid"] else "")
     for application, its in status["applications"].items():
-        words[application] = ", ".join(
-            f"{name.replace('_', ' ')} {value}"
-            for name, value in its.items()
-            if name != "application" and value is not None and not isinstance(value, (dict, list))
-        )
+        words[application] = application_words(application, its)
     return words
+
+
+def application_words(application: str, its: dict[str, Any]) -> str:
+    """How one application does, a line for each question; freshness, the one number, first."""
+    if "problem" in its:
+        return str(its["problem"])
+    fresh = its.get("freshness_s") or {}
+    lines = [
+        f"freshness {fresh['p50']:.1f} s (1 in 20 above {fresh['p95']:.1f} s; the last minute)"
+        if fresh.get("n")
+        else "freshness –  (no newer policy answered in the last minute)",
+        policy_words(its),
+        f"{its.get('decisions', 0):,} decisions and {its.get('outcomes', 0):,} outcomes since "
+        f"the start, refused {its.get('invalid', 0):,} requests, {its.get('rejected', 0):,} outcomes",
+    ]
+    parts = sorted(its.get("parts", {}).values(), key=lambda record: record.get("at_ms", 0))
+    newest = {record.get("part"): record for record in parts}
+    learned = newest.get("learner", {}).get("applications", {}).get(application, {})
+    if reason := (learned.get("gate") or {}).get("reason"):
+        lines.append(f"learner: {learned.get('experiences', 0):,} experiences; {reason}")
+    if account := newest.get("stream", {}).get("account"):
+        ends = ("applied", "duplicate", "pending", "orphan", "quarantined")
+        adds_up = " + ".join(f"{account[name]:,} {name}" for name in ends)
+        lines.append(f"stream: {account['received']:,} received = {adds_up}")
+    return "\n".join(lines)
+
+
+def policy_words(its: dict[str, Any]) -> str:
+    """Which policy answers, and what people have said about it."""
+    words = [f"policy {its['policy_version']}"]
+    if its.get("newest_version") not in (None, its["policy_version"]):
+        words.append(f"the newest is {its['newest_version']}")
+    words += [state for state in ("killed", "frozen") if its.get(state)]
+    if its.get("pinned_version") is not None:
+        words.append(f"pinned to {its['pinned_version']}")
+    if its.get("swaps") is not None:
+        words.append(f"{its['swaps']:,} swaps")
+    if refused := its.get("refused_policy"):
+        words.append(f"{refused['version']} was refused: {refused['reason']}")
+    return ", ".join(words)
 
 
 def published_policies(
@@ -104,7 +140,7 @@ def answering(url: str | None, application: str) -> str:
         policy = get(Target(url.rstrip("/"), application), "policy")
     except BakehouseError as error:
         return str(error)
-    return ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in policy.items() if v is not None)
+    return policy_words(policy)
 
 
 def manifests(folder: Path) -> list[Manifest]:

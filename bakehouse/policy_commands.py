@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from bakehouse.control import change_policy, find_target
+from bakehouse.look import policy_words
 from bakehouse.options import By, Home, Json, Name, Url, Why
-from bakehouse.output import say, say_json, words_table
+from bakehouse.output import say, say_json
 from schemas.settings import load_settings
 
 
@@ -104,8 +106,7 @@ def change(
     if as_json:
         say_json(answer)
     else:
-        say(f"[green]{verb}[/] {target.application}")
-        words_table(answer)
+        say(f"[green]{verb}[/] {target.application}: {escape(policy_words(answer))}")
 
 
 def register(app: typer.Typer) -> None:

@@ -1,0 +1,78 @@
+"""What `status` and `policies` say to a person: the one number first."""
+
+from typing import Any
+
+from bakehouse.look import policy_words, status_words
+
+SAID: dict[str, Any] = {
+    "application": "game",
+    "decisions": 5002,
+    "outcomes": 3851,
+    "invalid": 2,
+    "rejected": 0,
+    "policy_version": 79,
+    "newest_version": 80,
+    "killed": False,
+    "frozen": True,
+    "pinned_version": None,
+    "swaps": 38,
+    "freshness_s": {"p50": 1.04, "p95": 1.62, "n": 120},
+    "parts": {
+        "learner/1": {
+            "part": "learner",
+            "at_ms": 1,
+            "applications": {"game": {"experiences": 10, "gate": {"reason": "an earlier life"}}},
+        },
+        "learner/2": {
+            "part": "learner",
+            "at_ms": 2,
+            "applications": {"game": {"experiences": 5002, "gate": {"reason": "published"}}},
+        },
+        "stream/3": {
+            "part": "stream",
+            "at_ms": 2,
+            "account": {
+                "received": 8853,
+                "applied": 8700,
+                "duplicate": 150,
+                "pending": 2,
+                "orphan": 0,
+                "quarantined": 1,
+            },
+        },
+    },
+}
+
+
+def words(**changes: Any) -> list[str]:
+    return str(status_words({"applications": {"game": SAID | changes}})["game"]).splitlines()
+
+
+def test_freshness_comes_first_and_the_account_last():
+    lines = words()
+    assert lines[0] == "freshness 1.0 s (1 in 20 above 1.6 s; the last minute)"
+    assert lines[1] == "policy 79, the newest is 80, frozen, 38 swaps"
+    assert lines[3] == "learner: 5,002 experiences; published"
+    assert lines[4] == (
+        "stream: 8,853 received = 8,700 applied + 150 duplicate + 2 pending + 0 orphan "
+        "+ 1 quarantined"
+    )
+
+
+def test_without_a_newer_policy_there_is_no_number_to_show():
+    assert words(freshness_s={"p50": None, "p95": None, "n": 0})[0].startswith("freshness –")
+
+
+def test_parts_that_have_said_nothing_yet_are_left_out():
+    assert len(words(parts={})) == 3
+
+
+def test_an_application_that_cannot_be_asked_says_why():
+    shown = status_words({"applications": {"game": {"problem": "serving does not answer"}}})
+    assert shown["game"] == "serving does not answer"
+
+
+def test_a_pin_and_a_refused_bundle_are_named():
+    refused = {"version": 9, "reason": "golden outputs differ"}
+    said = policy_words({"policy_version": 7, "pinned_version": 7, "refused_policy": refused})
+    assert said == "policy 7, pinned to 7, 9 was refused: golden outputs differ"
