@@ -73,7 +73,7 @@ def application_words(application: str, its: dict[str, Any]) -> str:
         else "freshness –  (no newer policy answered in the last minute)",
         policy_words(its),
         f"{its.get('decisions', 0):,} decisions and {its.get('outcomes', 0):,} outcomes since "
-        f"the start, refused {its.get('invalid', 0):,} requests, {its.get('rejected', 0):,} outcomes",
+        f"the start; refused: {its.get('invalid', 0):,} and {its.get('rejected', 0):,}",
     ]
     parts = sorted(its.get("parts", {}).values(), key=lambda record: record.get("at_ms", 0))
     newest = {record.get("part"): record for record in parts}
