@@ -25,8 +25,9 @@ LARGE_BYTES = 64 << 20  # in an hour that still grows, large files are left for 
 def due(
     files: Iterable[DataFile], *, now_ms: int, quiet_ms: int
 ) -> dict[tuple[str, int], list[DataFile]]:
-    """What to compact: partition → files.
+    """What to compact: partition → files, the oldest hour first.
 
+    One that grows is always due again, and must not keep those that are over from their turn.
     An hour in which nothing was written for `quiet_ms` becomes one file (if it is more than one);
     in one that still grows, the small files that are older than that.
     """
@@ -35,7 +36,7 @@ def due(
         place = (file.partition["application"], file.partition["hour"])
         partitions.setdefault(place, []).append(file)
     found = {}
-    for place, here in partitions.items():
+    for place, here in sorted(partitions.items(), key=lambda one: one[0][1]):
         old = [file for file in here if file.modified_ms <= now_ms - quiet_ms]
         if len(old) < len(here):
             old = [file for file in old if file.size < LARGE_BYTES]

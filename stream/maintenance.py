@@ -80,6 +80,7 @@ class Maintenance:
             for name in ("replay", "outcomes", "quarantine")
         ]
         self._compacted = 0
+        self._compaction_turns = [self._replay, self._ledger]
         self._stopping = False
         self._wake = threading.Event()
         self._bridging = False
@@ -169,11 +170,14 @@ class Maintenance:
 
     def _step_compaction(self) -> None:
         quiet_ms = int(self._settings.compact_after_minutes * 60_000)
-        for table in (self._replay, self._ledger):
+        for table in tuple(self._compaction_turns):
             now_ms = time.time_ns() // 1_000_000
             for place, files in due(table.files(), now_ms=now_ms, quiet_ms=quiet_ms).items():
                 compact(self._spark, table, place, files, now_ms=now_ms)
                 self._compacted += 1
+                # an hour that grows is always due: the other table comes first next time
+                self._compaction_turns.remove(table)
+                self._compaction_turns.append(table)
                 return  # one a step: the next rests in proportion to what this one took
 
     def _step_retention(self) -> None:

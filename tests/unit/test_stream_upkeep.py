@@ -49,6 +49,13 @@ def test_of_an_hour_that_grows_only_the_older_files_are_folded_and_only_many():
     assert found == {("game", HOUR): old}
 
 
+def test_an_hour_that_is_over_has_its_turn_before_one_that_grows():
+    growing = [file("new", modified_ms=NOW_MS), *files(MIN_FILES, modified_ms=0)]
+    over = files(2, modified_ms=0, hour=HOUR - 1)
+    found = due([*growing, *over], now_ms=NOW_MS, quiet_ms=QUIET_MS)
+    assert list(found) == [("game", HOUR - 1), ("game", HOUR)]
+
+
 def test_hours_that_ended_longer_ago_than_the_retention_are_deleted():
     now_ms = (HOUR + 24) * 3_600_000
     found = outlived(
