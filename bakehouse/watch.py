@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 from urllib.parse import unquote
@@ -24,7 +25,7 @@ LOOK_EVERY_S = 0.2
 POINTER_WAIT_MS = 1000
 
 
-class _Watch:
+class _Watch(ABC):
     """A thread that works until it is left."""
 
     def __init__(self, name: str) -> None:
@@ -39,8 +40,9 @@ class _Watch:
         self._stop.set()
         self._thread.join(timeout=30)
 
+    @abstractmethod
     def _run(self) -> None:
-        raise NotImplementedError
+        """Note facts until `_stop` is set."""
 
 
 class ReplayWatch(_Watch):

@@ -23,7 +23,6 @@ from schemas.wire import parse_object
 log = logging.getLogger(__name__)
 
 RETRY_S = 0.5
-FETCH_WAIT_MS = 10_000  # the broker answers at once when there is something
 POLL_MS = 1_000  # how long a stop may have to wait
 
 
@@ -131,19 +130,7 @@ class KafkaBus(threading.Thread):
 
     def _listen(self) -> None:
         policies, progress = self._settings.topic("policies"), self._settings.topic("progress")
-        consumer = KafkaConsumer(
-            **self._settings.kafka_client(),
-            client_id="bakehouse-learner",
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            fetch_max_wait_ms=FETCH_WAIT_MS,
-            request_timeout_ms=3 * FETCH_WAIT_MS,
-            bootstrap_timeout_ms=5_000,
-            reconnect_backoff_max_ms=1_000,
-            allow_auto_create_topics=False,
-            metrics_enabled=False,
-        )
+        consumer = KafkaConsumer(**self._settings.kafka_listener("bakehouse-learner"))
         try:
             partitions = [
                 TopicPartition(topic, number)

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from schemas.errors import SettingsError
 
 ENVIRONMENT_PREFIX = "BAKEHOUSE_"
+LISTENER_WAIT_MS = 10_000
 
 
 class Settings(BaseModel):
@@ -98,6 +99,28 @@ class Settings(BaseModel):
             "sasl_plain_password": self.kafka_sasl_password,
         }
         return arguments | {name: value for name, value in optional.items() if value is not None}
+
+    def kafka_listener(self, client_id: str) -> dict[str, Any]:
+        """Arguments of a consumer that follows whole topics by hand, in no group.
+
+        The broker answers at once when there is something, and else after `LISTENER_WAIT_MS`, so
+        one that hears nothing costs nothing.
+
+        Raises:
+            SettingsError: as `kafka_client`.
+        """
+        return self.kafka_client() | {
+            "client_id": client_id,
+            "group_id": None,
+            "enable_auto_commit": False,
+            "auto_offset_reset": "earliest",
+            "fetch_max_wait_ms": LISTENER_WAIT_MS,
+            "request_timeout_ms": 3 * LISTENER_WAIT_MS,
+            "bootstrap_timeout_ms": 5_000,
+            "reconnect_backoff_max_ms": 1_000,
+            "allow_auto_create_topics": False,
+            "metrics_enabled": False,
+        }
 
     def as_environment(self) -> dict[str, str]:
         """The variables that make `load_settings` in a child process return these settings."""

@@ -16,7 +16,7 @@ from kafka.errors import KafkaError
 
 from schemas.errors import BakehouseError, InvalidEvent
 from schemas.events import Control, PolicyPointer, Status, validated
-from schemas.settings import Settings
+from schemas.settings import LISTENER_WAIT_MS, Settings
 from schemas.wire import parse_object
 from serving.served import Served
 
@@ -24,7 +24,6 @@ log = logging.getLogger(__name__)
 
 RETRY_S = 0.5
 # The broker answers a fetch at once when there is something, so waiting long costs no latency.
-FETCH_WAIT_MS = 10_000
 
 
 class Subscriber(threading.Thread):
@@ -69,19 +68,7 @@ class Subscriber(threading.Thread):
         self.problem = f"{type(error).__name__}: {error}"
 
     def _listen(self) -> None:
-        consumer = KafkaConsumer(
-            **self._settings.kafka_client(),
-            client_id="bakehouse-serving",
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            fetch_max_wait_ms=FETCH_WAIT_MS,
-            request_timeout_ms=3 * FETCH_WAIT_MS,
-            bootstrap_timeout_ms=5_000,
-            reconnect_backoff_max_ms=1_000,
-            allow_auto_create_topics=False,
-            metrics_enabled=False,
-        )
+        consumer = KafkaConsumer(**self._settings.kafka_listener("bakehouse-serving"))
         try:
             partitions = [
                 TopicPartition(topic, number)
@@ -103,7 +90,7 @@ class Subscriber(threading.Thread):
                 ):
                     self.listening = True
                     self.problem = None
-                polled = consumer.poll(timeout_ms=FETCH_WAIT_MS if self.listening else 200)
+                polled = consumer.poll(timeout_ms=LISTENER_WAIT_MS if self.listening else 200)
                 for partition, records in polled.items():
                     if partition.topic == self._policies:
                         self._hear(records)
