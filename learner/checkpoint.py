@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import orjson
 
+from schemas.failpoints import reach
+
 JSON = "json"
 
 
@@ -25,7 +27,9 @@ def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
         np.savez(file, allow_pickle=False, **_flat(state))
         file.flush()
         os.fsync(file.fileno())
+    reach("learner.checkpoint.before_rename")
     aside.replace(path)
+    reach("learner.checkpoint.after_rename")
 
 
 def read_checkpoint(path: Path) -> dict[str, Any] | None:

@@ -27,6 +27,7 @@ from learner.ring import Ring
 from learner.rows import Arrival
 from schemas.application import Application, Bandit, Episodic
 from schemas.errors import BundleError
+from schemas.failpoints import reach
 from schemas.policy import Head, Policy
 from schemas.reward import DecisionTimes
 
@@ -251,6 +252,7 @@ class Learning:
                 losses = self.agent.train(
                     gather(ring, slots, of_slots, steps=training.steps, batch=training.batch)
                 )
+        reach("learner.training.inside")
         ring.dirty[new] = False
         for sequence in ring.sequence[new].tolist():
             if ring.fresh:

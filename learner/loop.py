@@ -28,6 +28,7 @@ from learner.rows import COLUMNS, Decoder
 from learner.tail import LogGap, Tail
 from schemas.application import Application
 from schemas.errors import BundleError
+from schemas.failpoints import reach
 from schemas.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -276,6 +277,7 @@ class ApplicationLoop:
             at_ms=self._wall_ms(),
         )
         self._plans.append(plan)
+        reach("learner.plan.written")
         candidate = learning.train(plan)
         if candidate is None:
             return
@@ -309,7 +311,9 @@ class ApplicationLoop:
         except (BundleError, OSError) as error:
             log.error("version %d was not published: %s", candidate.version, error)
             return
+        reach("learner.bundle.after_rename")
         self._bus.publish(pointer)
+        reach("learner.pointer.sent")
         self._published += 1
         if candidate.report.leaves_version_0 or candidate.report.new_anchor:
             log.info(

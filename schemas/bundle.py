@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas.errors import BundleCorrupt, BundleError, ContractMismatch
 from schemas.events import Exploration, describe
+from schemas.failpoints import reach
 from schemas.network import Array
 from schemas.policy import Head, Policy
 
@@ -112,6 +113,7 @@ def write_bundle(
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+    reach("learner.bundle.before_rename")
     if folder.exists():
         shutil.rmtree(folder)
     aside.rename(folder)

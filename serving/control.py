@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 
 from schemas.errors import SpoolFull
 from schemas.events import validated
+from schemas.failpoints import reach
 from schemas.wire import parse_object
 from serving.frames import Record, Topic
 from serving.hot import Log
@@ -85,6 +86,7 @@ def carry_out(served: Served, action: str, asked: ControlRequest, spool: Log) ->
         InvalidEvent, Conflict: as `Served.act` does; nothing was changed.
     """
     control = served.act(action, by=asked.by, why=asked.why, version=asked.version)
+    reach("serving.control.before_record")
     key = f"{control.application}/control".encode()
     record = Record(Topic.POLICIES, key, orjson.dumps(control.model_dump()))
     published = "soon"

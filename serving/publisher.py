@@ -23,6 +23,7 @@ from kafka.errors import (
     MessageSizeTooLargeError,
 )
 
+from schemas.failpoints import reach
 from schemas.settings import Settings
 from serving.claims import Claim
 from serving.frames import Record, Topic, frame
@@ -170,6 +171,7 @@ class Publisher(threading.Thread):
                     return True
                 if not self._deliver(records):
                     break
+                reach("serving.publish.before_acknowledgement")
                 spool.acknowledge()
                 self.published += len(records)
             except Exception as error:

@@ -24,6 +24,7 @@ from schemas.application import Application
 from schemas.bundle import LoadedPolicy, load_bundle, read_manifest
 from schemas.errors import BundleError, InvalidEvent
 from schemas.events import Control, PolicyPointer, validated
+from schemas.failpoints import reach
 from serving.figures import Figures
 from serving.slot import Slot, version_zero
 
@@ -201,6 +202,7 @@ class Served:
         else:
             new = Slot(content, content.manifest.exploration, control.killed, fresh)
         if new != slot:
+            reach("serving.slot.inside_load")
             self._note(slot, new, why)
             self.slot = new
         return True

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from schemas.errors import SpoolFull
+from schemas.failpoints import reach
 from serving.frames import Record, frame, scan
 
 KEEP_S = 60.0  # longer than brokers wait before they flush (the embedded one: 5 s)
@@ -91,6 +92,7 @@ class Spool:
         if not records:
             return
         data = b"".join(map(frame, records))
+        reach("serving.spool.before_write")
         with self._lock:
             if self._total + len(data) > self.limit_bytes and not always:
                 self._drop_published(self._clock() + self.keep_s)  # however young
@@ -115,6 +117,7 @@ class Spool:
             self._total += written
             self._unread += len(records)
             self.appended += len(records)
+        reach("serving.spool.after_write")
         self.wake()
 
     def _open_segment(self) -> None:

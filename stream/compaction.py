@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs as arrow_fs
 from pyspark.sql import DataFrame, SparkSession
 
+from schemas.failpoints import reach
 from stream.fold import fold
 from stream.repair import read_rows
 from stream.tables import DataFile, Table
@@ -72,7 +73,10 @@ def compact(
         for found in table.filesystem.get_file_info(arrow_fs.FileSelector(folder))
         if found.path.endswith(".parquet")
     ]
-    return table.replace(files, written, now_ms=now_ms)
+    reach("stream.compaction.before_commit")
+    version = table.replace(files, written, now_ms=now_ms)
+    reach("stream.compaction.after_commit")
+    return version
 
 
 def once(ledger: DataFrame) -> DataFrame:

@@ -15,6 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
 from schemas.errors import StackError
+from schemas.failpoints import during, reach
 from schemas.settings import Settings
 from stream.checkpoints import Checkpoint
 from stream.decode import OUTPUTS
@@ -101,18 +102,24 @@ class ReplayQuery:
         started = time.perf_counter()
         rows = batch.toArrow().combine_chunks()
         collected = time.perf_counter()
-        version = self._tables["replay"].version
-        for output, table in self._tables.items():
-            found = _rows_of(rows, output)
-            appended = table.append(found)
-            if output == "replay" and appended is not None:
-                version = appended
-            self.counts.rows[output] += found.num_rows
+        replay = self._tables["replay"]
+        found = {output: _rows_of(rows, output) for output in OUTPUTS}
+        reach("stream.append.before")
+        with during("stream.append.inside"):
+            appended = replay.append(found["replay"])
+        version = replay.version if appended is None else appended
+        reach("stream.append.between")
+        for output in ("outcome", "quarantined"):
+            self._tables[output].append(found[output])
+        for output, appended_rows in found.items():
+            self.counts.rows[output] += appended_rows.num_rows
+        reach("stream.append.after")
         self.counts.batches += 1
         self.counts.collect_s = collected - started
         self.counts.commit_s = time.perf_counter() - collected
         offsets = self._checkpoint.planned(number)
         self._checkpoint.note_applied(offsets)
+        reach("stream.append.noted")
         with self._lock:
             self._applied = (self._checkpoint.applied, version)
         self._on_batch()

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
+from schemas.failpoints import reach
 from schemas.replay import LEDGER, REPLAY
 from stream.columns import spark_schema
 from stream.fold import fold
@@ -121,7 +122,9 @@ class Repair:
             outcomes = [f for f in ledger.get(partition, []) if f.may_hold(ids)]
             if decisions and outcomes:
                 rows = self._match(partition, here, decisions, outcomes)
+                reach("stream.repair.before_append")
                 self._replay.append(rows)
+                reach("stream.repair.after_append")
                 appended |= _keys_of_replay(rows)
         self.repaired += len(appended)
         return appended
