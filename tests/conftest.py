@@ -1,4 +1,4 @@
-"""One broker and one Spark session for all contract tests that want them."""
+"""One broker and one Spark session for all tests that want them."""
 
 from __future__ import annotations
 
