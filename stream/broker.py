@@ -11,6 +11,7 @@ from schemas.events import Progress
 from schemas.settings import Settings
 
 ACK_TIMEOUT_S = 5.0
+ASK_TIMEOUT_MS = 5_000  # a broker that is away holds nobody up for longer
 
 
 class Broker:
@@ -22,16 +23,25 @@ class Broker:
         self._status = settings.topic("status")
         self._topics = [settings.topic("decisions"), settings.topic("outcomes")]
         arguments = settings.kafka_client()
-        self._consumer = KafkaConsumer(**arguments, enable_auto_commit=False)
-        self._producer = KafkaProducer(**arguments, linger_ms=0)
+        patience = {"bootstrap_timeout_ms": ASK_TIMEOUT_MS, "request_timeout_ms": ASK_TIMEOUT_MS}
+        self._consumer = KafkaConsumer(**arguments, **patience, enable_auto_commit=False)
+        self._producer = KafkaProducer(
+            **arguments,
+            **patience,
+            linger_ms=0,
+            max_block_ms=ASK_TIMEOUT_MS,
+            delivery_timeout_ms=2 * ASK_TIMEOUT_MS,
+        )
 
     def beginnings(self) -> dict[str, dict[str, int]]:
         """First offset that each partition of both event topics still has."""
-        return _by_topic(self._consumer.beginning_offsets(self._partitions()))
+        return _by_topic(
+            self._consumer.beginning_offsets(self._partitions(), timeout_ms=ASK_TIMEOUT_MS)
+        )
 
     def ends(self) -> dict[str, dict[str, int]]:
         """Offset that the next record of each partition of both event topics will get."""
-        return _by_topic(self._consumer.end_offsets(self._partitions()))
+        return _by_topic(self._consumer.end_offsets(self._partitions(), timeout_ms=ASK_TIMEOUT_MS))
 
     def _partitions(self) -> list[TopicPartition]:
         return [

@@ -94,9 +94,23 @@ class Checkpoint:
         return merge_offsets([json.loads(line) for line in lines[2:] if line != "-"])
 
     def note_applied(self, offsets: Offsets) -> None:
-        """Everything before `offsets` is in the tables."""
-        self._state |= {"applied": {**self.applied, **offsets}, "refused": 0}
+        """Everything before `offsets` is in the tables.
+
+        What was further already stays: an old checkpoint that was put back reads again what the
+        tables have.
+        """
+        furthest = {topic: dict(partitions) for topic, partitions in self.applied.items()}
+        for topic, partitions in offsets.items():
+            known = furthest.setdefault(topic, {})
+            for partition, offset in partitions.items():
+                known[partition] = max(offset, known.get(partition, 0))
+        self._state |= {"applied": furthest, "refused": 0}
         self._save()
+
+    def restart_at(self, offsets: Offsets) -> None:
+        """Go on in a new folder at `offsets`, though more was applied: the topics are new."""
+        self._state["applied"] = {topic: dict(at) for topic, at in offsets.items()}
+        self.renew()
 
     def note_refused(self) -> None:
         """The query died before it had finished a batch."""

@@ -16,17 +16,17 @@ from typing import Any
 from kafka.errors import KafkaError
 
 from schemas.application import Application, Episodic
-from schemas.errors import BakehouseError
+from schemas.errors import BakehouseError, StackError
 from schemas.events import Progress
 from schemas.loading import load_applications
 from schemas.phase import READY, PhaseFile
 from schemas.settings import Settings, load_settings
 from stream.broker import Broker
-from stream.checkpoints import Checkpoint, fingerprint, starting_offsets
+from stream.checkpoints import Checkpoint, fingerprint
+from stream.lives import Lives
 from stream.maintenance import Maintenance
 from stream.query import ReplayQuery
 from stream.session import STATE_PARTITIONS, start_session
-from stream.sources import Offsets
 from stream.stream_time import StreamTime, reaches
 from stream.tables import create_tables, tables_exist
 
@@ -34,7 +34,6 @@ JARS_VARIABLE = "BAKEHOUSE_SPARK_JARS"
 HEARTBEAT_S = 0.5
 STATUS_S = 1.0
 DRAIN_S = 20.0  # a clean stop works off what is there, for this long at most
-MAX_REASON = 4_000  # characters; Spark appends its whole plan
 SLACK_MS = 5_000  # heartbeats go on for this long after the last thing has become due
 
 log = logging.getLogger("stream")
@@ -58,20 +57,19 @@ class Stream:
         settings: Settings,
         broker: Broker,
         query: ReplayQuery,
+        lives: Lives,
         time_: StreamTime,
         maintenance: Maintenance,
         woken: threading.Event,
-        *,
-        gap: Offsets | None,
     ) -> None:
-        """`gap`: where the topics ended when a query started whose join had lost its memory."""
         self._settings = settings
         self._broker = broker
         self._query = query
+        self._lives = lives
         self._time = time_
         self._maintenance = maintenance
         self._woken = woken
-        self._gap = gap
+        self._bridging = False
         self._batches = 0
         self._process = str(os.getpid())
         self._last_heartbeat = 0.0
@@ -79,10 +77,16 @@ class Stream:
         self._reported: Any = None
 
     def run(self, stopping: Callable[[], bool]) -> None:
-        """Follow the query until `stopping`; while nothing is open, sleep until woken."""
+        """Follow the query until `stopping`; while nothing is open, sleep until woken.
+
+        Raises:
+            StackError: the query dies whenever it is begun.
+        """
         while not stopping():
+            self._lives.look()
             self.follow()
-            self._woken.wait(timeout=HEARTBEAT_S if self._time.is_open else None)
+            busy = self._time.is_open or not self._lives.is_alive
+            self._woken.wait(timeout=HEARTBEAT_S if busy else None)
             self._woken.clear()
 
     def follow(self) -> None:
@@ -107,10 +111,16 @@ class Stream:
     def _advance(self) -> bool:
         """Move stream time, but not across a gap before repair has bridged it."""
         applied, version = self._query.applied
-        if self._gap is not None:
-            if not (reaches(applied, self._gap) and self._maintenance.bridge()):
+        if self._lives.gap is not None:
+            if not reaches(applied, self._lives.gap):
+                self._bridging = False
                 return False
-            self._gap = None
+            if not self._bridging:
+                self._bridging = True
+                self._maintenance.begin_bridge()
+            if not self._maintenance.is_bridged:
+                return False
+            self._lives.gap, self._bridging = None, False
         return self._time.advance(applied, version)
 
     def _beat(self) -> None:
@@ -143,6 +153,8 @@ class Stream:
             "process": self._process,
             "at_ms": time.time_ns() // 1_000_000,
             "phase": READY,
+            "problem": self._lives.problem,
+            "lives": self._lives.begun,
             "batches": counts.batches,
             "batch_ms": dict(progress.get("durationMs", {}))
             | {"collect": round(counts.collect_s * 1e3), "commit": round(counts.commit_s * 1e3)},
@@ -155,7 +167,7 @@ class Stream:
             **self._maintenance.status(),
         }
 
-    def drain(self, died: threading.Event) -> bool:
+    def drain(self) -> bool:
         """Wait until everything that the broker has is applied; whether it was in time."""
         give_up = time.monotonic() + DRAIN_S
         try:
@@ -166,7 +178,7 @@ class Stream:
             )
             return False
         while not reaches(self._query.applied[0], ends):
-            if died.is_set() or time.monotonic() > give_up:
+            if not self._lives.is_alive or time.monotonic() > give_up:
                 return False
             self._woken.wait(timeout=0.2)
             self._woken.clear()
@@ -175,7 +187,7 @@ class Stream:
     def say_last(self) -> None:
         """Publish where things stand, once more."""
         try:
-            self._gap = None  # the last repair is done
+            self._lives.gap = None  # the last repair is done
             self._beat()
             self._beat()
             self._broker.publish_status(self._process, self.status())
@@ -184,7 +196,7 @@ class Stream:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run until SIGTERM (then 0, cleanly), or until the query dies (then 1)."""
+    """Run until SIGTERM (then 0, cleanly), or until nothing helps (then 1)."""
     parser = argparse.ArgumentParser(prog="python -m stream", description=__doc__)
     parser.add_argument(
         "refs", nargs="+", metavar="REF", help="path/to/file.py or module:attribute"
@@ -219,6 +231,22 @@ def published_offsets(broker: Broker) -> dict[str, dict[str, int]]:
     return last.committed if last is not None else {}
 
 
+def connect(settings: Settings, stopping: Callable[[], bool]) -> Broker | None:
+    """A connection, as soon as a broker answers; None where a stop came first."""
+    said = False
+    while not stopping():
+        try:
+            broker = Broker(settings)
+            broker.ends()
+        except KafkaError as error:
+            if not said:
+                log.warning("no Kafka answers yet (%s); waiting for it", error)
+            said = True
+        else:
+            return broker
+    return None
+
+
 def run(
     settings: Settings, refs: list[str], *, stop: threading.Event, woken: threading.Event
 ) -> int:
@@ -226,7 +254,10 @@ def run(
     phase = PhaseFile(settings.home, "stream")
     phase.announce("loading applications")
     applications = {name: one.application for name, one in load_applications(refs).items()}
-    broker = Broker(settings)
+    phase.announce("waiting for Kafka")
+    broker = connect(settings, stop.is_set)
+    if broker is None:
+        return 0
     phase.announce("starting Spark")
     jars = [jar for jar in os.environ.get(JARS_VARIABLE, "").split(",") if jar]
     spark = start_session(settings, jars=jars)
@@ -239,48 +270,32 @@ def run(
         ),
     )
     phase.announce("opening tables")
-    beginnings = broker.beginnings()
     if not tables_exist(settings):
-        create_tables(settings, first_offsets=beginnings)
+        create_tables(settings, first_offsets=broker.beginnings())
         checkpoint.renew(forget=True)
-        applied: dict[str, dict[str, int]] = {}
-    else:
-        applied = checkpoint.applied or published_offsets(broker)
-    checkpoint.prepare()
+    elif not checkpoint.applied:
+        checkpoint.note_applied(published_offsets(broker))
     query = ReplayQuery(spark, settings, refs, checkpoint, on_batch=woken.set)
     maintenance = Maintenance(spark, settings, query)
+    lives = Lives(query, checkpoint, broker, woken=woken)
     phase.announce("starting the query")
-    ends = broker.ends()
-    gap = ends if applied and checkpoint.is_new else None
-    query.start(starting_offsets(applied, beginnings, ends))
-    died = threading.Event()
-    failure: list[Exception | None] = []
-
-    def watch() -> None:
-        failure.append(query.await_termination())
-        died.set()
-        woken.set()
-
-    threading.Thread(target=watch, name="watch", daemon=True).start()
+    lives.look()
     maintenance.start()
     time_ = StreamTime(horizon_ms=horizon_ms(applications))
-    part = Stream(settings, broker, query, time_, maintenance, woken, gap=gap)
+    part = Stream(settings, broker, query, lives, time_, maintenance, woken)
     phase.announce(READY)
-    part.run(lambda: stop.is_set() or died.is_set())
+    try:
+        part.run(stop.is_set)
+    except StackError as error:
+        log.error("%s", error)
+        return 1
     phase.announce("stopping")
-    if not died.is_set():
-        part.drain(died)
-    failed = died.is_set()
+    if lives.is_alive:
+        part.drain()
     query.stop()
     maintenance.stop()
-    if not failed:
-        maintenance.finish()
-        part.say_last()
+    maintenance.finish()
+    part.say_last()
     broker.close()
     spark.stop()
-    if failed:
-        if query.counts.batches == 0:
-            checkpoint.note_refused()
-        log.error("the query died: %s", str(failure[0])[:MAX_REASON])
-        return 1
     return 0

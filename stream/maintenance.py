@@ -25,7 +25,6 @@ from stream.retention import Cleaner, outlived
 from stream.tables import open_table
 
 REST = 20  # a task rests this many times as long as it ran: a twentieth of the time, at most
-ACCOUNT_EVERY_S = 10.0
 CLEAN_EVERY_S = 60.0
 
 log = logging.getLogger("stream.maintenance")
@@ -87,7 +86,7 @@ class Maintenance:
         self._bridged = threading.Event()
         self._tasks = [
             Task("repair", self._step_repair, settings.repair_every_s),
-            Task("account", self._settle, ACCOUNT_EVERY_S),
+            Task("account", self._settle, settings.account_every_s),
             Task("compaction", self._step_compaction, CLEAN_EVERY_S, by_time=True),
             Task("retention", self._step_retention, CLEAN_EVERY_S, by_time=True),
         ]
@@ -118,13 +117,17 @@ class Maintenance:
         """A batch has come: there may be work before the next look."""
         self._wake.set()
 
-    def bridge(self) -> bool:
-        """Whether a repair that began after the first call is done; the first call asks for it."""
-        if not self._bridging:
-            self._bridging = True
-            self._tasks[0].due_s = 0.0
-            self._tasks[0].seen = -1
-            self._wake.set()
+    def begin_bridge(self) -> None:
+        """Ask for a repair that begins from now on; `is_bridged` tells when it is done."""
+        self._bridged.clear()
+        self._bridging = True
+        self._tasks[0].due_s = 0.0
+        self._tasks[0].seen = -1
+        self._wake.set()
+
+    @property
+    def is_bridged(self) -> bool:
+        """Whether the repair that was asked for is done."""
         return self._bridged.is_set()
 
     def status(self) -> dict[str, Any]:
@@ -159,8 +162,12 @@ class Maintenance:
         task.due_s = time.monotonic() + max(task.every_s, REST * took_s)
 
     def _step_repair(self) -> None:
-        wanted = self._bridging
-        self._repair.step()
+        wanted, self._bridging = self._bridging, False
+        try:
+            self._repair.step()
+        except BaseException:
+            self._bridging = wanted
+            raise
         if wanted:
             self._bridged.set()
 

@@ -56,9 +56,7 @@ class ReplayQuery:
         self._refs = refs
         self._checkpoint = checkpoint
         self._on_batch = on_batch
-        self._tables: dict[str, Table] = {
-            output: open_table(settings, table) for output, table in OUTPUTS.items()
-        }
+        self._tables = self._opened()
         self._query: StreamingQuery | None = None
         self._lock = threading.Lock()
         self._applied: tuple[Offsets, int] = (
@@ -73,8 +71,12 @@ class ReplayQuery:
         with self._lock:
             return self._applied
 
+    def _opened(self) -> dict[str, Table]:
+        return {output: open_table(self._settings, table) for output, table in OUTPUTS.items()}
+
     def start(self, start: Offsets) -> None:
-        """Start at these offsets, or where the checkpoint left off."""
+        """Start at these offsets, or where the checkpoint left off; also again after an end."""
+        self._tables = self._opened()  # a commit that failed may have left a handle behind
         both = ["decisions", "outcomes"]
         rows = table_rows(
             stream_records(self._spark, self._settings, both, start=start),
