@@ -25,7 +25,6 @@ from stream.retention import Cleaner, outlived
 from stream.tables import open_table
 
 REST = 20  # a task rests this many times as long as it ran: a twentieth of the time, at most
-CLEAN_EVERY_S = 60.0
 
 log = logging.getLogger("stream.maintenance")
 
@@ -87,8 +86,8 @@ class Maintenance:
         self._tasks = [
             Task("repair", self._step_repair, settings.repair_every_s),
             Task("account", self._settle, settings.account_every_s),
-            Task("compaction", self._step_compaction, CLEAN_EVERY_S, by_time=True),
-            Task("retention", self._step_retention, CLEAN_EVERY_S, by_time=True),
+            Task("compaction", self._step_compaction, settings.upkeep_every_s, by_time=True),
+            Task("retention", self._step_retention, settings.upkeep_every_s, by_time=True),
         ]
         self._thread = threading.Thread(target=self._work, name="maintenance", daemon=True)
 
