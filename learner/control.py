@@ -39,6 +39,7 @@ class KafkaBus(threading.Thread):
         self.listening = threading.Event()  # all that was published before has been heard
         self._producer: KafkaProducer | None = None
         self._unsent: dict[str, PolicyPointer] = {}  # pointers that the broker has not taken
+        self._latest: dict[str, PolicyPointer] = {}  # by application
         self.problem: str | None = None
 
     def stream_time_ms(self, replay_version: int) -> int:
@@ -62,7 +63,7 @@ class KafkaBus(threading.Thread):
         self._news.set()
 
     def publish(self, pointer: PolicyPointer) -> None:
-        self._unsent[pointer.application] = pointer
+        self._latest[pointer.application] = self._unsent[pointer.application] = pointer
         self.retry()
 
     def retry(self) -> None:
@@ -98,7 +99,8 @@ class KafkaBus(threading.Thread):
 
     def _refused(self, pointer: PolicyPointer, error: BaseException) -> None:
         self._trouble("publish", error)
-        self._unsent.setdefault(pointer.application, pointer)
+        if self._latest.get(pointer.application) is pointer:  # an older one would go back
+            self._unsent[pointer.application] = pointer
 
     def _trouble(self, what: str, error: BaseException) -> None:
         text = f"cannot {what}: {type(error).__name__}: {error}"

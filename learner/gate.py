@@ -107,6 +107,7 @@ def decide(
     candidate: int,
     current: int,
     anchor: int,
+    losses: Mapping[str, float],
     golden_scores: np.ndarray,
     largest_score: float,
     shift: float,
@@ -114,7 +115,8 @@ def decide(
 ) -> GateReport:
     """Hold one candidate against the four rules of the gate.
 
-    1. Finite, golden scores in range, action shift under its cap; else it is refused.
+    1. Losses and golden scores finite, the scores in range, action shift under its cap; else it
+       is refused.
     2. From version 0: lower bound above −margin (in `scale`), and not shown to be worse.
     3. Afterwards candidates pass, unless the upper bound is below 0: back to the anchor, frozen.
     4. A candidate that passes becomes the anchor when the lower bound is above 0.
@@ -122,14 +124,17 @@ def decide(
     Args:
         gate: the application's thresholds.
         candidate, current, anchor: version numbers; 0 is the baseline.
+        losses: of the training that made it, by name.
         golden_scores: the candidate's, float `[G, A]`
         largest_score: see `score_limit`.
         shift: see `action_shift`.
         evidence: what evaluation says now.
     """
+    learned = float(np.mean(np.isfinite(list(losses.values())))) if losses else 1.0
     finite = float(np.mean(np.isfinite(golden_scores))) if golden_scores.size else 0.0
     largest = float(np.max(np.abs(golden_scores))) if finite == 1.0 else math.inf
     sound = (
+        Rule("finite share of losses", learned, 1.0, learned == 1.0),
         Rule("finite share of golden scores", finite, 1.0, finite == 1.0),
         Rule("largest golden score", _number(largest), largest_score, largest <= largest_score),
         Rule("action shift", shift, gate.action_shift, shift <= gate.action_shift),

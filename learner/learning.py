@@ -54,7 +54,7 @@ class Candidate:
     """What one training made."""
 
     version: int
-    exported: Exported | None  # None: its numbers were not finite
+    exported: Exported | None  # None: its numbers, or its losses, were not finite
     report: GateReport
     losses: dict[str, float]
     replay_version: int
@@ -66,6 +66,7 @@ class Candidate:
     golden_observations: np.ndarray  # float32 [G, D]
     golden_eligible: np.ndarray  # bool [G, A]
     seconds: dict[str, float] = field(default_factory=dict)  # where the time went
+    last_freeze: Mapping[str, Any] | None = None  # by the gate, since the last publication
 
 
 class Learning:
@@ -94,6 +95,7 @@ class Learning:
         self.proving = False  # begun anew under a policy that answers: must prove itself first
         self.frozen = False  # by the gate, until someone looks
         self.frozen_at_ms = 0
+        self.last_freeze: Mapping[str, Any] | None = None  # what the gate said then
         self.decisions_before = 0  # read by earlier lives of this learner
         self.trainings = 0
         self._unpublished_ms: list[int] = []
@@ -157,13 +159,13 @@ class Learning:
         losses, new = trained
         self.trainings += 1
         clock.lap("train")
-        exported, policy = self._export()
+        exported, policy, scores = self._export(losses)
         clock.lap("export")
         self.evidence.complete()
         self.evidence.tell_episodes()
         self._remember(plan.stream_time_ms)
         clock.lap("evaluate")
-        report = self._judge(plan, policy)
+        report = self._judge(plan, policy, losses, scores)
         clock.lap("gate")
         candidate = self._described(plan, exported, report, losses, new, clock.seconds)
         self._follow(report, plan, policy, exported)
@@ -259,30 +261,45 @@ class Learning:
                 self._unpublished_ms += ring.fresh.pop(sequence, [])
         return losses, len(new)
 
-    def _export(self) -> tuple[Exported | None, Policy | None]:
-        """The candidate; an agent that has left the reals goes back to where it was sound."""
-        assert self.agent is not None
-        exported = self.agent.export()
-        try:
-            policy = policy_of(exported, len(self.application.actions))
-        except BundleError:
-            self.agent.restore(self._sound)
-            return None, None
-        if not self.agent.learns_from_ring:
-            self._sound = {name: np.copy(value) for name, value in self.agent.state().items()}
-        self.candidate = policy
-        return exported, policy
+    def _export(
+        self, losses: Mapping[str, float]
+    ) -> tuple[Exported | None, Policy | None, np.ndarray]:
+        """The candidate, None where it has left the reals, and its golden scores.
 
-    def _judge(self, plan: Plan, policy: Policy | None) -> GateReport:
+        An agent whose loss, weights or scores are not finite goes back to where they last were.
+        """
+        assert self.agent is not None
+        scores = np.full((1, 1), np.nan)
+        with np.errstate(over="ignore", invalid="ignore"):  # looked at right below
+            try:
+                exported = self.agent.export()
+                policy = policy_of(exported, len(self.application.actions))
+                scores = policy.scores(self.ring.observation[self._newest(GOLDEN)])
+            except BundleError:
+                pass
+        if not (np.isfinite(scores).all() and np.isfinite(list(losses.values())).all()):
+            self.agent.restore(self._sound)
+            return None, None, scores
+        self._sound = {name: np.copy(value) for name, value in self.agent.state().items()}
+        self.candidate = policy
+        return exported, policy, scores
+
+    def _newest(self, most: int) -> np.ndarray:
+        """Slots of the newest decisions, in order."""
+        return self.ring.slots(max(self.ring.head - most, self.ring.tail), self.ring.head)
+
+    def _judge(
+        self,
+        plan: Plan,
+        policy: Policy | None,
+        losses: Mapping[str, float],
+        scores: np.ndarray,
+    ) -> GateReport:
         assert self.evidence is not None
         ring, gate = self.ring, self.application.gate
-        recent = ring.slots(max(ring.head - RECENT, ring.tail), ring.head)
-        golden = ring.observation[recent[-GOLDEN:]]
-        if policy is None:
-            scores, shift = np.full((1, 1), np.nan), 0.0
-        else:
-            scores = policy.scores(golden)
-            comparable = recent
+        shift = 0.0
+        if policy is not None:
+            recent = comparable = self._newest(RECENT)
             if self.current.policy is None:
                 comparable = recent[ring.baseline[recent] >= 0]
             shift = action_shift(
@@ -298,6 +315,7 @@ class Learning:
             candidate=plan.version,
             current=self.current.number,
             anchor=self.anchor.number,
+            losses=losses,
             golden_scores=scores,
             largest_score=self._largest_score(),
             shift=shift,
@@ -352,7 +370,10 @@ class Learning:
         seconds: dict[str, float],
     ) -> Candidate:
         ring = self.ring
-        golden = ring.slots(max(ring.head - GOLDEN, ring.tail), ring.head)
+        golden = self._newest(GOLDEN)
+        untold = self.last_freeze is not None and (
+            self.last_freeze["candidate"] > self.current.number
+        )
         return Candidate(
             version=plan.version,
             exported=exported,
@@ -367,6 +388,7 @@ class Learning:
             golden_observations=ring.observation[golden].copy(),
             golden_eligible=ring.eligible[golden].copy(),
             seconds=seconds,
+            last_freeze=self.last_freeze if untold else None,
         )
 
     def _follow(
@@ -383,6 +405,10 @@ class Learning:
             self.evidence.evaluation.move_anchor(plan.version)
         if report.freeze:
             self.frozen, self.frozen_at_ms = True, plan.at_ms
+            said = report.as_dict()
+            self.last_freeze = {"at_ms": plan.at_ms} | {
+                name: said[name] for name in ("candidate", "current", "anchor", "reason", "rules")
+            }
         if report.rollback_to is not None:
             self.current = self.anchor
 
@@ -425,7 +451,8 @@ class Learning:
                 "proving": self.proving,
                 "frozen": self.frozen,
                 "frozen_at_ms": self.frozen_at_ms,
-                "unpublished_ms": self._unpublished_ms,
+                "last_freeze": self.last_freeze,
+                "unpublished_ms": list(self._unpublished_ms),
                 "has_candidate": self.candidate is not None,
             },
             "ring": self.ring.state(),
@@ -482,6 +509,7 @@ class Learning:
         self.proving = saved["proving"]
         self.frozen = saved["frozen"]
         self.frozen_at_ms = saved["frozen_at_ms"]
+        self.last_freeze = saved.get("last_freeze")  # None in checkpoints of earlier releases
         self._unpublished_ms = saved["unpublished_ms"]
 
 

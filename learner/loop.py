@@ -92,7 +92,7 @@ class ApplicationLoop:
         self._changed = False  # since training was last found to have nothing new
         self._trained_at: float | None = None
         self._saved_at = clock()
-        self._saved_version = 0
+        self._saved_version = 0  # of the newest checkpoint that is on disk
         self._saving: threading.Thread | None = None
         self._read_s = 0.0
         self._published = 0
@@ -111,6 +111,7 @@ class ApplicationLoop:
 
     def start(self) -> None:
         """Come back to where the last life ended, or begin."""
+        self.bundles.tidy()
         state = None
         try:
             state = read_checkpoint(self._checkpoint)
@@ -333,7 +334,7 @@ class ApplicationLoop:
             assert agent is not None and setup is not None
             state = {name: np.copy(value) for name, value in agent.state().items()}
             self._keep_anchor(Anchor(setup, candidate.version, state))
-        if self._published % PRUNE_EVERY == 0:
+        if self._published % PRUNE_EVERY == 1:  # the first too, lest short lives fill the disk
             self.bundles.prune(self._named_versions())
 
     def _named_versions(self) -> set[int]:
@@ -374,12 +375,19 @@ class ApplicationLoop:
         version = self.learning.version
         if version == self._saved_version:
             return
-        snapshot = self._snapshot()
-        self._saved_version = version
         self._saving = threading.Thread(
-            target=write_checkpoint, args=(self._checkpoint, snapshot), name="checkpoint"
+            target=self._write_checkpoint, args=(self._snapshot(), version), name="checkpoint"
         )
         self._saving.start()
+
+    def _write_checkpoint(self, snapshot: dict[str, Any], version: int) -> None:
+        try:
+            write_checkpoint(self._checkpoint, snapshot)
+        except OSError as error:
+            # the one before counts, so the plans since then must stay
+            log.error("no checkpoint of version %d: %s; tried again later", version, error)
+        else:
+            self._saved_version = version
 
     def close(self) -> None:
         """Leave a checkpoint behind."""
@@ -394,12 +402,14 @@ class ApplicationLoop:
             "candidate": learning.version,
             "anchor": learning.anchor.number,
             "frozen": learning.frozen,
+            "last_freeze": learning.last_freeze,
             "problem": self._problem,
             "stream_time_ms": self._stream_time_ms,
             "replay_version": self.tail.version,
             "lag_versions": max(self._bus.replay_version() - self.tail.version, 0),
             "experiences": ring.size,
             "decisions": learning.decisions,
+            "unusable": int(np.count_nonzero(~ring.usable[: ring.size])),
             "matured": int(np.count_nonzero(ring.matured[: ring.size])),
             "trainings": learning.trainings,
             "published": self._published,

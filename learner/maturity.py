@@ -18,12 +18,15 @@ from schemas.reward import DecisionTimes, Reward, TimedOutcome
 
 EDGES = 64  # ages at which remaining rewards are kept; closer together where rewards are young
 HISTORY = 20_000  # matured decisions that the means are over
+# A reward beyond this is no reward: policies are float32, which ends at 3.4e38, and a score may
+# be ten times what an episode adds up to.
+LARGEST_REWARD = 1e30
 
 
 class Assessment(NamedTuple):
     """What the outcomes known so far make of a decision."""
 
-    reward: float  # so far; NaN where the application's function failed or left the reals
+    reward: float  # so far; NaN where the application's function failed or left its range
     matured_at_ms: int  # broker time from which nothing more is awaited
 
 
@@ -63,7 +66,7 @@ def _value(
 ) -> float:
     try:
         value = rule.value(rule.counted(times, outcomes, matured_at_ms=matured_at_ms))
-        return value if math.isfinite(value) else math.nan
+        return value if abs(value) <= LARGEST_REWARD else math.nan
     except Exception:  # the application's own function: one bad row must not stop the learning
         return math.nan
 

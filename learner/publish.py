@@ -73,7 +73,8 @@ class Bundles:
             new_experiences=candidate.new_experiences,
             new_outcomes_received_at_ms=candidate.outcomes_received_at_ms,
             losses=candidate.losses,
-            gate=candidate.report.as_dict(),
+            gate=candidate.report.as_dict()
+            | ({"last_freeze": candidate.last_freeze} if candidate.last_freeze else {}),
             mlflow_run=mlflow_run,
         )
         sha256 = write_bundle(
@@ -138,6 +139,11 @@ class Bundles:
         for version in gone:
             shutil.rmtree(self.folder / str(version), ignore_errors=True)
         return gone
+
+    def tidy(self) -> None:
+        """Remove what a killed writer has left half-written; its versions are written again."""
+        for aside in self.folder.glob(".*"):
+            shutil.rmtree(aside, ignore_errors=True)
 
     def versions(self) -> list[int]:
         """Versions on disk, ascending."""

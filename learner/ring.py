@@ -357,7 +357,7 @@ class Ring:
         lists = {
             "next_id": list(self._next_id.items()),
             "awaited": list(self._awaited.items()),
-            "fresh": list(self.fresh.items()),
+            "fresh": [(sequence, list(times)) for sequence, times in self.fresh.items()],
             "head": self.head,
             "forgotten_ms": self._forgotten_ms,
             "latest_decision_ms": self._latest_decision_ms,

@@ -47,10 +47,11 @@ class MlflowTracker(threading.Thread):
         self.runs = 0
 
     def offer(self, candidate: Candidate, bundle: Path, *, new_anchor: bool) -> None:
-        """Note a published candidate: each anchor, and of the others one a minute."""
+        """Note a published candidate: anchors, what ends a freeze, of the others one a minute."""
         name, now = bundle.parent.name, time.monotonic()
         last = self._last.get(name)
-        if not new_anchor and last is not None and now - last < RUN_EVERY_S:
+        asked_for = new_anchor or candidate.last_freeze is not None
+        if not asked_for and last is not None and now - last < RUN_EVERY_S:
             return
         try:
             self._notes.put_nowait(
@@ -127,6 +128,7 @@ def note_of(
 ) -> dict[str, Any]:
     """What MLflow is told of a candidate: JSON all the way down."""
     agent, report = application.agent, candidate.report.as_dict()
+    freeze = candidate.last_freeze
     numbers: dict[str, Any] = {
         **candidate.losses,
         "experiences": candidate.experiences,
@@ -140,7 +142,11 @@ def note_of(
         "application": application.name,
         "version": candidate.version,
         "bundle": str(bundle),
-        "tags": {"anchor": str(new_anchor).lower(), "reason": candidate.report.reason[:500]},
+        "tags": {
+            "anchor": str(new_anchor).lower(),
+            "reason": candidate.report.reason[:500],
+            **({"freeze": freeze["reason"][:500]} if freeze else {}),
+        },
         "parameters": {
             "agent": agent.name,
             **{f"agent.{key}": str(value) for key, value in agent.parameters.items()},
@@ -154,5 +160,5 @@ def note_of(
             for key, value in numbers.items()
             if isinstance(value, (int, float)) and not isinstance(value, bool)
         },
-        "gate": report,
+        "gate": report | ({"last_freeze": freeze} if freeze else {}),
     }

@@ -121,6 +121,7 @@ def _leaves_version_0(evaluation: ProgressiveEvaluation) -> bool:
         candidate=1,
         current=0,
         anchor=0,
+        losses={},
         golden_scores=np.zeros((1, 3)),
         largest_score=1.0,
         shift=0.5,

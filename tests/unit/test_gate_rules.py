@@ -26,6 +26,7 @@ def _ask(
         candidate=current + 1,
         current=current,
         anchor=anchor,
+        losses={},
         golden_scores=np.ones((4, 3)) if scores is None else scores,
         largest_score=10.0,
         shift=shift,
