@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from schemas.errors import ApplicationError
+from schemas.numbers import in_short, is_finite, is_whole
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Parameter:
 def _positive(default: float) -> Parameter:
     return Parameter(
         default,
-        lambda v: isinstance(v, (int, float)) and not isinstance(v, bool) and v > 0,
+        lambda v: is_finite(v) and v > 0,
         "a number above 0",
     )
 
@@ -33,16 +34,14 @@ def _positive(default: float) -> Parameter:
 def _count(default: int) -> Parameter:
     return Parameter(
         default,
-        lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 1,
+        lambda v: is_whole(v, 1, 1 << 31),
         "a whole number of at least 1",
     )
 
 
 _HIDDEN = Parameter(
     (64, 64),
-    lambda v: (
-        isinstance(v, (list, tuple)) and all(isinstance(n, int) and 1 <= n <= 4096 for n in v)
-    ),
+    lambda v: isinstance(v, (list, tuple)) and all(is_whole(n, 1, 4096) for n in v),
     "a list of layer sizes from 1 to 4096, such as [64, 64]",
 )
 
@@ -85,10 +84,11 @@ AGENTS: dict[str, AgentKind] = {
 
 def check_agent(name: str, parameters: Mapping[str, Any], *, actions: str, problem: str) -> None:
     """Raise ApplicationError, with what to write instead, unless the agent fits."""
-    kind = AGENTS.get(name)
+    kind = AGENTS.get(name) if isinstance(name, str) else None
     if kind is None:
         raise ApplicationError(
-            f"Agent({name!r}): there is no such agent; there are {', '.join(sorted(AGENTS))}"
+            f"Agent({in_short(name)}): there is no such agent; there are "
+            f"{', '.join(sorted(AGENTS))}"
         )
     for key, value in parameters.items():
         if key not in kind.parameters:
@@ -97,7 +97,8 @@ def check_agent(name: str, parameters: Mapping[str, Any], *, actions: str, probl
             )
         if not kind.parameters[key].accepts(value):
             raise ApplicationError(
-                f"Agent({name!r}, {key}={value!r}): expected {kind.parameters[key].expected}"
+                f"Agent({name!r}, {key}={in_short(value)}): expected "
+                f"{kind.parameters[key].expected}"
             )
     for what, chosen, possible in (
         ("actions", actions, kind.actions),

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from functools import cached_property
@@ -14,7 +13,16 @@ from typing import Any, Literal
 
 from schemas.agents import AGENTS, check_agent
 from schemas.errors import ApplicationError
-from schemas.observation import Boolean, Categorical, Encoder, Feature, Numeric, Vector
+from schemas.numbers import in_short, is_finite, is_text, is_whole
+from schemas.observation import (
+    MOST_DIMENSIONS,
+    Boolean,
+    Categorical,
+    Encoder,
+    Feature,
+    Numeric,
+    Vector,
+)
 from schemas.reward import Reward
 
 Baseline = Callable[[Mapping[str, Any]], str]
@@ -50,9 +58,10 @@ class Discrete:
                 f"Discrete({', '.join(map(repr, labels[0]))})"
             )
         for label in labels:
-            if not isinstance(label, str) or not label or len(label) > 200:
+            if not is_text(label):
                 raise ApplicationError(
-                    f"Discrete(…, {label!r}): a label is a text of 1 to 200 characters"
+                    f"Discrete(…, {in_short(label)}): a label is a text of 1 to 200 characters, "
+                    "none of them a control character"
                 )
         if len(labels) < 2 or len(set(labels)) != len(labels):
             raise ApplicationError(
@@ -97,17 +106,19 @@ class Episodic:
     kind = "episodic"
 
     def __post_init__(self) -> None:
-        if not 0 < self.discount <= 1:
-            raise ApplicationError(f"Episodic(discount={self.discount}): must be in (0, 1]")
-        if not 1 <= self.n_step <= 32:
-            raise ApplicationError(f"Episodic(n_step={self.n_step}): from 1 to 32")
+        if not is_finite(self.discount) or not 0 < self.discount <= 1:
+            raise ApplicationError(
+                f"Episodic(discount={in_short(self.discount)}): must be in (0, 1]"
+            )
+        if not is_whole(self.n_step, 1, 32):
+            raise ApplicationError(f"Episodic(n_step={in_short(self.n_step)}): from 1 to 32")
         if not isinstance(self.timeout, timedelta) or self.timeout <= timedelta(0):
             raise ApplicationError(
-                f"Episodic(timeout={self.timeout!r}): give a duration, such as minutes(30)"
+                f"Episodic(timeout={in_short(self.timeout)}): give a duration, such as minutes(30)"
             )
         if self.on_timeout not in ("terminal", "truncate"):
             raise ApplicationError(
-                f"Episodic(on_timeout={self.on_timeout!r}): 'terminal' or 'truncate'"
+                f"Episodic(on_timeout={in_short(self.on_timeout)}): 'terminal' or 'truncate'"
             )
 
 
@@ -147,15 +158,21 @@ class EpsilonGreedy:
     def __post_init__(self) -> None:
         for name in ("epsilon", "start"):
             value = getattr(self, name)
-            if value is not None and not 0 < value <= 1:
+            if name == "start" and value is None:
+                continue
+            if not is_finite(value) or not 0 < value <= 1:
                 raise ApplicationError(
-                    f"EpsilonGreedy({name}={value}): must be in (0, 1]; without exploration "
-                    "nothing can be learned about the actions not taken"
+                    f"EpsilonGreedy({name}={in_short(value)}): must be in (0, 1]; without "
+                    "exploration nothing can be learned about the actions not taken"
                 )
-        if not 0 < self.floor <= 0.5:
-            raise ApplicationError(f"EpsilonGreedy(floor={self.floor}): must be in (0, 0.5]")
-        if self.decay < 1:
-            raise ApplicationError(f"EpsilonGreedy(decay={self.decay}): at least 1 decision")
+        if not is_finite(self.floor) or not 0 < self.floor <= 0.5:
+            raise ApplicationError(
+                f"EpsilonGreedy(floor={in_short(self.floor)}): must be in (0, 0.5]"
+            )
+        if not is_whole(self.decay, 1, 1 << 62):
+            raise ApplicationError(
+                f"EpsilonGreedy(decay={in_short(self.decay)}): at least 1 decision"
+            )
 
     def epsilon_after(self, decisions: int) -> float:
         """ε once this many decisions have been read by the learner."""
@@ -184,18 +201,21 @@ class Training:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.every, timedelta):
+        if not isinstance(self.every, timedelta) or self.every < timedelta(0):
             raise ApplicationError(
-                f"Training(every={self.every!r}): give a duration, such as seconds(0.5)"
+                f"Training(every={in_short(self.every)}): give a duration, such as seconds(0.5)"
             )
         for name, least, most in (
             ("buffer", 100, 100_000_000),
             ("batch", 1, 65_536),
             ("steps", 1, 100_000),
+            ("seed", 0, (1 << 32) - 1),
         ):
             value = getattr(self, name)
-            if not isinstance(value, int) or not least <= value <= most:
-                raise ApplicationError(f"Training({name}={value!r}): from {least} to {most}")
+            if not is_whole(value, least, most):
+                raise ApplicationError(
+                    f"Training({name}={in_short(value)}): from {least} to {most}"
+                )
 
 
 @dataclass(frozen=True)
@@ -214,6 +234,13 @@ class Gate:
     action_shift: float = 1.0
 
     def __post_init__(self) -> None:
+        for name, expected in (
+            ("confidence", "from 0.5 to below 1"),
+            ("margin", "from 0 to 10 (reward sds)"),
+            ("action_shift", "in (0, 1]"),
+        ):
+            if not is_finite(value := getattr(self, name)):
+                raise ApplicationError(f"Gate({name}={in_short(value)}): {expected}")
         if not 0.5 <= self.confidence < 1:
             raise ApplicationError(f"Gate(confidence={self.confidence}): from 0.5 to below 1")
         if not 0 <= self.margin <= 10:
@@ -229,8 +256,8 @@ class Rollout:
     holdout: float = 0.10
 
     def __post_init__(self) -> None:
-        if not 0 <= self.holdout <= 0.9:
-            raise ApplicationError(f"Rollout(holdout={self.holdout}): from 0 to 0.9")
+        if not is_finite(self.holdout) or not 0 <= self.holdout <= 0.9:
+            raise ApplicationError(f"Rollout(holdout={in_short(self.holdout)}): from 0 to 0.9")
 
 
 @dataclass(frozen=True)
@@ -257,14 +284,19 @@ class Application:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
             raise ApplicationError(
-                f"Application(name={self.name!r}): use 1 to 63 of a-z, 0-9 and '-', "
+                f"Application(name={in_short(self.name)}): use 1 to 63 of a-z, 0-9 and '-', "
                 "beginning with a letter, such as 'level-difficulty'"
+            )
+        if not isinstance(self.observation, Iterable):
+            raise ApplicationError(
+                f"Application(observation={in_short(self.observation)}): expected a list of "
+                "features, such as [Numeric('skill', low=0, high=1)]"
             )
         object.__setattr__(self, "observation", tuple(self.observation))
         for feature in self.observation:
             if not isinstance(feature, (Numeric, Categorical, Boolean, Vector)):
                 raise ApplicationError(
-                    f"observation of {self.name!r} holds {feature!r}: expected Numeric, "
+                    f"observation of {self.name!r} holds {in_short(feature)}: expected Numeric, "
                     "Categorical, Boolean or Vector"
                 )
         names = [feature.name for feature in self.observation]
@@ -272,6 +304,10 @@ class Application:
             raise ApplicationError(
                 f"observation of {self.name!r} has features {names}: expected at least one, and "
                 "each name once"
+            )
+        if (size := sum(feature.size for feature in self.observation)) > MOST_DIMENSIONS:
+            raise ApplicationError(
+                f"observation of {self.name!r} has {size} dimensions: at most {MOST_DIMENSIONS}"
             )
         for attribute, expected in (
             ("actions", Discrete),
@@ -286,25 +322,23 @@ class Application:
             if not isinstance(getattr(self, attribute), expected):
                 wanted = expected if isinstance(expected, tuple) else (expected,)
                 raise ApplicationError(
-                    f"Application({attribute}={getattr(self, attribute)!r}): expected "
+                    f"Application({attribute}={in_short(getattr(self, attribute))}): expected "
                     f"{' or '.join(t.__name__ + '(…)' for t in wanted)}"
                 )
         if not callable(self.baseline):
             raise ApplicationError(
-                f"Application(baseline={self.baseline!r}): give a function of the context to one "
-                f"of {list(self.actions.labels)}: the game's rules today"
+                f"Application(baseline={in_short(self.baseline)}): give a function of the "
+                f"context to one of {list(self.actions.labels)}: the game's rules today"
             )
         if self.mode not in ("online", "apprentice", "logging_only"):
             raise ApplicationError(
-                f"Application(mode={self.mode!r}): 'online', 'apprentice' or 'logging_only'"
+                f"Application(mode={in_short(self.mode)}): 'online', 'apprentice' or 'logging_only'"
             )
         if self.exploration.floor * len(self.actions) > 1:
             raise ApplicationError(
                 f"EpsilonGreedy(floor={self.exploration.floor}) with {len(self.actions)} actions "
                 f"adds up to more than 1: at most {1 / len(self.actions):.4f}"
             )
-        if not math.isfinite(self.reward.default):
-            raise ApplicationError("Reward(default=…) must be finite")
         check_agent(
             self.agent.name,
             self.agent.given,
@@ -339,13 +373,13 @@ class Application:
         """
         try:
             action = self.baseline(context)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ApplicationError(
                 f"the baseline of {self.name!r} raised {type(error).__name__}: {error}"
             ) from error
-        if self.actions.position(action) is None:
+        if not isinstance(action, str) or self.actions.position(action) is None:
             raise ApplicationError(
-                f"the baseline of {self.name!r} answered {action!r}: expected one of "
+                f"the baseline of {self.name!r} answered {in_short(action)}: expected one of "
                 f"{list(self.actions.labels)}"
             )
         return action

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import os
 import shutil
+import stat
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -23,7 +25,13 @@ from schemas.policy import Head, Policy
 MANIFEST = "manifest.json"
 ARRAYS = "arrays.npz"
 GOLDEN_TOLERANCE = 1e-4
-MAX_BYTES = 512 << 20
+MAX_BYTES = 512 << 20  # of a file, and of what the arrays unpack to
+_KINDS = "fiub"  # of a dtype: floats, integers, booleans; never objects, which would be pickles
+_HEADERS: dict[tuple[int, int], Callable[[io.BytesIO], tuple[tuple[int, ...], bool, Any]]] = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+Int64 = Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
 
 
 class Manifest(BaseModel):
@@ -31,25 +39,25 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    schema_: str = Field(default="policy.v1", alias="schema")
+    schema_: Literal["policy.v1"] = Field(default="policy.v1", alias="schema")
     application: str
     contract: str
-    version: int = Field(ge=1)
+    version: Int64 = Field(ge=1)
     lineage: str  # changes when the normaliser is made anew
-    anchor: int = Field(ge=0)  # the last version shown to be good, when this was published
-    previous: int = Field(default=0, ge=0)  # the version that this one replaces
+    anchor: Int64 = Field(ge=0)  # the last version shown to be good, when this was published
+    previous: Int64 = Field(default=0, ge=0)  # the version that this one replaces
     agent: str
-    actions: list[str]
+    actions: list[str] = Field(min_length=1)
     operations: list[dict[str, Any]]
     head: Head
     exploration: Exploration
-    seed: int
-    replay_version: int
-    stream_time_ms: int
-    created_at_ms: int
-    experiences: int  # decisions resident when it was trained
-    new_experiences: int  # new or amended since the training before
-    new_outcomes_received_at_ms: list[int]  # broker times of outcomes that are new in it
+    seed: Int64
+    replay_version: Int64
+    stream_time_ms: Int64
+    created_at_ms: Int64
+    experiences: Int64  # decisions resident when it was trained
+    new_experiences: Int64  # new or amended since the training before
+    new_outcomes_received_at_ms: list[Int64]  # broker times of outcomes that are new in it
     losses: dict[str, float] = {}
     gate: dict[str, Any] = {}
     mlflow_run: str | None = None
@@ -90,16 +98,14 @@ def write_bundle(
         arrays=arrays,
         actions=len(manifest.actions),
     )
-    scores = policy.scores(golden_observations)
-    if not np.all(np.isfinite(scores)):
-        raise BundleCorrupt("the policy's golden outputs are not finite; it was not written")
-    packed = io.BytesIO()
     golden = {
         "golden_observations": golden_observations,
         "golden_eligible": golden_eligible,
-        "golden_scores": scores,
+        "golden_scores": policy.scores(golden_observations),
         "golden_probabilities": policy.distribution(golden_observations, golden_eligible),
     }
+    check_golden(policy, golden)
+    packed = io.BytesIO()
     np.savez(packed, allow_pickle=False, **arrays, **golden)
     content = packed.getvalue()
     described = manifest.model_copy(
@@ -141,13 +147,14 @@ def load_bundle(
     Args:
         application, contract: what this process serves.
         sha256: of the manifest, as the pointer says; None for a bundle from a local cache.
-        inside: the only folder that bundles are loaded from, links resolved.
+        inside: the only folder that bundles are loaded from, links resolved, of each file too.
 
     Raises:
         BundleError: with the reason; the caller's current policy is untouched.
     """
-    if inside is not None and not folder.resolve().is_relative_to(inside.resolve()):
-        raise BundleError(f"{folder} is not inside {inside}, the only place to load policies from")
+    if inside is not None:
+        for path in (folder, folder / MANIFEST, folder / ARRAYS):
+            _check_inside(path, inside)
     text = _read(folder / MANIFEST)
     if sha256 is not None and hashlib.sha256(text).hexdigest() != sha256:
         raise BundleCorrupt(f"{folder / MANIFEST} is not the manifest that was published (SHA-256)")
@@ -163,11 +170,7 @@ def load_bundle(
     content = _read(folder / ARRAYS)
     if hashlib.sha256(content).hexdigest() != manifest.files_sha256.get(ARRAYS):
         raise BundleCorrupt(f"{folder / ARRAYS} differs from its recorded SHA-256")
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise BundleCorrupt(f"{folder / ARRAYS}: {error}") from None
+    arrays = _unpack(content, folder / ARRAYS)
     golden = {name: arrays.pop(name) for name in list(arrays) if name.startswith("golden_")}
     try:
         policy = Policy(
@@ -177,24 +180,120 @@ def load_bundle(
             actions=len(manifest.actions),
         )
         check_golden(policy, golden)
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise BundleCorrupt(f"{folder}: arrays do not fit the manifest: {error}") from None
+    except BundleError:
+        raise
+    except Exception as error:  # numbers from outside: whatever they break, the policy is refused
+        raise BundleCorrupt(
+            f"{folder}: arrays do not fit the manifest: {type(error).__name__}: {error}"
+        ) from None
     return LoadedPolicy(manifest, policy)
 
 
+@np.errstate(all="ignore")  # what overflows is refused below, with words
 def check_golden(policy: Policy, golden: Mapping[str, Array]) -> None:
-    """Raise BundleCorrupt unless the policy reproduces its recorded outputs."""
-    scores = policy.scores(golden["golden_observations"])
-    expected = golden["golden_scores"]
+    """Raise BundleCorrupt unless the policy reproduces its recorded outputs, all of them numbers.
+
+    Args:
+        golden: `golden_observations [G, D]`, `golden_eligible [G, A]`, `golden_scores [G, A]` and
+            `golden_probabilities [G, A]`, G at least 1.
+    """
+    missing = {"observations", "eligible", "scores", "probabilities"} - {
+        name.removeprefix("golden_") for name in golden
+    }
+    if missing:
+        raise BundleCorrupt(f"the golden arrays {sorted(missing)} are missing")
+    observations = golden["golden_observations"].astype(np.float32)
+    eligible = golden["golden_eligible"].astype(bool)
+    rows = len(observations) if observations.ndim == 2 else 0
+    shape = (rows, policy.actions)
+    shapes = {name: array.shape for name, array in golden.items()}
+    if not rows or any(
+        shapes[f"golden_{name}"] != shape for name in ("eligible", "scores", "probabilities")
+    ):
+        raise BundleCorrupt(
+            f"the golden arrays have the shapes {shapes}; expected at least one observation, and "
+            f"{policy.actions} actions for each"
+        )
+    for name, array in golden.items():
+        if not np.all(np.isfinite(array)):
+            raise BundleCorrupt(f"array {name!r} holds values that are not finite")
+    if not eligible.any(axis=1).all():
+        raise BundleCorrupt("golden_eligible has a row in which no action is eligible")
+    scores, expected = policy.scores(observations), golden["golden_scores"]
     if not np.allclose(scores, expected, rtol=GOLDEN_TOLERANCE, atol=GOLDEN_TOLERANCE):
         worst = float(np.max(np.abs(scores - expected)))
         raise BundleCorrupt(f"golden outputs differ by {worst:g}; at most {GOLDEN_TOLERANCE:g}")
+    # Recorded probabilities are not compared: at a near tie a rounding decides who is best.
+    for probabilities in (
+        golden["golden_probabilities"],
+        policy.distribution(observations, eligible),
+    ):
+        if (
+            not np.allclose(probabilities.sum(axis=1), 1.0, atol=GOLDEN_TOLERANCE)
+            or np.any(probabilities < 0)
+            or np.any(probabilities[~eligible] != 0)
+        ):
+            raise BundleCorrupt("golden probabilities do not add up to 1 over the eligible actions")
+
+
+def _check_inside(path: Path, inside: Path) -> None:
+    try:
+        found = path.resolve()
+        within = found.is_relative_to(inside.resolve())
+    except (OSError, ValueError, RuntimeError) as error:  # a loop of links, a null byte, …
+        raise BundleError(f"{str(path)!r:.200} names no place to load from: {error}") from None
+    if not within:
+        raise BundleError(f"{path} is not inside {inside}, the only place to load policies from")
 
 
 def _read(path: Path) -> bytes:
     try:
-        if path.stat().st_size > MAX_BYTES:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise BundleCorrupt(f"{path} is not a file")
+        if found.st_size > MAX_BYTES:
             raise BundleCorrupt(f"{path} is larger than {MAX_BYTES >> 20} MiB")
         return path.read_bytes()
     except OSError as error:
         raise BundleCorrupt(f"{path}: {error.strerror}") from None
+    except ValueError as error:  # a null byte in the name
+        raise BundleCorrupt(f"{str(path)!r:.200}: {error}") from None
+
+
+def _unpack(content: bytes, path: Path) -> dict[str, Array]:
+    """The arrays of an `.npz`, by name, each of numbers. Raises BundleCorrupt."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as packed:
+            members = packed.infolist()
+            declared = sum(member.file_size for member in members)
+            if declared > MAX_BYTES:  # before anything is inflated; no more than that is read
+                raise BundleCorrupt(
+                    f"{path} unpacks to {declared} bytes; at most {MAX_BYTES >> 20} MiB"
+                )
+            names = [member.filename.removesuffix(".npy") for member in members]
+            if len(set(names)) != len(names):
+                raise BundleCorrupt(f"{path} holds an array twice")
+            return {
+                name: _array(packed.read(member), name)
+                for name, member in zip(names, members, strict=True)
+            }
+    except BundleCorrupt:
+        raise
+    except Exception as error:  # zipfile and numpy raise nearly anything on a damaged file
+        raise BundleCorrupt(f"{path}: {type(error).__name__}: {error}") from None
+
+
+def _array(data: bytes, name: str) -> Array:
+    """The array of an `.npy`, allocated only once its header is known to be honest."""
+    stream = io.BytesIO(data)
+    version = np.lib.format.read_magic(stream)  # type: ignore[no-untyped-call]  # numpy's
+    if version not in _HEADERS:
+        raise BundleCorrupt(f"array {name!r} has the format {version}; expected (1, 0) or (2, 0)")
+    shape, fortran, dtype = _HEADERS[version](stream)
+    if dtype.kind not in _KINDS:
+        raise BundleCorrupt(f"array {name!r} is of {dtype}; expected numbers or booleans")
+    size, there = math.prod(shape) * dtype.itemsize, len(data) - stream.tell()
+    if size != there:
+        raise BundleCorrupt(f"array {name!r} of shape {shape} takes {size} bytes, found {there}")
+    flat = np.frombuffer(data, dtype, offset=stream.tell())
+    return flat.reshape(shape, order="F" if fortran else "C").copy()

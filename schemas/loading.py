@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from schemas.application import Application
 from schemas.errors import ApplicationError
@@ -36,7 +37,13 @@ def load_application(ref: str) -> Loaded:
     attribute = "application"
     if ref.endswith(".py") or "/" in ref:
         path = Path(ref)
-        if not path.is_file():
+        try:
+            is_folder, is_file = path.is_dir(), path.is_file()
+        except OSError as error:  # a name too long, a folder that may not be entered
+            raise ApplicationError(f"{ref:.200}: {error.strerror}") from None
+        if is_folder:
+            raise ApplicationError(f"{ref} is a folder; name the file in it, such as {ref}/game.py")
+        if not is_file:
             raise ApplicationError(
                 f"{ref}: there is no such file (looked from {Path.cwd()}); name a file such as "
                 "applications/level_difficulty.py, or module:attribute"
@@ -47,16 +54,16 @@ def load_application(ref: str) -> Loaded:
         attribute = given or attribute
         try:
             module = importlib.import_module(name)
-        except Exception as error:
-            raise ApplicationError(
-                f"{ref}: importing {name!r} raised {type(error).__name__}: {error}"
-            ) from error
-    found = getattr(module, attribute, None)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # sys.exit() in a page must not end this process unsaid
+            raise ApplicationError(f"{ref}: importing {name!r} raised {_said(error)}") from error
+    found = _attribute(module, attribute, ref)
     if not isinstance(found, Application):
         raise ApplicationError(
             f"{ref}: expected {attribute} = Application(…) in it, found {type(found).__name__}"
         )
-    return Loaded(ref=ref, application=found, world=getattr(module, "world", None))
+    return Loaded(ref=ref, application=found, world=_attribute(module, "world", ref))
 
 
 def load_applications(refs: Iterable[str]) -> dict[str, Loaded]:
@@ -84,10 +91,22 @@ def _load_file(path: Path) -> ModuleType:
     sys.modules[name] = module  # dataclasses and pickling look their module up
     try:
         spec.loader.exec_module(module)
-    except ApplicationError:
+    except (ApplicationError, KeyboardInterrupt):
         raise
-    except Exception as error:
-        raise ApplicationError(f"{path}: loading it raised {type(error).__name__}: {error}") from (
-            error
-        )
+    except BaseException as error:  # sys.exit() in a page must not end this process unsaid
+        raise ApplicationError(f"{path}: loading it raised {_said(error)}") from error
     return module
+
+
+def _attribute(module: ModuleType, name: str, ref: str) -> Any:
+    try:
+        return getattr(module, name, None)
+    except Exception as error:  # a module may compute what it is asked for
+        raise ApplicationError(f"{ref}: its {name!r} raised {_said(error)}") from error
+
+
+def _said(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # a page's own exception, whose __str__ raises
+        return type(error).__name__

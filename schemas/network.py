@@ -13,6 +13,8 @@ import numpy as np
 from schemas.errors import BundleCorrupt, UnsupportedOperation
 
 Array = np.ndarray
+# What a sum of float32 products can reach and still be far from infinity.
+LARGEST = 1e37
 Operation = dict[str, Any]  # {"op": "dense", "weight": "w0", "bias": "b0"}, {"op": "relu"}
 
 
@@ -27,6 +29,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "tanh": np.tanh,
     "elu": _elu,
 }
+MOST_OPERATIONS = 1_000
 OPERATIONS = frozenset({"dense", *ACTIVATIONS})
 
 
@@ -49,6 +52,8 @@ def compile_network(
         BundleCorrupt: an array is missing, or shapes do not fit each other.
     """
     check_operations(operations)
+    if len(operations) > MOST_OPERATIONS:
+        raise BundleCorrupt(f"{len(operations)} operations came; at most {MOST_OPERATIONS}")
     steps: list[Callable[[Array], Array]] = []
     width: int | None = None
     names = ["", *(str(operation["op"]) for operation in operations), ""]
@@ -82,6 +87,41 @@ def compile_network(
         return x
 
     return run
+
+
+def check_bounded(
+    operations: Sequence[Operation], arrays: Mapping[str, Array], farthest: Array
+) -> None:
+    """Raise BundleCorrupt unless every number that a compiled network meets is finite.
+
+    Interval arithmetic, so it holds for every input: `|y| ≤ |x|·|W| + |b|`.
+
+    Args:
+        farthest: largest |x| of each dimension of the input. float64 `[D]`
+    """
+    for operation in operations:
+        if operation["op"] == "dense":
+            weight, bias = arrays[operation["weight"]], arrays[operation["bias"]]
+            if weight.shape[0] != len(farthest):
+                raise BundleCorrupt(
+                    f"layer {operation['weight']} has shape {weight.shape}; expected "
+                    f"({len(farthest)}, n)"
+                )
+            farthest = farthest @ np.abs(weight).astype(np.float64) + np.abs(bias)
+            refuse_unbounded(farthest, f"answer of layer {operation['weight']}")
+        elif operation["op"] == "tanh":
+            farthest = np.minimum(farthest, 1.0)
+        elif operation["op"] == "elu":
+            farthest = np.maximum(farthest, 1.0)
+
+
+def refuse_unbounded(farthest: Array, what: str) -> None:
+    """Raise BundleCorrupt where `farthest` says that `what` may come near float32's limit."""
+    if not np.all(farthest <= LARGEST):  # so that NaN is refused
+        raise BundleCorrupt(
+            f"the {what} may reach {np.max(farthest):g}; beyond {LARGEST:g} it is not surely a "
+            "finite number"
+        )
 
 
 def _dense(weight: Array, bias: Array, *, rectified: bool) -> Callable[[Array], Array]:

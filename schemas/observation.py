@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from schemas.errors import ApplicationError, InvalidContext
+from schemas.numbers import in_short, is_finite, is_text, is_whole
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
+MOST_DIMENSIONS = 65_536  # of an observation: as JSON about what a Kafka record can hold
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,13 @@ class Numeric:
 
     def __post_init__(self) -> None:
         _check_name(self.name)
+        for what in ("low", "high", "default"):
+            value = getattr(self, what)
+            if value is not None and not _is_float32(value):
+                raise ApplicationError(
+                    f"Numeric({self.name!r}, {what}={in_short(value)}): expected a finite number, "
+                    "within float32"
+                )
         if (self.low is None) != (self.high is None):
             raise ApplicationError(
                 f"Numeric({self.name!r}) has only one of low and high: give both, for static "
@@ -65,15 +74,35 @@ class Categorical:
                 "buckets=N for an open one"
             )
         if self.values is not None:
+            if isinstance(self.values, str) or not isinstance(self.values, Iterable):
+                raise ApplicationError(
+                    f"Categorical({self.name!r}, values={in_short(self.values)}): expected a list "
+                    "of labels"
+                )
             object.__setattr__(self, "values", tuple(self.values))
+            for label in self.values:
+                if not isinstance(label, str):
+                    raise ApplicationError(
+                        f"Categorical({self.name!r}, values=[…, {in_short(label)}]): a label is a "
+                        "text"
+                    )
             if len(set(self.values)) != len(self.values) or len(self.values) < 2:
                 raise ApplicationError(
                     f"Categorical({self.name!r}, values={list(self.values)}): give at least two "
                     "different labels"
                 )
-        if self.buckets is not None and self.buckets < 2:
+        if self.buckets is not None and not is_whole(self.buckets, 2, MOST_DIMENSIONS):
             raise ApplicationError(
-                f"Categorical({self.name!r}, buckets={self.buckets}): give at least 2 buckets"
+                f"Categorical({self.name!r}, buckets={in_short(self.buckets)}): give at least 2 "
+                f"buckets, at most {MOST_DIMENSIONS}"
+            )
+        if self.default is not None and (
+            not isinstance(self.default, str)
+            or (self.values is not None and self.default not in self.values)
+        ):
+            raise ApplicationError(
+                f"Categorical({self.name!r}, default={in_short(self.default)}): expected one of "
+                "its labels"
             )
 
     @property
@@ -90,6 +119,10 @@ class Boolean:
 
     def __post_init__(self) -> None:
         _check_name(self.name)
+        if self.default is not None and not isinstance(self.default, bool):
+            raise ApplicationError(
+                f"Boolean({self.name!r}, default={in_short(self.default)}): True or False"
+            )
 
     @property
     def size(self) -> int:
@@ -108,10 +141,24 @@ class Vector:
 
     def __post_init__(self) -> None:
         Numeric(self.name, self.low, self.high)  # the same rules
-        if self.length < 1:
-            raise ApplicationError(f"Vector({self.name!r}, length={self.length}): at least 1")
+        if not is_whole(self.length, 1, MOST_DIMENSIONS):
+            raise ApplicationError(
+                f"Vector({self.name!r}, length={in_short(self.length)}): at least 1 number, at "
+                f"most {MOST_DIMENSIONS}"
+            )
         if self.default is not None:
+            if not isinstance(self.default, Iterable):
+                raise ApplicationError(
+                    f"Vector({self.name!r}, default={in_short(self.default)}): expected a list of "
+                    f"{self.length} numbers"
+                )
             object.__setattr__(self, "default", tuple(self.default))
+            for number in self.default:
+                if not _is_float32(number):
+                    raise ApplicationError(
+                        f"Vector({self.name!r}, default=[…, {in_short(number)}]): expected finite "
+                        "numbers, within float32"
+                    )
             if len(self.default) != self.length:
                 raise ApplicationError(
                     f"Vector({self.name!r}): the default has {len(self.default)} numbers, "
@@ -182,8 +229,15 @@ class Encoder:
 
 
 def _check_name(name: str) -> None:
-    if not isinstance(name, str) or not name:
-        raise ApplicationError(f"a feature's name must be a text that is not empty, not {name!r}")
+    if not is_text(name):
+        raise ApplicationError(
+            "a feature's name must be a text of 1 to 200 characters, none of them a control "
+            f"character, not {in_short(name)}"
+        )
+
+
+def _is_float32(value: Any) -> bool:
+    return is_finite(value) and abs(value) <= FLOAT32_MAX
 
 
 def _finite(value: Any, name: str) -> float:
@@ -244,7 +298,7 @@ def _reader(feature: Feature) -> Callable[[Mapping[str, Any]], Any]:
             if value is None:
                 if vector_default is None:
                     raise _missing(name)
-                return list(vector_default)
+                return [float(number) for number in vector_default]
             if not isinstance(value, (list, tuple)) or len(value) != length:
                 raise InvalidContext(
                     f"context.{name}: expected a list of {length} numbers, got {value!r:.60}"

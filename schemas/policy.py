@@ -13,21 +13,25 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.errors import BundleCorrupt
-from schemas.network import Array, compile_network
+from schemas.network import Array, check_bounded, compile_network, refuse_unbounded
+from schemas.observation import FLOAT32_MAX
 
 
 class Head(BaseModel):
     """How scores become probabilities. `linear` reads arrays `theta` and `inverse`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: Literal["argmax", "softmax", "linear"]
     alpha: float = 0.0  # linear: width of the optimistic bonus
-    temperature: float = Field(default=1.0, gt=0)  # softmax
+    temperature: float = Field(default=1.0, ge=1e-6)  # softmax
 
 
 class Policy:
     """The policy's own distribution, before exploration.
+
+    Made only of arrays for which every score is finite, whatever observation comes: the
+    normaliser bounds what the network sees, so this is known beforehand.
 
     Args:
         operations: the network (empty for a linear head).
@@ -35,8 +39,14 @@ class Policy:
         arrays: `normaliser_offset [D]`, `normaliser_scale [D]`, `normaliser_clip []`, and what
             the network and head name.
         actions: number of actions, A.
+
+    Raises:
+        BundleCorrupt: arrays are missing, do not fit each other, or could answer no number.
+        UnsupportedOperation: an operation outside the vocabulary.
     """
 
+    # what overflows here is found by the checks, and refused with words, not by a warning
+    @np.errstate(over="ignore", invalid="ignore", divide="ignore")
     def __init__(
         self,
         *,
@@ -51,20 +61,32 @@ class Policy:
         try:
             self._offset = arrays["normaliser_offset"].astype(np.float32)
             self._scale = arrays["normaliser_scale"].astype(np.float32)
-            self._clip = np.float32(arrays["normaliser_clip"])
+            clip = arrays["normaliser_clip"].astype(np.float32)
         except KeyError as error:
             raise BundleCorrupt(f"the normaliser's array {error} is missing") from None
-        if np.any(self._scale <= 0) or self._clip <= 0:
+        if self._offset.ndim != 1 or self._scale.shape != self._offset.shape or clip.shape != ():
+            raise BundleCorrupt(
+                f"the normaliser's offset {self._offset.shape}, scale {self._scale.shape} and clip "
+                f"{clip.shape} do not fit; expected (D,), (D,) and ()"
+            )
+        if np.any(self._scale <= 0) or clip <= 0:
             raise BundleCorrupt("the normaliser's scale and clip must be above 0")
-        self._least = self._offset - self._clip / self._scale
-        self._most = self._offset + self._clip / self._scale
+        # a clip that lies beyond float32 lies beyond every context, and must not overflow
+        reach = np.minimum(clip / self._scale, np.float32(FLOAT32_MAX / 2))
+        self._least = np.maximum(self._offset - reach, np.float32(-FLOAT32_MAX))
+        self._most = np.minimum(self._offset + reach, np.float32(FLOAT32_MAX))
+        ends = self.normalise(np.stack([self._least, self._most]))
+        # rounding is monotone, so nothing between the ends leaves them: [D]
+        farthest = np.abs(ends).max(axis=0).astype(np.float64)
+        refuse_unbounded(farthest, "normalised observation")
         self._head = head
         self.actions = actions
         self._score: Callable[[Array], Array]
         if head.kind == "linear":
-            self._score = _linear(arrays, head.alpha)
+            self._score = _linear(arrays, head.alpha, farthest)
         else:
             self._score = compile_network(operations, arrays)
+            check_bounded(operations, arrays, farthest)
         width = self.scores(np.zeros((1, self._offset.shape[0]), np.float32)).shape
         if width != (1, actions):
             raise BundleCorrupt(f"the network answers {width[1:]} scores for {actions} actions")
@@ -105,15 +127,25 @@ class Policy:
         return probabilities
 
 
-def _linear(arrays: Mapping[str, Array], alpha: float) -> Callable[[Array], Array]:
-    """`θᵀx + α·√(xᵀA⁻¹x)` for each action, x with a leading 1 (Li et al. 2010, LinUCB)."""
+def _linear(arrays: Mapping[str, Array], alpha: float, farthest: Array) -> Callable[[Array], Array]:
+    """`θᵀx + α·√(xᵀA⁻¹x)` for each action, x with a leading 1 (Li et al. 2010, LinUCB).
+
+    `farthest` is the largest |x| of each dimension, [D].
+    """
     try:
         theta = arrays["theta"].astype(np.float32)  # [A, 1 + D]
         inverse = arrays["inverse"].astype(np.float32)  # [A, 1 + D, 1 + D]
     except KeyError as error:
         raise BundleCorrupt(f"the linear head's array {error} is missing") from None
-    if inverse.shape != (*theta.shape, theta.shape[1]):
+    if theta.ndim != 2 or inverse.shape != (*theta.shape, theta.shape[1]):
         raise BundleCorrupt(f"theta {theta.shape} and inverse {inverse.shape} do not fit")
+    if theta.shape[1] != 1 + len(farthest):
+        raise BundleCorrupt(f"theta {theta.shape} does not fit {len(farthest)} dimensions and a 1")
+    reach = np.concatenate([[1.0], farthest])  # [1 + D]
+    means = np.abs(theta).astype(np.float64) @ reach  # [A]
+    spreads = np.abs(inverse).astype(np.float64) @ reach @ reach  # [A]
+    refuse_unbounded(spreads, "spread of the linear head")
+    refuse_unbounded(means + abs(alpha) * np.sqrt(spreads), "score of the linear head")
 
     def score(x: Array) -> Array:
         x1 = np.concatenate([np.ones((len(x), 1), np.float32), x], axis=1)  # [B, 1 + D]

@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Literal, NamedTuple
 
 from schemas.errors import ApplicationError
+from schemas.numbers import in_short, is_finite, is_text, is_whole
 
 Aggregate = Literal["sum", "first", "last", "max", "min", "mean"]
 # A client's clock is believed when the delay it shows is not negative and exceeds the
@@ -82,31 +83,43 @@ class Reward:
             raise ApplicationError(
                 f"Reward(window={self.window!r}): give a duration, such as window=minutes(30)"
             )
-        if self.window <= timedelta(0):
-            raise ApplicationError(f"Reward(window={self.window}): must be longer than zero")
+        if self.window < timedelta(milliseconds=1):
+            raise ApplicationError(
+                f"Reward(window={self.window}): must be longer than zero, at least a millisecond"
+            )
         if isinstance(self.weights, Mapping):
             for name, weight in self.weights.items():
-                if not isinstance(name, str) or not isinstance(weight, (int, float)):
+                if not is_text(name) or not isinstance(weight, (int, float)):
                     raise ApplicationError(
-                        f"Reward weights are {{outcome name: number}}, not {{{name!r}: {weight!r}}}"
+                        "Reward weights are {outcome name: number}, not "
+                        f"{{{in_short(name)}: {in_short(weight)}}}"
                     )
-                if not math.isfinite(weight):
-                    raise ApplicationError(f"Reward weight of {name!r} is {weight}: must be finite")
+                if not is_finite(weight):
+                    raise ApplicationError(
+                        f"Reward weight of {name!r} is {in_short(weight)}: must be finite"
+                    )
         elif not callable(self.weights):
             raise ApplicationError(
-                f"Reward({self.weights!r}): give {{outcome name: weight}} or a function of outcomes"
+                f"Reward({in_short(self.weights)}): give {{outcome name: weight}} or a "
+                "function of outcomes"
             )
-        if not math.isfinite(self.default):
-            raise ApplicationError(f"Reward(default={self.default}): must be finite")
+        if not is_finite(self.default):
+            raise ApplicationError(
+                f"Reward(default={in_short(self.default)}): must be finite, a number"
+            )
         for name, value, allowed in (
             ("aggregate", self.aggregate, ("sum", "first", "last", "max", "min", "mean")),
             ("early", self.early, ("impute", "wait")),
             ("late", self.late, ("amend", "drop")),
         ):
             if value not in allowed:
-                raise ApplicationError(f"Reward({name}={value!r}): expected one of {allowed}")
-        if self.closes_after is not None and self.closes_after < 1:
-            raise ApplicationError(f"Reward(closes_after={self.closes_after}): at least 1")
+                raise ApplicationError(
+                    f"Reward({name}={in_short(value)}): expected one of {allowed}"
+                )
+        if self.closes_after is not None and not is_whole(self.closes_after, 1, 1_000_000):
+            raise ApplicationError(
+                f"Reward(closes_after={in_short(self.closes_after)}): at least 1 outcome"
+            )
         object.__setattr__(self, "_window_ms", round(self.window.total_seconds() * 1000))
 
     @property

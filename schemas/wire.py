@@ -1,7 +1,8 @@
 """Strict JSON: one parser behind every door, HTTP and Kafka alike.
 
 Python's own parser lets through what other readers of the same bytes read differently: NaN,
-numbers beyond float64 and int64, duplicate keys, lone surrogates. All of these are refused here.
+numbers beyond float64 and int64, duplicate keys, lone surrogates, and nesting so deep that what
+writes it again (orjson stops at 254) cannot. All of these are refused here.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 
 from schemas.errors import InvalidEvent
 
+MAX_DEPTH = 100  # of lists and objects in each other
 _INT64 = 1 << 63
 
 
@@ -41,6 +43,20 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def _check_depth(value: Any) -> None:
+    level: list[Any] = [[value]]
+    for _ in range(MAX_DEPTH + 1):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if type(outer) is dict else outer)
+            if type(inner) is dict or type(inner) is list
+        ]
+        if not level:
+            return
+    raise RecursionError
+
+
 _DECODER = json.JSONDecoder(
     parse_float=_finite_float,
     parse_int=_int64,
@@ -59,10 +75,13 @@ def parse_object(body: bytes) -> dict[str, Any]:
         value = _DECODER.decode(body.decode())
         if b"\\u" in body:
             json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate fails here
+        # fewer brackets than that cannot be too deep, and nearly every body has fewer
+        if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
+            _check_depth(value)
     except UnicodeError as error:
         raise InvalidEvent(f"the text is not valid UTF-8: {error}") from None
     except RecursionError:
-        raise InvalidEvent("the JSON is nested too deeply") from None
+        raise InvalidEvent(f"the JSON is nested too deeply: beyond {MAX_DEPTH} levels") from None
     except ValueError as error:
         raise InvalidEvent(f"not valid JSON: {error}") from None
     if type(value) is not dict:

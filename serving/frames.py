@@ -104,6 +104,9 @@ def _body_at(data: bytes, at: int, size: int) -> tuple[int, int] | None:
         return None
     if zlib.crc32(data[start:stop], zlib.crc32(_LENGTH.pack(length))) != checksum:
         return None
+    _, key_length = _PREFIX.unpack_from(data, start)
+    if _PREFIX.size + key_length > length:
+        return None  # never written by `frame`: the key would reach into what follows
     return start, stop
 
 

@@ -1,5 +1,7 @@
 """An application is checked when it is made, and every error says what to write instead."""
 
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,6 +16,7 @@ from bakehouse import (
     Discrete,
     Episodic,
     EpsilonGreedy,
+    Gate,
     Numeric,
     Reward,
     Rollout,
@@ -66,11 +69,64 @@ def make(**changes: object) -> Application:
         (lambda: Rollout(holdout=2.0), "from 0 to 0.9"),
         (lambda: make(baseline="easy"), "the game's rules today"),
         (lambda: Episodic(discount=1.5), r"\(0, 1\]"),
+        # values of another type, and numbers that are none
+        (lambda: make(name=None), "such as 'level-difficulty'"),
+        (lambda: make(name="../other"), "such as 'level-difficulty'"),
+        (lambda: make(name="game/control"), "such as 'level-difficulty'"),
+        (lambda: make(name="game\n"), "such as 'level-difficulty'"),
+        (lambda: make(observation=7), "expected a list of features"),
+        (lambda: make(agent=Agent(["dqn"])), "there is no such agent"),
+        (lambda: make(agent=Agent("dqn", learning_rate=10**400)), "cannot be shown|above 0"),
+        (lambda: make(agent=Agent("dqn", learning_rate=float("inf"))), "a number above 0"),
+        (lambda: make(observation=[Vector("v", 40_000), Vector("w", 40_000)]), "80000 dimensions"),
+        (lambda: Discrete("easy", 7), "a label is a text"),
+        (lambda: Discrete("easy", "a\nb"), "none of them a control character"),
+        (lambda: Discrete("easy", "\ud800"), "none of them a control character"),
+        (lambda: Numeric("\ud800"), "none of them a control character"),
+        (lambda: Numeric("a", low="0", high=1), "expected a finite number"),
+        (lambda: Numeric("a", low=0, high=float("inf")), "expected a finite number"),
+        (lambda: Numeric("a", low=-1e300, high=1e300), "within float32"),
+        (lambda: Numeric("a", default=float("nan")), "expected a finite number"),
+        (lambda: Numeric("a", default=True), "expected a finite number"),
+        (lambda: Numeric("a", default=10**5_000), "that cannot be shown"),
+        (lambda: Categorical("a", values="abc"), "expected a list of labels"),
+        (lambda: Categorical("a", values=7), "expected a list of labels"),
+        (lambda: Categorical("a", values=["b", ["c"]]), "a label is a text"),
+        (lambda: Categorical("a", values=["b", "c"], default="d"), "expected one of its labels"),
+        (lambda: Categorical("a", buckets=2.5), "at least 2 buckets"),
+        (lambda: Categorical("a", buckets=10**12), "at most 65536"),
+        (lambda: Boolean("a", default="no"), "True or False"),
+        (lambda: Vector("a", 1.5), "at least 1 number"),
+        (lambda: Vector("a", 10**12), "at most 65536"),
+        (lambda: Vector("a", 2, default=7), "expected a list of 2 numbers"),
+        (lambda: Vector("a", 2, default=[1, "2"]), "expected finite numbers"),
+        (lambda: Reward({"won": 10**400}, window=minutes(1)), "must be finite"),
+        (lambda: Reward({"": 1}, window=minutes(1)), "outcome name: number"),
+        (lambda: Reward({"won": 1}, window=seconds(0.0001)), "at least a millisecond"),
+        (lambda: Reward({"won": 1}, window=minutes(1), default="0"), "must be finite"),
+        (lambda: Reward({"won": 1}, window=minutes(1), closes_after="1"), "at least 1 outcome"),
+        (lambda: Training(every=seconds(-1)), r"such as seconds\(0.5\)"),
+        (lambda: Training(batch=True), "from 1 to 65536"),
+        (lambda: Training(seed=-1), "from 0 to 4294967295"),
+        (lambda: EpsilonGreedy("0.1"), r"must be in \(0, 1\]"),
+        (lambda: EpsilonGreedy(None), r"must be in \(0, 1\]"),
+        (lambda: EpsilonGreedy(decay=1.5), "at least 1 decision"),
+        (lambda: EpsilonGreedy(floor=None), r"must be in \(0, 0.5\]"),
+        (lambda: Gate(margin="0"), "from 0 to 10"),
+        (lambda: Rollout(holdout=None), "from 0 to 0.9"),
+        (lambda: Episodic(n_step=1.5), "from 1 to 32"),
     ],
 )
 def test_a_mistake_is_answered_with_what_to_write_instead(write, says):
     with pytest.raises(ApplicationError, match=says):
         write()
+
+
+def test_a_baseline_that_answers_a_list_or_ends_the_process_is_named_too():
+    with pytest.raises(ApplicationError, match=r"answered \['easy'\]: expected one of"):
+        make(baseline=lambda context: ["easy"]).baseline_action({})
+    with pytest.raises(ApplicationError, match="raised SystemExit"):
+        make(baseline=lambda context: sys.exit(3)).baseline_action({})
 
 
 def test_a_baseline_that_answers_no_action_is_named():
@@ -168,12 +224,41 @@ def test_an_application_is_loaded_from_a_file_or_a_module(tmp_path):
         ("1 / 0", "ZeroDivisionError"),
         ("def (", "SyntaxError"),
         ("application = 'game'", "found str"),
+        ("import sys; sys.exit('bye')", "SystemExit: bye"),
+        ("raise BaseException('odd')", "BaseException: odd"),
+        ("raise GeneratorExit", "GeneratorExit"),
+        ("class Mute(Exception):\n  __str__ = None\nraise Mute", "raised Mute$"),
+        ("def __getattr__(name): raise ValueError(name)", "ValueError: application"),
+        ("x = '\0'", "null bytes"),
+        ("x = " + "(" * 5_000, "loading it raised"),
+        ("x = " + "-" * 100_000 + "1", "loading it raised"),
     ],
 )
 def test_a_file_without_a_usable_application_is_refused_with_the_reason(tmp_path, text, says):
     page = tmp_path / "broken.py"
     page.write_text(text)
     with pytest.raises(ApplicationError, match=says):
+        load_application(str(page))
+
+
+def test_a_page_that_is_no_text_or_no_file_is_refused(tmp_path):
+    page = tmp_path / "latin.py"
+    page.write_bytes(b"x = '\xff'")
+    with pytest.raises(ApplicationError, match="loading it raised"):
+        load_application(str(page))
+    folder = tmp_path / "folder.py"
+    folder.mkdir()
+    with pytest.raises(ApplicationError, match="is a folder; name the file in it"):
+        load_application(str(folder))
+    for ref in ("a\0b.py", "", ".", "..", ":", "\ud800.py", "a" * 5_000 + ".py"):
+        with pytest.raises(ApplicationError):
+            load_application(ref)
+
+
+def test_ctrl_c_while_a_page_loads_is_still_ctrl_c(tmp_path):
+    page = tmp_path / "slow.py"
+    page.write_text("raise KeyboardInterrupt")
+    with pytest.raises(KeyboardInterrupt):
         load_application(str(page))
 
 

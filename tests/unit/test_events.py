@@ -175,3 +175,22 @@ def test_a_uuid7_carries_its_time_and_sorts_by_it(now_ms):
 def test_the_checked_in_json_schemas_are_those_of_the_code():
     for name, text in jsonschema.generated().items():
         assert (jsonschema.FOLDER / name).read_text() == text, "run python -m schemas.jsonschema"
+
+
+def nested(levels: int) -> bytes:
+    return decision(context={"skill": 0.5, "plan": "free", "mood": "@"}).replace(
+        b'"@"', b"[" * levels + b"]" * levels
+    )
+
+
+def test_a_context_nested_deeper_than_the_tables_can_write_is_refused():
+    # the event and its context are two levels; orjson, which writes the row, stops at 254
+    assert read_decision(nested(98), APPLICATIONS, received_at_ms=NOW_MS)
+    for levels in (99, 252, 300, 900):
+        with pytest.raises(InvalidEvent, match="nested too deeply: beyond 100 levels"):
+            read_decision(nested(levels), APPLICATIONS, received_at_ms=NOW_MS)
+
+
+def test_many_brackets_beside_each_other_and_inside_texts_are_not_depth():
+    wide = {"a": [[], {}] * 1000, "b": "[" * 1000}
+    assert parse_object(json.dumps(wide).encode()) == wide

@@ -1,7 +1,10 @@
 """Exploration, bundles and the policy in NumPy."""
 
 import hashlib
+import io
 import json
+import os
+import zipfile
 
 import numpy as np
 import pytest
@@ -218,23 +221,210 @@ def test_a_truncated_a_swapped_and_a_foreign_file_are_refused(written, tmp_path)
         load(folder, None)
 
 
+def rewrite(folder, content: bytes | None = None, /, **arrays: object) -> None:
+    """Other arrays (or another file), with a manifest whose hash is theirs."""
+    if content is None:
+        with np.load(folder / ARRAYS) as file:
+            kept = {name: file[name] for name in file.files}
+        packed = io.BytesIO()
+        np.savez(packed, **{k: v for k, v in (kept | arrays).items() if v is not None})
+        content = packed.getvalue()
+    (folder / ARRAYS).write_bytes(content)
+    changed = json.loads((folder / MANIFEST).read_text())
+    changed["files_sha256"] = {ARRAYS: hashlib.sha256(content).hexdigest()}
+    (folder / MANIFEST).write_text(json.dumps(changed))
+
+
+def describe(folder, **changes: object) -> None:
+    described = json.loads((folder / MANIFEST).read_text()) | changes
+    (folder / MANIFEST).write_text(json.dumps(described))
+
+
 def test_a_bundle_whose_golden_outputs_differ_is_refused(written):
     folder, _ = written
-    with np.load(folder / ARRAYS) as file:
-        arrays = {name: file[name] for name in file.files}
-    arrays["golden_scores"] = arrays["golden_scores"] + 0.01
-    np.savez(folder / ARRAYS, **arrays)
-    changed = json.loads((folder / MANIFEST).read_text())
-    changed["files_sha256"] = {ARRAYS: hashlib.sha256((folder / ARRAYS).read_bytes()).hexdigest()}
-    (folder / MANIFEST).write_text(json.dumps(changed))
+    rewrite(folder, golden_scores=np.array([[1.01, 0.0], [0.0, 3.5]]))
     with pytest.raises(BundleCorrupt, match="golden outputs differ by"):
         load(folder, None)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "says"),
+    [
+        ({"golden_scores": np.full((2, 2), np.nan)}, "'golden_scores' holds .* not finite"),
+        ({"golden_probabilities": np.full((2, 2), np.nan)}, "'golden_probabilities' holds"),
+        ({"golden_probabilities": np.full((2, 2), 0.7)}, "do not add up to 1"),
+        ({"golden_probabilities": None}, r"\['probabilities'\] are missing"),
+        ({"golden_eligible": np.zeros((2, 2), bool)}, "no action is eligible"),
+        ({"golden_observations": np.zeros((0, 2), np.float32)}, "at least one observation"),
+        ({"normaliser_clip": np.ones(3, np.float32)}, "expected .D,., .D,. and ()"),
+        ({"normaliser_offset": np.zeros((2, 2), np.float32)}, "expected .D,., .D,. and ()"),
+        ({"w0": np.zeros((3, 2), np.float32)}, "layer w0 has shape"),
+        ({"w0": np.full((2, 2), 1e300)}, "may reach"),
+        ({"w0": np.array([["a", "b"]])}, "expected numbers or booleans"),
+        ({"w0": np.ones((2, 2), np.complex64)}, "expected numbers or booleans"),
+    ],
+)
+def test_a_bundle_whose_arrays_prove_nothing_or_could_answer_no_number_is_refused(
+    written, arrays, says
+):
+    folder, _ = written
+    rewrite(folder, **arrays)
+    with pytest.raises(BundleCorrupt, match=says):
+        load(folder, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"schema": "policy.v2"}, "schema: input should be 'policy.v1'"),
+        ({"actions": []}, "actions: list should have at least 1"),
+        ({"version": 1 << 70}, "version: input should be less than"),
+        ({"head": {"kind": "softmax", "temperature": 1e-320}}, "temperature: input should be"),
+        ({"head": {"kind": "linear"}}, "the linear head's array 'theta' is missing"),
+        ({"operations": OPERATIONS * 501}, "1002 operations came; at most 1000"),
+        ({"operations": [{"op": "dense", "weight": [], "bias": "b0"}]}, "TypeError: unhashable"),
+    ],
+)
+def test_a_manifest_that_says_something_impossible_is_refused(written, changes, says):
+    folder, _ = written
+    describe(folder, **changes)
+    with pytest.raises(BundleCorrupt, match=says):
+        load(folder, None)
+
+
+def test_a_linear_head_of_one_dimension_is_refused_with_words(written):
+    folder, _ = written
+    describe(folder, head={"kind": "linear"})
+    rewrite(folder, theta=np.ones(3, np.float32), inverse=np.ones((3, 3), np.float32))
+    with pytest.raises(BundleCorrupt, match=r"theta \(3,\) and inverse \(3, 3\) do not fit"):
+        load(folder, None)
+
+
+def zipped(*members: tuple[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", compression) as file:
+        for name, data in members:
+            file.writestr(name, data)
+    return packed.getvalue()
+
+
+def header(text: bytes) -> bytes:
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
+HUGE = b"{'descr': '<f4', 'fortran_order': False, 'shape': (100000000000,)}"
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "BadZipFile"),
+        (zipped(("w0.npy", b"")), "w0.npy|ValueError"),
+        (zipped(("w0.npy", header(b"{"))), "TokenError"),
+        (zipped(("w0.npy", header(b"(" * 9_000))), "arrays.npz: "),
+        (zipped(("w0.npy", header(HUGE))), "takes 400000000000 bytes, found 0"),
+        (zipped(("w0.npy", header(HUGE.replace(b"<f4", b"|O")))), "is of object; expected numbers"),
+        (zipped(("a.npy", b""), ("a", b"")), "holds an array twice"),
+        (zipped(("a", bytes(999)), compression=zipfile.ZIP_LZMA)[:60], "BadZipFile"),
+    ],
+)
+def test_a_file_of_arrays_that_is_damaged_or_lies_is_refused_before_it_is_believed(
+    written, content, says
+):
+    folder, _ = written
+    rewrite(folder, content)
+    with pytest.raises(BundleCorrupt, match=says):
+        load(folder, None)
+
+
+def test_an_encrypted_member_and_an_unknown_compression_are_refused(written):
+    folder, _ = written
+    content = bytearray(zipped(("a.npy", bytes(9))))
+    central = content.index(b"PK\x01\x02")
+    for local_at, central_at, value, says in (
+        (6, 8, 1, "RuntimeError: .*encrypted"),
+        (8, 10, 99, "NotImplementedError: That compression method"),
+    ):
+        odd = bytearray(content)
+        odd[local_at] = odd[central + central_at] = value
+        rewrite(folder, bytes(odd))
+        with pytest.raises(BundleCorrupt, match=says):
+            load(folder, None)
+
+
+def test_a_zip_that_would_unpack_to_more_than_the_bound_is_refused_unread(written):
+    folder, _ = written
+    content = bytearray(zipped(("a.npy", bytes(9)), ("b.npy", bytes(9))))
+    at = -1
+    for _ in range(2):  # each claims 300 MiB, which is under the bound; together they are not
+        at = content.index(b"PK\x01\x02", at + 1)
+        content[at + 24 : at + 28] = (300 << 20).to_bytes(4, "little")
+    rewrite(folder, bytes(content))
+    with pytest.raises(BundleCorrupt, match="unpacks to 629145600 bytes; at most 512 MiB"):
+        load(folder, None)
+
+
+def test_arrays_are_never_unpickled(written, tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "unpickled"),)
+
+    folder, _ = written
+    rewrite(folder, w0=np.array([Evil()], dtype=object))
+    with pytest.raises(BundleCorrupt, match="is of object"):
+        load(folder, None)
+    assert not (tmp_path / "unpickled").exists()
+
+
+@pytest.mark.parametrize("name", [MANIFEST, ARRAYS])
+def test_a_file_that_links_out_of_the_policies_folder_is_refused(written, tmp_path, name):
+    folder, sha256 = written
+    inside = tmp_path / "game"
+    assert load(folder, sha256, inside=inside).version == 7
+    (folder / name).rename(tmp_path / "outside")
+    (folder / name).symlink_to(tmp_path / "outside")
+    with pytest.raises(BundleError, match="only place to load policies from"):
+        load(folder, sha256, inside=inside)
+    assert load(folder, sha256).version == 7, "the same files, where no place is laid down"
+
+
+def test_a_place_that_cannot_exist_a_loop_and_a_pipe_are_refused(written, tmp_path):
+    folder, sha256 = written
+    for impossible in (tmp_path / "a\0b", tmp_path / ("n" * 5_000)):
+        with pytest.raises(BundleError):
+            load(impossible, sha256, inside=tmp_path)
+        with pytest.raises(BundleError):
+            load(impossible, sha256)
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(BundleError):
+        load(tmp_path / "loop", sha256, inside=tmp_path)
+    (folder / ARRAYS).unlink()
+    os.mkfifo(folder / ARRAYS)  # reading it would wait for ever
+    with pytest.raises(BundleCorrupt, match="is not a file"):
+        load(folder, sha256)
+
+
+@given(
+    st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=2, max_size=2),
+    st.sampled_from([1e-38, 1.0, 1e30]),
+    st.sampled_from([-3e38, 0.0, 3e38]),
+)
+def test_every_context_gets_numbers_from_a_policy_that_could_be_made(x, scale, offset):
+    arrays = ARRAYS_OF_A_POLICY | {
+        "normaliser_scale": np.full(2, scale, np.float32),
+        "normaliser_offset": np.full(2, offset, np.float32),
+    }
+    try:
+        made = policy(arrays=arrays)
+    except BundleCorrupt:
+        return
+    assert np.all(np.isfinite(made.scores(np.array([x], np.float32))))
 
 
 def test_a_policy_that_answers_no_number_is_never_written(tmp_path):
     folder = tmp_path / "game" / "8"
     huge = ARRAYS_OF_A_POLICY | {"w0": np.full((2, 2), 3e38, np.float32)}
-    with pytest.warns(RuntimeWarning, match="overflow"), pytest.raises(BundleCorrupt):
+    with pytest.raises(BundleCorrupt, match=r"may reach 3e.*not surely a finite number"):
         write_bundle(
             folder,
             manifest(version=8),
