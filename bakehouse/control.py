@@ -8,6 +8,7 @@ from typing import Any
 
 from bakehouse.local.home import read_run
 from schemas.errors import BakehouseError, StackError
+from schemas.keys import Scope
 from schemas.settings import Settings
 
 TIMEOUT_S = 10.0
@@ -23,6 +24,7 @@ class Target:
 
     url: str
     application: str
+    settings: Settings  # whose keys are sent
 
 
 def find_target(settings: Settings, *, url: str | None, application: str | None) -> Target:
@@ -40,7 +42,7 @@ def find_target(settings: Settings, *, url: str | None, application: str | None)
             served = f"it serves {', '.join(names)}" if names else f"{url} may serve several"
             raise StackError(f"which application is meant? {served}; name one with --application")
         application = names[0]
-    return Target(url.rstrip("/"), application)
+    return Target(url.rstrip("/"), application, settings)
 
 
 def get(target: Target, what: str) -> dict[str, Any]:
@@ -72,16 +74,25 @@ def change_policy(
     return _ask("POST", target, f"policy:{verb}", body)
 
 
+def key_words(scope: Scope | None) -> str:
+    """What to do about a 401 or 403."""
+    which = "one of its keys" if scope is None else f"its key with the scope {scope!r}"
+    return f"Set BAKEHOUSE_API_KEY to {which}, or BAKEHOUSE_API_KEYS as serving has it"
+
+
 def _ask(
     method: str, target: Target, what: str, body: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     import httpx  # slow to import, and most commands do without
 
     address = f"{target.url}/v1/applications/{target.application}/{what}"
+    scope: Scope | None = "admin" if method == "POST" else None
+    key = target.settings.key_to_send(scope)
+    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
     try:
         # trust_env: a proxy that is set for the internet is not for a stack on this machine
         with httpx.Client(timeout=TIMEOUT_S, trust_env=False) as client:
-            response = client.request(method, address, json=body)
+            response = client.request(method, address, json=body, headers=headers)
     except httpx.HTTPError as error:
         raise StackError(
             f"{address} cannot be reached: {error}. Is the stack running? `bakehouse status`"
@@ -92,7 +103,10 @@ def _ask(
         answer = None
     if response.is_error:
         said = answer.get("detail") or answer.get("title") if isinstance(answer, dict) else None
-        raise Refused(f"{target.url} said {response.status_code}: {said or response.text[:200]}")
+        refusal = f"{target.url} said {response.status_code}: {said or response.text[:200]}"
+        if response.status_code in (401, 403):
+            refusal += f". {key_words(scope)}"
+        raise Refused(refusal)
     if not isinstance(answer, dict):
         raise StackError(f"{address} answered {response.text[:80]!r}, expected a JSON object")
     return answer

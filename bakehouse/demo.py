@@ -56,7 +56,9 @@ def run_demo(
             ReplayWatch(replay_table, loaded.application.name) as replay,
             PolicyWatch(settings, loaded.application.name) as policies,
         ):
-            players = PlayerThread(loaded, stack.url, rate=rate, scoreboard=scoreboard)
+            players = PlayerThread(
+                loaded, stack.url, rate=rate, scoreboard=scoreboard, settings=settings
+            )
             players.start()
             screen.urls(stack.url, stack.kafka_bootstrap)
             line = LiveLine(players, scoreboard, replay, policies)

@@ -13,10 +13,18 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from bakehouse.control import key_words
 from schemas.errors import BakehouseError
+from schemas.keys import Scope
+from schemas.settings import Settings
 
 REQUEST_TIMEOUT_S = 10.0
 MAX_RESPONSE_BYTES = 64 << 20
+ROUTES: dict[str, Scope] = {
+    "decisions": "decide",
+    "decisions:batch": "decide",
+    "outcomes": "outcome",
+}
 
 
 class RequestFailed(BakehouseError):
@@ -134,6 +142,7 @@ class GameClient:
     Args:
         url: serving's address, such as `http://127.0.0.1:8080`.
         application: its name.
+        settings: whose API keys are sent, where it has any.
     """
 
     def __init__(
@@ -141,6 +150,7 @@ class GameClient:
         url: str,
         application: str,
         *,
+        settings: Settings | None = None,
         connections: int = 64,
         timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> None:
@@ -158,9 +168,10 @@ class GameClient:
         self._heads = {
             route: (
                 f"POST {base}/{route} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
+                f"{_authorization(settings, scope)}"
                 "Content-Type: application/json\r\nContent-Length: "
             ).encode()
-            for route in ("decisions", "decisions:batch", "outcomes")
+            for route, scope in ROUTES.items()
         }
 
     async def __aenter__(self) -> Self:
@@ -201,6 +212,10 @@ class GameClient:
                 return orjson.loads(await answer)
             except _Stale:
                 continue
+            except RequestFailed as error:
+                if error.status not in (401, 403):
+                    raise
+                raise RequestFailed(f"{error}. {key_words(ROUTES[route])}", error.status) from None
             except orjson.JSONDecodeError as error:
                 raise RequestFailed(f"the answer is not JSON: {error}") from None
             finally:
@@ -263,3 +278,8 @@ class GameClient:
             for connection in list(self._open):
                 if connection not in idle and now - connection.sent_at > self._timeout_s:
                     connection.time_out(self._timeout_s)
+
+
+def _authorization(settings: Settings | None, scope: Scope) -> str:
+    key = settings.key_to_send(scope) if settings is not None else None
+    return "" if key is None else f"Authorization: Bearer {key}\r\n"

@@ -46,7 +46,7 @@ def stack_status(settings: Settings, *, url: str | None, application: str | None
         }
     for name in [application] if application else run.names:
         try:
-            result["applications"][name] = get(Target(run.url, name), "status")
+            result["applications"][name] = get(Target(run.url, name, settings), "status")
         except BakehouseError as error:  # the parts are worth showing all the same
             result["applications"][name] = {"problem": str(error)}
     return result
@@ -124,7 +124,7 @@ def published_policies(
     return {
         "applications": {
             name: {
-                "answering": answering(url, name),
+                "answering": answering(settings, url, name),
                 "policies": [row(m) for m in manifests(settings.policies / name)[:limit]],
             }
             for name in names
@@ -132,12 +132,12 @@ def published_policies(
     }
 
 
-def answering(url: str | None, application: str) -> str:
+def answering(settings: Settings, url: str | None, application: str) -> str:
     """What serving says of its policy, in words."""
     if url is None:
         return "no stack runs"
     try:
-        policy = get(Target(url.rstrip("/"), application), "policy")
+        policy = get(Target(url.rstrip("/"), application, settings), "policy")
     except BakehouseError as error:
         return str(error)
     return policy_words(policy)

@@ -19,6 +19,7 @@ from schemas.errors import ApplicationError, BakehouseError
 from schemas.events import Exploration
 from schemas.loading import Loaded
 from schemas.propensity import one_hot
+from schemas.settings import Settings
 from schemas.share import Logged, Values, eligible_mask, world_values
 from schemas.world import World
 
@@ -92,6 +93,7 @@ class PlayerThread:
 
     Args:
         batched: use the batch routes.
+        settings: whose API keys are sent, where it has any.
     """
 
     def __init__(
@@ -105,11 +107,12 @@ class PlayerThread:
         batched: bool = False,
         connections: int = 64,
         scoreboard: Scoreboard | None = None,
+        settings: Settings | None = None,
     ) -> None:
         self._loaded, self._world, self._url = loaded, world_of(loaded), url
         self._rate, self._decisions, self._seed = rate or DEFAULT_RATE, decisions, seed
         self._batched, self._connections = batched, connections
-        self._scoreboard = scoreboard
+        self._scoreboard, self._settings = scoreboard, settings
         self._players: Players | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
@@ -175,7 +178,12 @@ class PlayerThread:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         application = self._loaded.application
         began = time.thread_time()
-        async with GameClient(self._url, application.name, connections=self._connections) as client:
+        async with GameClient(
+            self._url,
+            application.name,
+            settings=self._settings,
+            connections=self._connections,
+        ) as client:
             self._players = Players(
                 application,
                 self._world,

@@ -191,7 +191,7 @@ class Players:
         )
         if answer is not None and answer.get("logged", True):
             happenings = world.happenings(context, answer["action"], self._rng)
-            self._cause(answer["decision_id"], happenings)
+            self._cause(answer, happenings)
 
     async def _one_step(self, world: EpisodicWorld) -> None:
         episode = self._ready.popleft() if self._ready else self._begin(world)
@@ -213,11 +213,10 @@ class Players:
         happenings = world.happenings(episode.state, action, went, self._rng)
         over = went.next_state is None
         vanished = self._rng.random() < world.vanishing
-        decision_id = answer["decision_id"]
-        self._cause(decision_id, happenings, end=over and not vanished)
+        self._cause(answer, happenings, end=over and not vanished)
         if over or vanished or not self._arriving:
             return
-        episode.previous, episode.state = decision_id, went.next_state
+        episode.previous, episode.state = answer["decision_id"], went.next_state
         pause = float(self._rng.uniform(*world.pause_s))
         played = max((happening.after_s for happening in happenings), default=0.0)
         asyncio.get_running_loop().call_later(played + pause, self._ready.append, episode)
@@ -237,26 +236,30 @@ class Players:
                 return at
         return len(probabilities) - 1  # rounding
 
-    def _cause(self, decision_id: str, happenings: list[Happening], *, end: bool = False) -> None:
+    def _cause(
+        self, answer: dict[str, Any], happenings: list[Happening], *, end: bool = False
+    ) -> None:
         """Schedule the outcomes of a decision, with what the network does to them."""
         for happening in happenings:
             outcome: dict[str, Any] = {"kind": "reward", "name": happening.name}
             if happening.value is not None:
                 outcome["value"] = happening.value
-            self._occur(decision_id, outcome, happening.after_s)
+            self._occur(answer, outcome, happening.after_s)
         if end:
             last = max((happening.after_s for happening in happenings), default=0.0)
-            self._occur(decision_id, {"kind": "end"}, last + 0.05)
+            self._occur(answer, {"kind": "end"}, last + 0.05)
 
-    def _occur(self, decision_id: str, outcome: dict[str, Any], after_s: float) -> None:
+    def _occur(self, answer: dict[str, Any], outcome: dict[str, Any], after_s: float) -> None:
         delivery, rng = self._world.delivery, self._rng
         if rng.random() < delivery.loss:
             return
         outcome |= {
             "outcome_id": uuid7(),
-            "decision_id": decision_id,
+            "decision_id": answer["decision_id"],
             "occurred_at_ms": int((time.time() + after_s) * 1000),
         }
+        if "token" in answer:
+            outcome["token"] = answer["token"]
         if rng.random() < delivery.late:
             after_s += delivery.late_by_s
         self._later(after_s, outcome)

@@ -11,7 +11,7 @@ from rich.markup import escape
 from bakehouse.control import change_policy, find_target
 from bakehouse.look import policy_words
 from bakehouse.options import By, Home, Json, Name, Url, Why
-from bakehouse.output import say, say_json
+from bakehouse.output import complain, say, say_json
 from schemas.settings import load_settings
 
 
@@ -107,6 +107,10 @@ def change(
         say_json(answer)
     else:
         say(f"[green]{verb}[/] {target.application}: {escape(policy_words(answer))}")
+        if answer.get("not_kept"):
+            complain(f"not kept for a restart: {answer['not_kept']}")
+        if answer.get("published", "soon") != "soon":
+            complain(f"not published: {answer['published']}")
 
 
 def register(app: typer.Typer) -> None:

@@ -10,6 +10,7 @@ from bakehouse.output import complain, say, say_json
 from bakehouse.play import PlayerThread, Scoreboard, latency_ms, world_of
 from schemas.errors import BakehouseError
 from schemas.loading import load_application
+from schemas.settings import load_settings
 
 LOOK_EVERY_S = 1.0
 
@@ -22,7 +23,14 @@ def run_simulate(*, ref: str, url: str, decisions: int, as_json: bool, rate: flo
     """
     loaded = load_application(ref)
     scoreboard = Scoreboard(loaded.application, world_of(loaded))
-    players = PlayerThread(loaded, url, rate=rate, decisions=decisions, scoreboard=scoreboard)
+    players = PlayerThread(
+        loaded,
+        url,
+        rate=rate,
+        decisions=decisions,
+        scoreboard=scoreboard,
+        settings=load_settings(),
+    )
     began = time.monotonic()
     players.start()
     try:

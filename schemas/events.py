@@ -67,6 +67,7 @@ class OutcomeRequest(_Strict):
     executed_action: Any = None
     payload: dict[str, Any] | None = None
     occurred_at_ms: Milliseconds | None = None
+    token: Annotated[str, Field(max_length=200)] | None = None  # that came with the decision
 
 
 class Exploration(_Strict):

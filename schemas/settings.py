@@ -12,18 +12,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 
 from schemas.errors import SettingsError
+from schemas.keys import KEY_PATTERN, LEAST_SECRET, ApiKey, Scope, is_loopback, key_for, parse_keys
 
 ENVIRONMENT_PREFIX = "BAKEHOUSE_"
 LISTENER_WAIT_MS = 10_000
+# neither printed nor repeated in a message
+SECRETS = ("kafka_sasl_password", "api_keys", "api_key", "token_secret")
 
 
 class Settings(BaseModel):
     """Settings of one stack, shared by all its parts. Paths below `home` are properties."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     home: Path = Path(".bakehouse")
     # Kafka
@@ -32,7 +36,7 @@ class Settings(BaseModel):
     kafka_ssl_cafile: str | None = None
     kafka_sasl_mechanism: str | None = None
     kafka_sasl_username: str | None = None
-    kafka_sasl_password: str | None = None
+    kafka_sasl_password: str | None = Field(default=None, repr=False)
     topic_prefix: str = Field(default="bakehouse", pattern=r"^[A-Za-z0-9_-]+$")
     topic_partitions: int = Field(default=1, ge=1)
     topic_replication: int = Field(default=1, ge=1)
@@ -46,17 +50,70 @@ class Settings(BaseModel):
     log_retention_minutes: float = Field(default=10.0, ge=1)
     removed_files_retention_hours: int = Field(default=1, ge=1)  # for readers of older snapshots
     repair_every_s: float = Field(default=15.0, gt=0)
+    account_every_s: float = Field(default=10.0, gt=0)
+    upkeep_every_s: float = Field(default=60.0, gt=0)  # compaction, and cleaning of the log
     compact_after_minutes: float = Field(default=10.0, gt=0)
     replay_retention_days: float = Field(default=30.0, gt=0)
     # learner
     mlflow_uri: str | None = None  # None: SQLite under <home>
     policies_kept: int = Field(default=50, ge=3)
     # serving
-    host: str = "127.0.0.1"
+    host: str = "127.0.0.1"  # any but this machine's own needs a key with the scope admin
     port: int = Field(default=8080, ge=0, le=65535)
+    api_keys: str | None = Field(default=None, repr=False)  # decide+outcome:KEY,admin:KEY
+    outcome_tokens: Literal["off", "required"] = "off"
+    token_secret: str | None = Field(default=None, min_length=LEAST_SECRET, repr=False)
     spool_bytes: int = Field(default=256 << 20, ge=1 << 16)  # a serving process
     max_body_bytes: int = Field(default=1 << 20, ge=1024)
     answer_memory_minutes: float = Field(default=10.0, gt=0)
+    # commands that ask a running stack
+    api_key: str | None = Field(
+        default=None, min_length=LEAST_SECRET, pattern=KEY_PATTERN, repr=False
+    )
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _joined(cls, value: Any) -> Any:
+        """In `bakehouse.toml` a list reads better."""
+        if isinstance(value, list) and all(isinstance(entry, str) for entry in value):
+            return ",".join(value)
+        return value
+
+    @field_validator("api_keys")
+    @classmethod
+    def _usable(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_keys(value)
+        return value
+
+    @property
+    def keys(self) -> tuple[ApiKey, ...]:
+        """The keys that serving takes; none: whoever reaches it may do everything."""
+        return () if self.api_keys is None else parse_keys(self.api_keys)
+
+    def key_to_send(self, scope: Scope | None) -> str | None:
+        """What a command sends to a running stack: `api_key`, else one of `api_keys` that fits.
+
+        Args:
+            scope: None: any key will do.
+        """
+        return self.api_key or key_for(self.keys, scope)
+
+    def check_exposure(self) -> None:
+        """Whoever reaches serving over a network must show a key.
+
+        Raises:
+            SettingsError: `host` is not this machine's own, and no key has the scope admin.
+        """
+        if is_loopback(self.host) or key_for(self.keys, "admin") is not None:
+            return
+        lacks = "no API key has the scope admin" if self.keys else "no API key is set"
+        raise SettingsError(
+            f"host={self.host!r}, an address that others can reach, and {lacks}: expected one, "
+            "else whoever reaches it could change policies. Set "
+            "BAKEHOUSE_API_KEYS=decide+outcome:KEY,admin:KEY (make each KEY with "
+            "`openssl rand -hex 24`), or leave BAKEHOUSE_HOST at 127.0.0.1. Nothing listens"
+        )
 
     def topic(self, name: str) -> str:
         """Full name of a topic: `decisions` becomes `bakehouse.decisions.v1`."""
@@ -155,9 +212,17 @@ def load_settings(
         return Settings(**values)
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(map(str, e['loc']))}={e.get('input')!r}: {e['msg']}" for e in error.errors()
+            f"{'.'.join(map(str, e['loc']))}={_shown(e)}: {e['msg']}" for e in error.errors()
         )
         raise SettingsError(
             f"settings cannot be used: {problems}. Known settings: "
             f"{', '.join(sorted(Settings.model_fields))}"
-        ) from error
+        ) from None  # the cause holds what came, secrets too
+
+
+def _shown(error: ErrorDetails) -> str:
+    """What came; a secret stays one, and so does what somebody misspelled the name of."""
+    named = str(error["loc"][0]) if error["loc"] else ""
+    if named in SECRETS or named not in Settings.model_fields:
+        return "(not shown)"
+    return repr(error.get("input"))

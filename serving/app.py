@@ -14,8 +14,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from starlette.exceptions import HTTPException
 
 from schemas.errors import InvalidEvent, UnknownApplication
-from schemas.events import DecisionRequest, OutcomeRequest
 from serving import control
+from serving.description import describe
 from serving.hot import Log
 from serving.page import PAGE
 from serving.problems import MEDIA_TYPE, problem
@@ -23,14 +23,24 @@ from serving.served import Conflict, Served
 from serving.status import Metrics, StatusReport
 
 log = logging.getLogger(__name__)
+API_VERSION = "1"
 SERVING_GOES_ON = "the policies in place go on serving"
 
 
 def make_app(
-    served: Mapping[str, Served], report: StatusReport, *, spool: Log, most_body_bytes: int
+    served: Mapping[str, Served],
+    report: StatusReport,
+    *,
+    spool: Log,
+    most_body_bytes: int,
+    locked: bool = False,
 ) -> FastAPI:
-    """The FastAPI application behind the hot routes."""
-    app = FastAPI(title="Bakehouse", description=_DESCRIPTION, redoc_url=None)
+    """The FastAPI application behind the hot routes, and behind their doors.
+
+    Args:
+        locked: keys are set, so the open pages say no more than they must.
+    """
+    app = FastAPI(title="Bakehouse", version=API_VERSION, redoc_url=None)
     registry = CollectorRegistry()
     registry.register(Metrics(report, served))
     _problems(app)
@@ -55,6 +65,8 @@ def make_app(
     @app.get("/readyz", tags=["health"])
     def readyz() -> dict[str, Any]:
         """Decisions are being answered, with Kafka or without."""
+        if locked:
+            return {"ready": True}
         kafka = report.status()["kafka"]
         return {"ready": True, "kafka": kafka, "applications": sorted(served)}
 
@@ -93,6 +105,8 @@ def make_app(
 
     control.add_routes(app, find, spool=spool, most_body_bytes=most_body_bytes)
     _document_hot_routes(app, find)
+    document = describe(app, applications=sorted(served), locked=locked)
+    app.openapi = lambda: document  # type: ignore[method-assign]  # as FastAPI's docs say
     return app
 
 
@@ -128,18 +142,10 @@ def _policy(served: Served) -> dict[str, Any]:
 
 def _document_hot_routes(app: FastAPI, find: Any) -> None:
     """The hot routes as the docs show them; only unknown applications ever get here."""
-
-    def body(model: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "requestBody": {"required": True, "content": {"application/json": {"schema": model}}}
-        }
-
-    decision = DecisionRequest.model_json_schema()
-    outcome = OutcomeRequest.model_json_schema()
-    for suffix, schema, summary in (
-        ("decisions", decision, "Ask for a decision"),
-        ("decisions:batch", _listed("decisions", decision), "Ask for several decisions"),
-        ("outcomes", _listed("outcomes", outcome), "Tell what came of decisions"),
+    for suffix, summary in (
+        ("decisions", "Ask for a decision"),
+        ("decisions:batch", "Ask for several decisions"),
+        ("outcomes", "Tell what came of decisions"),
     ):
 
         def unknown(application: str) -> None:
@@ -150,17 +156,7 @@ def _document_hot_routes(app: FastAPI, find: Any) -> None:
             summary=summary,
             operation_id=suffix.replace(":", "_"),
             tags=["play"],
-            status_code=202 if suffix == "outcomes" else 200,
-            openapi_extra=body(schema),
         )(unknown)
-
-
-def _listed(name: str, entry: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": {name: {"type": "array", "items": entry}},
-        "required": [name],
-    }
 
 
 def _json(value: Any) -> JSONResponse:
@@ -209,6 +205,3 @@ def _problems(app: FastAPI) -> None:
     async def unforeseen(request: Request, error: Exception) -> Response:
         log.exception("%s %s failed", request.method, request.url.path, exc_info=error)
         return respond(500, f"{type(error).__name__}: {error}"[:500])
-
-
-_DESCRIPTION = "Decisions for live games, from policies that learn while the game is played."

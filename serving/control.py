@@ -1,11 +1,13 @@
 """A person's word over a policy: promote, rollback, freeze, release, kill, revive.
 
 In force from the next request on, kept on disk, and on its way to Kafka (where every other
-process and the learner hear it) before the answer is sent. None of this needs a broker.
+process and the learner hear it) before the answer is sent. None of this needs a broker. Where the
+disk refuses, the control is in force all the same, and the answer says that it is not kept.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -22,6 +24,8 @@ from schemas.wire import parse_object
 from serving.frames import Record, Topic
 from serving.hot import Log
 from serving.served import ACTIONS, Served
+
+log = logging.getLogger(__name__)
 
 
 class ControlRequest(BaseModel):
@@ -85,7 +89,16 @@ def carry_out(served: Served, action: str, asked: ControlRequest, spool: Log) ->
     Raises:
         InvalidEvent, Conflict: as `Served.act` does; nothing was changed.
     """
-    control = served.act(action, by=asked.by, why=asked.why, version=asked.version)
+    not_kept = None
+    try:
+        control = served.act(action, by=asked.by, why=asked.why, version=asked.version)
+    except OSError as error:  # what people asked for happens, whatever the disk says
+        control = served.control
+        not_kept = (
+            f"{error.strerror or error}. It is in force, and forgotten where this process starts "
+            "again before Kafka has it; repeat it once the disk takes it"
+        )
+        log.warning("%s %s is not kept: %s", served.application.name, action, error)
     reach("serving.control.before_record")
     key = f"{control.application}/control".encode()
     record = Record(Topic.POLICIES, key, orjson.dumps(control.model_dump()))
@@ -93,5 +106,11 @@ def carry_out(served: Served, action: str, asked: ControlRequest, spool: Log) ->
     try:
         spool.append([record], always=True)
     except SpoolFull as error:
-        published = f"no: {error}. It is in force here, and kept; repeat it to tell the others"
-    return {"control": control.model_dump(), **served.state(), "published": published}
+        published = f"no: {error}. It is in force here; repeat it to tell the others"
+    return {
+        "control": control.model_dump(),
+        **served.state(),
+        "published": published,
+        "kept": not_kept is None,
+        "not_kept": not_kept,
+    }

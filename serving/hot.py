@@ -20,14 +20,17 @@ from schemas.events import (
     validated,
 )
 from schemas.ids import uuid7
+from schemas.keys import Scope as KeyScope
 from schemas.wire import parse_object
 from serving.answers import AnswerMemory, Remembered
 from serving.decide import Answer, Asked, answer, answer_one, check
 from serving.figures import Timings
 from serving.frames import Record, Topic
+from serving.keys import Doors, Refused
 from serving.problems import MEDIA_TYPE, problem, problem_bytes
 from serving.served import Served
 from serving.slot import Slot
+from serving.tokens import TokenRefused, Tokens
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -51,6 +54,7 @@ class Route(NamedTuple):
 
     served: Served
     answers: AnswerMemory
+    tokens: Tokens | None = None  # where outcomes must carry one
 
 
 class Reply(NamedTuple):
@@ -67,6 +71,7 @@ class HotRoutes:
 
     Args:
         spool: appended to before every answer.
+        doors: who comes in, here and beyond.
         draw: uniform numbers in [0, 1).
         clock: seconds since 1970, UTC.
         most_body_bytes: of a request.
@@ -79,6 +84,7 @@ class HotRoutes:
         routes: Mapping[str, Route],
         *,
         spool: Log,
+        doors: Doors,
         draw: Callable[[], float],
         most_body_bytes: int,
         most_record_bytes: int,
@@ -86,23 +92,27 @@ class HotRoutes:
     ) -> None:
         self._beyond = beyond
         self._spool = spool
+        self._doors = doors
         self._draw = draw
         self._clock = clock
         self._most_body_bytes = most_body_bytes
         self._most_record_bytes = most_record_bytes
         self.timings = Timings()
         self.too_large = 0
-        self._paths: dict[str, tuple[Callable[[Route, bytes], Any], Route]] = {}
+        self._paths: dict[str, tuple[Callable[[Route, bytes], Any], Route, KeyScope]] = {}
         for name, route in routes.items():
             base = f"/v1/applications/{name}"
-            self._paths[f"{base}/decisions"] = (self._decide, route)
-            self._paths[f"{base}/outcomes"] = (self._outcomes, route)
-            self._paths[f"{base}/decisions:batch"] = (self._decide_batch, route)
+            self._paths[f"{base}/decisions"] = (self._decide, route, "decide")
+            self._paths[f"{base}/outcomes"] = (self._outcomes, route, "outcome")
+            self._paths[f"{base}/decisions:batch"] = (self._decide_batch, route, "decide")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         found = self._paths.get(scope["path"]) if scope["type"] == "http" else None
         if found is None or scope["method"] != "POST":
-            return await self._beyond(scope, receive, send)
+            return await self._pass_on(scope, receive, send)
+        handle, route, needed = found
+        if (refused := self._doors.refuse(scope["headers"], needed)) is not None:
+            return await _send(send, _refused(refused))  # the body is not even read
         message = await receive()
         body: bytes = message.get("body", b"")
         if message.get("more_body"):
@@ -114,7 +124,6 @@ class HotRoutes:
             body = b"".join(parts)
         if message["type"] == "http.disconnect":
             return None
-        handle, route = found
         began = time.perf_counter()
         if len(body) > self._most_body_bytes:
             self.too_large += 1
@@ -129,19 +138,14 @@ class HotRoutes:
                 route.served.figures.invalid += 1
                 reply = _refusal(422, str(error))
         self.timings.add(time.perf_counter() - began)
-        await send(
-            {
-                "type": "http.response.start",
-                "status": reply.status,
-                "headers": [
-                    (b"content-type", reply.media_type),
-                    (b"content-length", b"%d" % len(reply.body)),
-                    *reply.headers,
-                ],
-            }
-        )
-        await send({"type": "http.response.body", "body": reply.body})
-        return None
+        return await _send(send, reply)
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            refused = self._doors.refuse_beyond(scope["method"], scope["path"], scope["headers"])
+            if refused is not None:
+                return await _send(send, _refused(refused))
+        return await self._beyond(scope, receive, send)
 
     # --- decisions
 
@@ -149,13 +153,13 @@ class HotRoutes:
         """What `_answers` does, for the one decision of the usual request."""
         now_ms = int(self._clock() * 1000)
         request = validated(DecisionRequest, parse_object(body))
-        served, memory = route
+        served = route.served
         decision_id = request.decision_id
         if decision_id is None:
             decision_id = uuid7(now_ms)
-        elif (before := memory.get(decision_id)) is not None:
+        elif (before := route.answers.get(decision_id)) is not None:
             served.figures.repeated += 1
-            return Reply(200, orjson.dumps(_told(decision_id, before)))
+            return Reply(200, orjson.dumps(_told(route, decision_id, before)))
         application, slot = served.application, served.slot
         asked = check(application, request, decision_id=decision_id, now_ms=now_ms)
         draw = self._draw()
@@ -187,7 +191,7 @@ class HotRoutes:
         self, route: Route, entries: list[Any], now_ms: int
     ) -> list[dict[str, Any] | InvalidEvent]:
         """One result for each entry, all from one slot; logged before this returns."""
-        served, memory = route
+        served, memory = route.served, route.answers
         application, slot, figures = served.application, served.slot, served.figures
         results: list[dict[str, Any] | InvalidEvent | None] = [None] * len(entries)
         asked: list[Asked] = []
@@ -203,7 +207,7 @@ class HotRoutes:
                 if decision_id is not None:
                     if (before := memory.get(decision_id)) is not None:
                         figures.repeated += 1
-                        results[at] = _told(decision_id, before)
+                        results[at] = _told(route, decision_id, before)
                         continue
                     if decision_id in twice:
                         repeats.append((at, twice[decision_id]))
@@ -246,7 +250,7 @@ class HotRoutes:
 
     def _tell(self, route: Route, slot: Slot, one: Answer, logged: bool) -> dict[str, Any]:
         """Remember and count an answer; returns what the game is told."""
-        served, memory = route
+        served = route.served
         told = Remembered(
             one.action,
             one.propensity,
@@ -256,7 +260,7 @@ class HotRoutes:
             one.explored,
             logged,
         )
-        memory.put(one.decision_id, one.position, told)
+        route.answers.put(one.decision_id, one.position, told)
         figures = served.figures
         figures.decisions += 1
         figures.cohorts[one.cohort] += 1
@@ -265,7 +269,7 @@ class HotRoutes:
         figures.baseline_failed += "baseline_action" not in one.event
         if slot.fresh and one.cohort == "policy":
             served.first_answer(slot)
-        return _told(one.decision_id, told)
+        return _told(route, one.decision_id, told)
 
     def _record(self, one: Answer) -> Record:
         value = _dumped(one.event)
@@ -286,9 +290,11 @@ class HotRoutes:
         rejected: list[dict[str, Any]] = []
         for at, entry in enumerate(entries):
             try:
-                records.append(self._outcome(served, entry, now_ms))
+                records.append(self._outcome(route, entry, now_ms))
             except InvalidEvent as error:
                 rejected.append({"index": at, "problem": problem(422, str(error))})
+            except TokenRefused as error:
+                rejected.append({"index": at, "problem": problem(403, str(error))})
         try:
             self._spool.append(records)
         except SpoolFull as error:
@@ -307,15 +313,18 @@ class HotRoutes:
         served.figures.rejected += len(rejected)
         return Reply(202, orjson.dumps({"accepted": len(records), "rejected": rejected}))
 
-    def _outcome(self, served: Served, entry: Any, now_ms: int) -> Record:
+    def _outcome(self, route: Route, entry: Any, now_ms: int) -> Record:
         if not isinstance(entry, dict):
             raise InvalidEvent(f"expected an object, got {type(entry).__name__}")
         outcome = validated(OutcomeRequest, entry)
-        check_outcome(served.application, outcome)
+        application = route.served.application
+        check_outcome(application, outcome)
+        if route.tokens is not None:
+            route.tokens.check(outcome.decision_id, outcome.token)
         event: dict[str, Any] = {
             "schema": "outcome.v1",
             "outcome_id": outcome.outcome_id or uuid7(now_ms),
-            "application": served.application.name,
+            "application": application.name,
             "decision_id": outcome.decision_id,
             "kind": outcome.kind,
             "occurred_at_ms": now_ms if outcome.occurred_at_ms is None else outcome.occurred_at_ms,
@@ -344,8 +353,8 @@ def _entries(body: dict[str, Any], field: str) -> list[Any]:
     return entries
 
 
-def _told(decision_id: str, told: Remembered) -> dict[str, Any]:
-    return {
+def _told(route: Route, decision_id: str, told: Remembered) -> dict[str, Any]:
+    answer = {
         "decision_id": decision_id,
         "action": told.action,
         "propensity": told.propensity,
@@ -355,6 +364,9 @@ def _told(decision_id: str, told: Remembered) -> dict[str, Any]:
         "explored": told.explored,
         "logged": told.logged,
     }
+    if route.tokens is not None:
+        answer["token"] = route.tokens.token(decision_id)
+    return answer
 
 
 def _dumped(event: dict[str, Any]) -> bytes:
@@ -366,3 +378,22 @@ def _dumped(event: dict[str, Any]) -> bytes:
 
 def _refusal(status: int, detail: str) -> Reply:
     return Reply(status, problem_bytes(status, detail), MEDIA_TYPE.encode())
+
+
+def _refused(why: Refused) -> Reply:
+    return _refusal(why.status, why.detail)._replace(headers=why.headers)
+
+
+async def _send(send: Send, reply: Reply) -> None:
+    await send(
+        {
+            "type": "http.response.start",
+            "status": reply.status,
+            "headers": [
+                (b"content-type", reply.media_type),
+                (b"content-length", b"%d" % len(reply.body)),
+                *reply.headers,
+            ],
+        }
+    )
+    await send({"type": "http.response.body", "body": reply.body})

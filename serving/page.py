@@ -19,13 +19,25 @@ pre { border: 1px solid var(--line); border-radius: 6px; padding: 1rem; overflow
 <a href="/v1/status">status as JSON</a><a href="/readyz">readiness</a></nav>
 <table><thead><tr><th>application</th><th>policy</th><th>decisions</th><th>outcomes</th>
 <th>on policy</th><th>swaps</th><th>freshness p50</th><th>p95</th></tr></thead>
-<tbody id="rows"></tbody></table><pre id="raw"></pre>
+<tbody id="rows"></tbody></table>
+<form id="ask" hidden><input id="key" type="password" placeholder="API key" autocomplete="off">
+<button>show</button></form><pre id="raw"></pre>
 <script>
 const cell = (row, text) => row.insertCell().textContent = text;
 const seconds = s => s == null ? "–" : s.toFixed(2) + " s";
+let key = sessionStorage.getItem("bakehouse-key"), timer;
+ask.onsubmit = event => {
+  event.preventDefault();
+  sessionStorage.setItem("bakehouse-key", key = ask.elements.key.value);
+  show();
+};
 async function show() {
+  clearTimeout(timer);
   try {
-    const all = await (await fetch("/v1/status")).json(), own = all.serving;
+    const answer = await fetch("/v1/status", key ? { headers: { Authorization: `Bearer ${key}` } } : {});
+    ask.hidden = answer.status != 401;
+    if (!answer.ok) throw new Error((await answer.json()).detail);
+    const all = await answer.json(), own = all.serving;
     line.textContent = `${own.decisions_per_s} decisions and ${own.outcomes_per_s} outcomes a second; `
       + `${own.spool.events} events waiting for Kafka`
       + (own.kafka.problem ? ` (${own.kafka.problem})` : "");
@@ -41,8 +53,8 @@ async function show() {
       cell(row, seconds(one.freshness_s.p50)); cell(row, seconds(one.freshness_s.p95));
     }
     raw.textContent = JSON.stringify(all, null, 1);
-  } catch (error) { line.textContent = "no answer: " + error.message; }
-  setTimeout(show, document.hidden ? 10000 : 1000);
+  } catch (error) { line.textContent = error.message; }
+  timer = setTimeout(show, document.hidden ? 10000 : 1000);
 }
 show();
 </script></body></html>

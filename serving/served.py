@@ -216,7 +216,7 @@ class Served:
             return current
         folder = self._policies / self.application.name / str(version)
         if source is not None and source.uri:
-            folder = Path(source.uri.removeprefix("file://"))
+            folder = self._named(source.uri)
         loaded = load_bundle(
             folder,
             application=self.application.name,
@@ -232,11 +232,28 @@ class Served:
         loaded.policy.distribution(np.zeros((1, size), np.float32), everything)
         return loaded
 
+    def _named(self, uri: str) -> Path:
+        """The folder that a pointer names; whoever writes to Kafka may name any.
+
+        Raises:
+            BundleError: it is not inside the policies' folder, links and `..` resolved.
+        """
+        folder = Path(uri.removeprefix("file://"))
+        try:
+            inside = folder.resolve().is_relative_to(self._policies.resolve())
+        except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL
+            raise BundleError(f"{uri!r:.200} cannot be a folder: {error}") from None
+        if not inside:
+            raise BundleError(
+                f"{uri!r:.200} is not inside {self._policies}, the only place to load policies from"
+            )
+        return folder
+
     def _received(self, pointer: PolicyPointer) -> list[int]:
         if not pointer.uri:
             return []
         try:
-            manifest = read_manifest(Path(pointer.uri.removeprefix("file://")))
+            manifest = read_manifest(self._named(pointer.uri))
         except BundleError:
             return []
         return manifest.new_outcomes_received_at_ms

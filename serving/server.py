@@ -27,12 +27,14 @@ from serving.app import make_app
 from serving.claims import Claim, claim_orphans, claim_own
 from serving.frames import Topic
 from serving.hot import HotRoutes, Receive, Route, Scope, Send
+from serving.keys import Doors
 from serving.one_write import OneWriteProtocol
 from serving.publisher import Publisher, connect, record_bytes, topics
 from serving.served import Served
 from serving.spool import Spool
 from serving.status import StatusReport
 from serving.subscriber import Subscriber
+from serving.tokens import Tokens, token_secret
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +63,7 @@ class Process:
 
 def build(settings: Settings, applications: Sequence[Application]) -> Process:
     """Everything in place, nothing listening yet; needs no broker."""
+    secret = token_secret(settings)
     root = settings.home / "spool"
     claim = claim_own(root)
     spool = Spool(claim.folder, limit_bytes=settings.spool_bytes, replay=claim.rebooted)
@@ -87,7 +90,7 @@ def build(settings: Settings, applications: Sequence[Application]) -> Process:
             for event in last_decisions
             if (event["application"], event["contract"]) == (name, application.contract)
         )
-        routes[name] = Route(served[name], memory)
+        routes[name] = Route(served[name], memory, None if secret is None else Tokens(secret, name))
     publisher = subscriber = None
     try:
         settings.kafka_client()
@@ -107,6 +110,8 @@ def build(settings: Settings, applications: Sequence[Application]) -> Process:
         )
         subscriber = Subscriber(settings, served, process=claim.process)
 
+    doors = Doors(settings.keys)
+
     async def beyond(scope: Scope, receive: Receive, send: Send) -> None:
         await app(scope, receive, send)
 
@@ -115,6 +120,7 @@ def build(settings: Settings, applications: Sequence[Application]) -> Process:
         beyond,
         routes,
         spool=spool,
+        doors=doors,
         draw=random.Random().random,
         most_body_bytes=settings.max_body_bytes,
         most_record_bytes=most_record_bytes,
@@ -127,7 +133,13 @@ def build(settings: Settings, applications: Sequence[Application]) -> Process:
         publisher=publisher,
         subscriber=subscriber,
     )
-    app = make_app(served, report, spool=spool, most_body_bytes=settings.max_body_bytes)
+    app = make_app(
+        served,
+        report,
+        spool=spool,
+        most_body_bytes=settings.max_body_bytes,
+        locked=doors.locked,
+    )
     memories = [route.answers for route in routes.values()]
     # A request leaves no cycles behind; looking for some took a tenth of the CPU, and its pauses
     # were the longest. What is there now stays, so it need not be looked at again.
@@ -180,10 +192,12 @@ def serve(settings: Settings, refs: Sequence[str]) -> int:
     """Answer until SIGTERM or SIGINT; returns the exit status.
 
     Raises:
+        SettingsError: the address can be reached by others, and no key is set.
         ApplicationError: an application cannot be loaded.
         OSError: the address is taken.
     """
     began = time.monotonic()
+    settings.check_exposure()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     phase = PhaseFile(settings.home, "serving")
     phase.announce("loading applications")

@@ -58,6 +58,7 @@ class Stack:
     Raises:
         ApplicationError: from `with`: an application cannot be loaded; nothing was started.
         HomeInUse: from `with`: another stack runs in this home.
+        SettingsError: from `with`: serving would be open to others, and no key is set.
         StackError: from `with`: the port is taken, or serving does not come up; nothing is
             left running.
     """
@@ -157,9 +158,14 @@ class Stack:
 
     def kill(self, part: str) -> None:
         """Kill a part and all that it started, without warning; it is started again."""
+        self.forgive(part)
         with self._changed:
-            self._parts[part].rapid_deaths = 0  # asked for, so no sign of a fault
             self._parts[part].kill()
+
+    def forgive(self, part: str) -> None:
+        """Forget how often a part has died: it was asked for, so no sign of a fault."""
+        with self._changed:
+            self._parts[part].rapid_deaths = 0
 
     # life
 
@@ -199,6 +205,7 @@ class Stack:
         self._cleanup.close()
 
     def _begin(self) -> None:
+        self._settings.check_exposure()  # else serving would refuse to start, five times
         if self._commands is None:  # what cannot be loaded here cannot be loaded by any part
             self._names = list(load_applications(self._refs))
         lock = self._cleanup.enter_context(hold(self._home))

@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import orjson
 import pytest
+import uvicorn
 
 from schemas.application import Application
 from schemas.events import read_decision, read_outcome
@@ -18,11 +21,15 @@ from serving.answers import AnswerMemory
 from serving.app import make_app
 from serving.frames import Topic
 from serving.hot import HotRoutes, Receive, Route, Scope, Send
+from serving.keys import Doors
+from serving.one_write import OneWriteProtocol
 from serving.served import Served
 from serving.spool import Spool
 from serving.status import StatusReport
+from serving.tokens import Tokens
 from tests.fakes import InMemorySpool, publish_policy
 from tests.unit.test_serving_decide import make_application
+from tests.waiting import wait_until
 
 LEVELS = "/v1/applications/levels"
 ASK = {"subject_id": "p1", "context": {"skill": 0.2}}
@@ -32,7 +39,15 @@ MOST_BODY = 20_000
 class Server:
     """The whole ASGI application, without a socket and without Kafka."""
 
-    def __init__(self, folder: Path, application: Application | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        application: Application | None = None,
+        *,
+        doors: Doors | None = None,
+        tokens: Tokens | None = None,
+    ) -> None:
+        doors = doors or Doors()
         self.application = application or make_application()
         self.policies = folder / "policies"
         self.served = Served(
@@ -47,8 +62,9 @@ class Server:
 
         self.hot = HotRoutes(
             beyond,
-            {"levels": Route(self.served, self.memory)},
+            {"levels": Route(self.served, self.memory, tokens)},
             spool=self.spool,
+            doors=doors,
             draw=random.Random(0).random,
             most_body_bytes=MOST_BODY,
             most_record_bytes=3 * MOST_BODY,
@@ -63,19 +79,48 @@ class Server:
             publisher=None,
             subscriber=None,
         )
-        app = make_app(applications, report, spool=self.spool, most_body_bytes=MOST_BODY)
+        app = make_app(
+            applications,
+            report,
+            spool=self.spool,
+            most_body_bytes=MOST_BODY,
+            locked=doors.locked,
+        )
 
-    def request(self, method: str, path: str, content: Any = None) -> httpx.Response:
+    def request(
+        self, method: str, path: str, content: Any = None, headers: dict[str, str] | None = None
+    ) -> httpx.Response:
         async def ask() -> httpx.Response:
             transport = httpx.ASGITransport(app=self.hot, raise_app_exceptions=False)
             async with httpx.AsyncClient(transport=transport, base_url="http://bakehouse") as http:
                 body = content if isinstance(content, bytes) else orjson.dumps(content)
-                return await http.request(method, path, content=None if content is None else body)
+                return await http.request(
+                    method, path, content=None if content is None else body, headers=headers
+                )
 
         return asyncio.run(ask())
 
-    def post(self, path: str, content: Any = None) -> httpx.Response:
-        return self.request("POST", LEVELS + path, content)
+    def post(
+        self, path: str, content: Any = None, headers: dict[str, str] | None = None
+    ) -> httpx.Response:
+        return self.request("POST", LEVELS + path, content, headers)
+
+    @contextmanager
+    def listening(self) -> Iterator[str]:
+        """Its address, while it listens on a port of this machine."""
+        config = uvicorn.Config(
+            self.hot, port=0, lifespan="off", log_config=None, http=OneWriteProtocol
+        )
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            running = uvicorn.Server(config)
+            thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
+            thread.start()
+            wait_until(lambda: running.started, "the server listens")
+            try:
+                yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+            finally:
+                running.should_exit = True
+                thread.join()
 
     def close(self) -> None:
         self.memory.close()
@@ -266,7 +311,7 @@ DEEP = b'{"subject_id":"p","context":{"skill":0.1,"x":' + b"[" * 400 + b"]" * 40
             b'"decision_id":"00000000-0000-7000-8000-000000000000"}',
             "more than a day",
         ),
-        (DEEP, "nested too deeply"),
+        (DEEP, "nested"),
     ],
 )
 def test_a_bad_decision_request_is_a_422_that_says_why_and_changes_nothing(

@@ -1,0 +1,175 @@
+"""The OpenAPI description: every answer that a route gives, errors included.
+
+Written down here rather than derived, because the hot routes are no functions of FastAPI; the
+tests hold it against what is really answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from schemas.events import DecisionRequest, OutcomeRequest
+from serving.keys import OPEN_PAGES
+from serving.problems import MEDIA_TYPE
+
+DESCRIPTION = """Decisions for live games, from policies that learn while the game is played.
+
+Where API keys are set, send one with every request: `Authorization: Bearer KEY`. Times are
+integer milliseconds, UTC. Every error is an RFC 9457 problem that says what came, what was
+expected and what remains true."""
+
+KEY_SCHEME = "api_key"
+WHY = {
+    401: "No API key came, or one that is not known",
+    403: "The key that came lacks the scope; or, where no key is set, a web page from elsewhere "
+    "sent this",
+    404: "No such application is served here",
+    409: "This cannot be done now; nothing was changed",
+    413: "The body is larger than `max_body_bytes`",
+    422: "The body is not what its schema, or the application, says",
+    503: "The spool is full: nothing was recorded, send it again after `Retry-After` seconds",
+}
+
+_JSON = "application/json"
+_TEXT: dict[str, Any] = {"type": "string"}
+
+
+def _object(required: dict[str, Any], **optional: Any) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": required | optional,
+        "required": list(required),
+    }
+
+
+def _listed(name: str, entry: dict[str, Any]) -> dict[str, Any]:
+    return _object({name: {"type": "array", "items": entry}})
+
+
+PROBLEM = _object(
+    {
+        "type": _TEXT,
+        "title": _TEXT,
+        "status": {"type": "integer"},
+        "detail": _TEXT | {"description": "What came, and what was expected"},
+        "remains": _TEXT | {"description": "What remains true"},
+    }
+)
+_A_PROBLEM = {"$ref": "#/components/schemas/Problem"}
+DECISION = _object(
+    {
+        "decision_id": _TEXT,
+        "action": _TEXT,
+        "propensity": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+        "policy_version": {"type": "integer", "minimum": 0},
+        "mode": {"enum": ["online", "apprentice", "logging_only"]},
+        "cohort": {"enum": ["policy", "holdout", "canary", "fallback"]},
+        "explored": {"type": "boolean"},
+        "logged": {"type": "boolean"},
+    },
+    token=_TEXT | {"description": "Where `outcome_tokens` are required: echo it in outcomes"},
+)
+REJECTED = _object({"index": {"type": "integer"}, "problem": _A_PROBLEM})
+CONTROL = _object(
+    {
+        "control": {"type": "object"},
+        "policy_version": {"type": "integer", "minimum": 0},
+        "killed": {"type": "boolean"},
+        "frozen": {"type": "boolean"},
+        "published": _TEXT | {"description": "`soon`, or why other processes do not hear of it"},
+        "kept": {"type": "boolean", "description": "Whether it survives a restart"},
+        "not_kept": {"type": ["string", "null"], "description": "Why not"},
+    }
+)
+_ANY = {"type": "object"}
+
+# success of a route by the end of its path: status, media type, schema
+_SUCCESS: dict[str, tuple[int, str, dict[str, Any]]] = {
+    "decisions": (200, _JSON, DECISION),
+    "decisions:batch": (
+        200,
+        _JSON,
+        _listed("decisions", {"anyOf": [DECISION, _object({"problem": _A_PROBLEM})]}),
+    ),
+    "outcomes": (
+        202,
+        _JSON,
+        _object(
+            {
+                "accepted": {"type": "integer"},
+                "rejected": {"type": "array", "items": REJECTED},
+            }
+        ),
+    ),
+    "livez": (200, "text/plain", _TEXT),
+    "metrics": (200, "text/plain", _TEXT),
+    "readyz": (200, _JSON, _object({"ready": {"type": "boolean"}})),
+    "applications": (200, _JSON, _listed("applications", _ANY)),
+}
+_BODIES: dict[str, dict[str, Any]] = {
+    "decisions": DecisionRequest.model_json_schema(),
+    "decisions:batch": _listed("decisions", DecisionRequest.model_json_schema()),
+    "outcomes": _listed("outcomes", OutcomeRequest.model_json_schema()),
+}
+
+
+def describe(app: FastAPI, *, applications: Sequence[str], locked: bool) -> dict[str, Any]:
+    """The document behind `/openapi.json`.
+
+    Args:
+        applications: names that are served.
+        locked: keys are set.
+    """
+    document = get_openapi(
+        title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes
+    )
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            _describe_one(path, method, operation, applications, locked)
+    components: dict[str, Any] = {"schemas": {"Problem": PROBLEM}}
+    if locked:
+        components["securitySchemes"] = {KEY_SCHEME: {"type": "http", "scheme": "bearer"}}
+    return document | {"components": components}
+
+
+def _describe_one(
+    path: str, method: str, operation: dict[str, Any], applications: Sequence[str], locked: bool
+) -> None:
+    end = path.rpartition("/")[2]
+    for parameter in operation.get("parameters", ()):
+        parameter["schema"] = {"type": "string", "enum": list(applications)}
+    if end in _BODIES:
+        operation["requestBody"] = {
+            "required": True,
+            "content": {_JSON: {"schema": _BODIES[end]}},
+        }
+    schema_of_rest = CONTROL if method == "post" else _ANY
+    status, media_type, schema = _SUCCESS.get(end, (200, _JSON, schema_of_rest))
+    answers: dict[str, Any] = {
+        str(status): {"description": "Done", "content": {media_type: {"schema": schema}}}
+    }
+    for failure in _failures(path, method, end):
+        answers[str(failure)] = {
+            "description": WHY[failure],
+            "content": {MEDIA_TYPE: {"schema": _A_PROBLEM}},
+        }
+    operation["responses"] = answers
+    if locked and path not in OPEN_PAGES:
+        operation["security"] = [{KEY_SCHEME: []}]
+
+
+def _failures(path: str, method: str, end: str) -> list[int]:
+    failures: list[int] = [] if path in OPEN_PAGES else [401]
+    if "{application}" in path:
+        failures.append(404)
+    if method == "post":
+        failures += [403, 413, 422]
+        if end.startswith("policy:"):
+            failures.append(409)
+        if end == "outcomes":
+            failures.append(503)
+    return sorted(failures)
