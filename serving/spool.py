@@ -11,7 +11,9 @@ broker's log too, everything still here is published again (repeats fold into no
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import struct
 import threading
 import time
@@ -23,9 +25,12 @@ from schemas.errors import SpoolFull
 from schemas.failpoints import reach
 from serving.frames import Record, frame, scan
 
+log = logging.getLogger(__name__)
+
 KEEP_S = 60.0  # longer than brokers wait before they flush (the embedded one: 5 s)
 SEGMENT_BYTES = 4 << 20
 READ_BYTES = 1 << 20
+_MOST_SEGMENTS = 10**17
 _POSITION = struct.Struct("<QQI")  # segment, offset, crc32 of both
 
 
@@ -63,9 +68,7 @@ class Spool:
         self.recovered = 0  # records of an earlier process that were still to be published
         self.damaged = 0
         folder.mkdir(parents=True, exist_ok=True)
-        self._sizes: dict[int, int] = {
-            int(path.stem): path.stat().st_size for path in sorted(folder.glob("*.log"))
-        }
+        self._sizes = _segments(folder)
         self._position_fd = os.open(folder / "published", os.O_RDWR | os.O_CREAT, 0o644)
         self._acknowledged = (0, 0) if replay else self._load_position()
         if self._sizes:
@@ -73,7 +76,8 @@ class Spool:
             self._truncate_torn_tail(last)
             self._acknowledged = max(self._acknowledged, (min(self._sizes), 0))
         self._cursor = self._acknowledged  # where the reader is; ahead of acknowledged in flight
-        self._newest = max(self._sizes, default=self._acknowledged[0])
+        # never behind the reader, whatever a power cut took: what is appended must be read
+        self._newest = max([*self._sizes, self._acknowledged[0]])
         self._total = sum(self._sizes.values())
         self._unread = self.recovered = self._count_unread()
         self._in_flight = 0
@@ -139,11 +143,11 @@ class Spool:
             with self._lock:
                 segment, offset = self._cursor
                 size = self._sizes.get(segment)
-                newest = self._newest
+                following = min((n for n in self._sizes if n > segment), default=None)
             if size is None or offset >= size:
-                if segment >= newest:
+                if following is None:
                     return []
-                self._cursor = (segment + 1, 0)
+                self._cursor = (following, 0)
                 continue
             records = self._read_from(segment, offset, size, most)
             if records:
@@ -241,7 +245,7 @@ class Spool:
         packed = os.pread(self._position_fd, _POSITION.size, 0)
         if len(packed) == _POSITION.size:
             segment, offset, checksum = _POSITION.unpack(packed)
-            if checksum == _position_crc(segment, offset):
+            if checksum == _position_crc(segment, offset) and segment <= _MOST_SEGMENTS:
                 return segment, offset
         return 0, 0  # never published, or unreadable: from the oldest, repeats fold away
 
@@ -264,6 +268,18 @@ class Spool:
             from_ = self._acknowledged[1] if number == self._acknowledged[0] else 0
             count += len(scan(data[from_:], sealed=True).records)
         return count
+
+
+def _segments(folder: Path) -> dict[int, int]:
+    """Number and size of each segment. A file of another name is none, and is let be."""
+    found: dict[int, int] = {}
+    for path in sorted(folder.glob("*.log")):
+        number = int(path.stem) if re.fullmatch("[0-9]{12,18}", path.stem) else -1
+        if path.name == f"{number:012d}.log" and number <= _MOST_SEGMENTS and path.is_file():
+            found[number] = path.stat().st_size
+        else:
+            log.warning("%s is no segment of the spool; it is passed over", path)
+    return found
 
 
 def _position_crc(segment: int, offset: int) -> int:
