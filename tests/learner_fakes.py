@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,21 @@ import numpy as np
 
 from learner.agents.adapter import Exported, Setup
 from learner.batch import Batch, Rows
+from learner.learning import Learning, Version
 from learner.loop import ApplicationLoop
-from schemas.application import Application
+from schemas.application import (
+    Application,
+    Discrete,
+    EpsilonGreedy,
+    Training,
+    seconds,
+)
 from schemas.events import Control, PolicyPointer
+from schemas.observation import Numeric
 from schemas.policy import Head
+from schemas.reward import Reward
 from schemas.settings import Settings
-from tests.replay_rows import T0
+from tests.replay_rows import T0, Table, decision, outcome
 
 
 class LinearAgent:
@@ -116,3 +126,85 @@ def loop_of(
         clock=clock,
         wall_ms=clock.wall_ms,
     )
+
+
+GAME = Application(
+    name="game",
+    observation=[Numeric("x", low=0, high=1)],
+    actions=Discrete("left", "right"),
+    reward=Reward({"won": 1.0}, window=seconds(2), closes_after=1),
+    baseline=lambda context: "left",
+    exploration=EpsilonGreedy(0.5),
+    training=Training(every=seconds(0.5), buffer=2_000, batch=32, steps=8),
+)
+
+
+class Play:
+    """Players who win when they go right where x is above one half, and left elsewhere.
+
+    `better=False`: they always win on the left, so nothing beats the baseline.
+    """
+
+    def __init__(self, home: Path, *, application: Application = GAME) -> None:
+        self.home = home
+        self.application = application
+        self.table = Table(home / "tables")
+        self.clock = Clock()
+        self.bus = MemoryBus()
+        self.rng = np.random.default_rng(0)
+        self.better = True
+        self.value: Callable[[], float | None] = lambda: None  # of the next win
+        self.answering: Version | None = None  # None: what the learner last published
+
+    def loop(self, build: Any = LinearAgent) -> ApplicationLoop:
+        return loop_of(self.application, self.home, self.bus, self.clock, build)
+
+    def second(self, loop: ApplicationLoop | None, *, players: int = 60) -> None:
+        """One second passes: a commit, and a turn of the learner."""
+        answering = self.answering or (loop.learning.current if loop else Version(0))
+        version, policy = answering.number, answering.policy
+        began = self.clock.wall_ms()
+        rows = []
+        for at in range(players):
+            x = float(self.rng.random())
+            own = np.array([1.0, 0.0])
+            if policy is not None:
+                own = policy.distribution(np.array([[x]], np.float32), np.ones((1, 2), bool))[0]
+            chances = 0.5 * own + 0.25
+            action = int(self.rng.random() < chances[1])
+            made = decision(
+                self.application,
+                {"x": x},
+                ("left", "right")[action],
+                at_ms=began + at,
+                propensity=float(chances[action]),
+                policy_version=version,
+            )
+            rows.append(made)
+            wins = (x > 0.5) == (action == 1) if self.better else action == 0
+            if wins:
+                rows.append(outcome(made, "won", after_ms=100, value=self.value()))
+        self.table.append(rows)
+        self.clock.s += 1.0
+        self.bus.now_ms = self.clock.wall_ms() - 500
+        if loop:
+            loop.turn()
+
+
+def arrays_of(learning: Learning) -> dict[str, np.ndarray]:
+    """Everything that a policy is made from, and what it was judged by."""
+    assert learning.agent is not None and learning.evidence is not None
+    state = {name: np.array(value) for name, value in learning.agent.state().items()}
+    evidence = learning.evidence.state()
+    return state | {
+        "evaluation": np.array(json.dumps(evidence["json"], sort_keys=True)),
+        "current": np.array(learning.current.number),
+        "anchor": np.array(learning.anchor.number),
+        "version": np.array(learning.version),
+    }
+
+
+def same(one: Learning, two: Learning) -> None:
+    first, second = arrays_of(one), arrays_of(two)
+    for name, array in first.items():
+        np.testing.assert_array_equal(second[name], array, err_msg=name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,101 +9,11 @@ import numpy as np
 import pytest
 from deltalake import DeltaTable
 
-from learner.learning import Learning
-from learner.loop import ApplicationLoop
-from schemas.application import (
-    Agent,
-    Application,
-    Discrete,
-    EpsilonGreedy,
-    Training,
-    seconds,
-)
+from schemas.application import Agent
 from schemas.bundle import load_bundle, read_manifest
 from schemas.events import Control
-from schemas.observation import Numeric
-from schemas.reward import Reward
-from tests.learner_fakes import Clock, LinearAgent, MemoryBus, loop_of
-from tests.replay_rows import T0, Table, decision, outcome
-
-GAME = Application(
-    name="game",
-    observation=[Numeric("x", low=0, high=1)],
-    actions=Discrete("left", "right"),
-    reward=Reward({"won": 1.0}, window=seconds(2), closes_after=1),
-    baseline=lambda context: "left",
-    exploration=EpsilonGreedy(0.5),
-    training=Training(every=seconds(0.5), buffer=2_000, batch=32, steps=8),
-)
-
-
-class Play:
-    """Players who win when they go right where x is above one half, and left elsewhere.
-
-    `better=False`: they always win on the left, so nothing beats the baseline.
-    """
-
-    def __init__(self, home: Path, *, application: Application = GAME) -> None:
-        self.home = home
-        self.application = application
-        self.table = Table(home / "tables")
-        self.clock = Clock()
-        self.bus = MemoryBus()
-        self.rng = np.random.default_rng(0)
-        self.better = True
-
-    def loop(self, build: Any = LinearAgent) -> ApplicationLoop:
-        return loop_of(self.application, self.home, self.bus, self.clock, build)
-
-    def second(self, loop: ApplicationLoop | None, *, players: int = 60) -> None:
-        """One second passes: a commit, and a turn of the learner."""
-        version = loop.learning.current.number if loop else 0
-        policy = loop.learning.current.policy if loop else None
-        began = self.clock.wall_ms()
-        rows = []
-        for at in range(players):
-            x = float(self.rng.random())
-            own = np.array([1.0, 0.0])
-            if policy is not None:
-                own = policy.distribution(np.array([[x]], np.float32), np.ones((1, 2), bool))[0]
-            chances = 0.5 * own + 0.25
-            action = int(self.rng.random() < chances[1])
-            made = decision(
-                self.application,
-                {"x": x},
-                ("left", "right")[action],
-                at_ms=began + at,
-                propensity=float(chances[action]),
-                policy_version=version,
-            )
-            rows.append(made)
-            wins = (x > 0.5) == (action == 1) if self.better else action == 0
-            if wins:
-                rows.append(outcome(made, "won", after_ms=100))
-        self.table.append(rows)
-        self.clock.s += 1.0
-        self.bus.now_ms = self.clock.wall_ms() - 500
-        if loop:
-            loop.turn()
-
-
-def arrays_of(learning: Learning) -> dict[str, np.ndarray]:
-    """Everything that a policy is made from, and what it was judged by."""
-    assert learning.agent is not None and learning.evidence is not None
-    state = {name: np.array(value) for name, value in learning.agent.state().items()}
-    evidence = learning.evidence.state()
-    return state | {
-        "evaluation": np.array(json.dumps(evidence["json"], sort_keys=True)),
-        "current": np.array(learning.current.number),
-        "anchor": np.array(learning.anchor.number),
-        "version": np.array(learning.version),
-    }
-
-
-def same(one: Learning, two: Learning) -> None:
-    first, second = arrays_of(one), arrays_of(two)
-    for name, array in first.items():
-        np.testing.assert_array_equal(second[name], array, err_msg=name)
+from tests.learner_fakes import GAME, LinearAgent, Play, arrays_of, same
+from tests.replay_rows import T0
 
 
 def test_a_learner_waits_quietly_for_a_table_that_is_not_there(tmp_path: Path) -> None:
@@ -254,6 +163,14 @@ def test_a_policy_that_turns_out_worse_is_taken_back_until_someone_looks(tmp_pat
     play.second(loop)
     assert not loop.learning.frozen
     assert play.bus.pointers[-1].version == loop.learning.version
+    # why it was frozen is in the first policy after it, and in that one alone
+    told = read_manifest(Path(str(play.bus.pointers[-1].uri))).gate["last_freeze"]
+    assert told["reason"] == loop.status()["last_freeze"]["reason"]
+    assert "fell below 0" in told["reason"] and told["anchor"] == back_to
+    loop.learning.agent.__class__ = LinearAgent
+    play.second(loop)
+    assert play.bus.pointers[-1].version == loop.learning.version
+    assert "last_freeze" not in read_manifest(Path(str(play.bus.pointers[-1].uri))).gate
 
 
 def test_a_freeze_by_people_stops_publication_and_not_the_learning(tmp_path: Path) -> None:

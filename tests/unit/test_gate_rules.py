@@ -17,6 +17,7 @@ def _ask(
     leaving: Interval | None = None,
     current: int = 0,
     anchor: int = 0,
+    losses: dict[str, float] | None = None,
     scores: np.ndarray | None = None,
     shift: float = 0.0,
     gate: Gate | None = None,
@@ -26,7 +27,7 @@ def _ask(
         candidate=current + 1,
         current=current,
         anchor=anchor,
-        losses={},
+        losses=losses or {},
         golden_scores=np.ones((4, 3)) if scores is None else scores,
         largest_score=10.0,
         shift=shift,
@@ -116,6 +117,21 @@ def test_an_unsound_candidate_is_refused_with_rule_number_and_threshold(
     assert not report.publish
     assert not report.new_anchor
     assert rule in report.reason
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("current", [0, 7])
+def test_a_candidate_of_a_training_whose_loss_is_not_finite_is_refused(loss, current):
+    report = _ask(
+        Interval(0.5, 0.1, 0.9, 900), current=current, losses={"loss": loss, "gradient_norm": 1.0}
+    )
+    assert not report.publish
+    assert not report.new_anchor
+    assert report.reason == (
+        f"refused: finite share of losses is 0.5, expected at least 1; version {current} goes on "
+        "answering"
+    )
+    assert json.loads(json.dumps(report.as_dict(), allow_nan=False))["rules"][0]["number"] == 0.5
 
 
 def test_an_episodic_candidate_leaves_by_its_estimate_and_is_watched_by_its_returns():
