@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 KEEP_S = 60.0  # longer than brokers wait before they flush (the embedded one: 5 s)
 SEGMENT_BYTES = 4 << 20
 READ_BYTES = 1 << 20
-_MOST_SEGMENTS = 10**17
+_MOST_SEGMENTS = 10**17  # no position is believed beyond it; names have up to 18 digits
 _POSITION = struct.Struct("<QQI")  # segment, offset, crc32 of both
 
 
@@ -126,10 +126,15 @@ class Spool:
 
     def _open_segment(self) -> None:
         number = self._newest + 1
-        try:
-            fd = os.open(self._path(number), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        except OSError as error:
-            raise SpoolFull(f"the spool's disk refuses: {error.strerror}") from error
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
+        while True:
+            try:
+                fd = os.open(self._path(number), flags, 0o644)
+                break
+            except FileExistsError:  # no segment, or it would be known: whatever it is, past it
+                number += 1
+            except OSError as error:
+                raise SpoolFull(f"the spool's disk refuses: {error.strerror}") from error
         if self._fd is not None:
             os.close(self._fd)
         self._fd, self._newest = fd, number
@@ -275,7 +280,7 @@ def _segments(folder: Path) -> dict[int, int]:
     found: dict[int, int] = {}
     for path in sorted(folder.glob("*.log")):
         number = int(path.stem) if re.fullmatch("[0-9]{12,18}", path.stem) else -1
-        if path.name == f"{number:012d}.log" and number <= _MOST_SEGMENTS and path.is_file():
+        if path.name == f"{number:012d}.log" and path.is_file():
             found[number] = path.stat().st_size
         else:
             log.warning("%s is no segment of the spool; it is passed over", path)
