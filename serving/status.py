@@ -19,6 +19,8 @@ from serving.served import Served
 from serving.spool import Spool
 from serving.subscriber import Subscriber
 
+# What becomes of a Kafka position: exactly one of these.
+OUTCOMES = ("applied", "duplicate", "pending", "orphan", "quarantined")
 COUNTERS = {
     "decisions": "decisions answered",
     "outcomes": "outcomes accepted",
@@ -129,6 +131,13 @@ class StatusReport:
             "applications": {name: self.application(name) for name in self._served},
         }
 
+    def account(self) -> dict[str, int]:
+        """What stream last said became of all positions; empty before it has said anything."""
+        streams = [status for status in self.others().values() if status["part"] == "stream"]
+        newest = max(streams, key=lambda status: int(status["at_ms"]), default={})
+        found: dict[str, int] = newest.get("account") or {}
+        return found if {"received", *OUTCOMES} <= found.keys() else {}
+
     def others(self) -> dict[str, dict[str, Any]]:
         """Latest status of the other parts and processes, by `<part>/<process>`."""
         return dict(self._subscriber.statuses) if self._subscriber else {}
@@ -168,6 +177,7 @@ class Metrics(Collector):
             for name, figures in applications.items():
                 gauges.add_metric([name], float(figures[gauge]))
             yield gauges
+        yield from self._positions()
         freshness = GaugeMetricFamily(
             "bakehouse_freshness_seconds",
             "from an outcome to the first answer of a policy that knows it, over the last minute",
@@ -195,3 +205,24 @@ class Metrics(Collector):
             quantiles.add_metric(["0.5"], handling["p50"] / 1000)
             quantiles.add_metric(["0.99"], handling["p99"] / 1000)
             yield quantiles
+
+    def _positions(self) -> Iterable[Metric]:
+        """What became of every Kafka position that stream has consumed, as it last said."""
+        account = self._report.account()
+        if not account:
+            return
+        received = account["received"]
+        positions = GaugeMetricFamily(
+            "bakehouse_positions",
+            "Kafka positions consumed, by what became of them; they add up to those received",
+            labels=["outcome"],
+        )
+        for outcome in OUTCOMES:
+            positions.add_metric([outcome], account[outcome])
+        yield positions
+        left = received - sum(account[outcome] for outcome in OUTCOMES)
+        for name, value, meaning in (
+            ("positions_received", received, "Kafka positions consumed, counted from offsets"),
+            ("positions_unaccounted", left, "received less the others: anything but 0 is a fault"),
+        ):
+            yield GaugeMetricFamily(f"bakehouse_{name}", meaning, value=value)

@@ -1,0 +1,52 @@
+"""The game that is played while things break: an application of ordinary size.
+
+The gate's margin is wide, so that policies are learned and swapped from the first minute on: what
+is proved here is that nothing is lost, not that the policy is good.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bakehouse import (
+    Agent,
+    Application,
+    Categorical,
+    Context,
+    Discrete,
+    EpsilonGreedy,
+    Gate,
+    Numeric,
+    Reward,
+    Rollout,
+    Training,
+    seconds,
+)
+
+REF = str(Path(__file__).resolve())
+ACTIONS = ("easy", "normal", "hard")
+SEGMENTS = ("new", "regular", "veteran")
+WINDOW_S = 4.0
+
+
+def rules(context: Context) -> str:
+    """The game's rules: by skill alone."""
+    return ACTIONS[min(2, int(context["skill"] * 3))]
+
+
+application = Application(
+    name="faults",
+    observation=[
+        Numeric("skill", low=0, high=1),
+        Numeric("losses", low=0, high=10),
+        Categorical("segment", values=list(SEGMENTS)),
+    ],
+    actions=Discrete(*ACTIONS),
+    reward=Reward({"won": 1.0, "left": -0.5}, window=seconds(WINDOW_S), default=0.0),
+    baseline=rules,
+    agent=Agent("neural_greedy", hidden=[32]),
+    exploration=EpsilonGreedy(0.2, start=0.5, floor=0.01),
+    training=Training(every=seconds(0.5), buffer=50_000, batch=64, steps=20, seed=0),
+    gate=Gate(margin=10.0),
+    rollout=Rollout(holdout=0.10),
+)
