@@ -29,6 +29,7 @@ from serving.frames import Topic
 from serving.hot import HotRoutes, Receive, Route, Scope, Send
 from serving.keys import Doors
 from serving.one_write import OneWriteProtocol
+from serving.patience import Patience
 from serving.publisher import Publisher, connect, record_bytes, topics
 from serving.served import Served
 from serving.spool import Spool
@@ -176,11 +177,13 @@ class _Server(uvicorn.Server):
         self._telling = asyncio.create_task(self._tell())
 
     async def _tell(self) -> None:
-        """`status.v1`, once a second while anything happens."""
+        """`status.v1`, once a second while anything happens; and what else is due each second."""
         report, publisher = self._process.report, self._process.publisher
         key = f"serving/{report.process}".encode()
+        patience = Patience()
         while True:
             await asyncio.sleep(STATUS_EVERY_S)
+            patience.look(self.server_state.connections, time.monotonic())
             for memory in self._process.memories:
                 memory.flush()
             status = report.tick()

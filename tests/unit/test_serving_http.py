@@ -23,6 +23,7 @@ from serving.frames import Topic
 from serving.hot import HotRoutes, Receive, Route, Scope, Send
 from serving.keys import Doors
 from serving.one_write import OneWriteProtocol
+from serving.patience import Patience
 from serving.served import Served
 from serving.spool import Spool
 from serving.status import StatusReport
@@ -50,6 +51,7 @@ class Server:
         doors = doors or Doors()
         self.application = application or make_application()
         self.policies = folder / "policies"
+        self.connections: set[Any] = set()  # while it listens
         self.served = Served(
             self.application, policies=self.policies, cache=folder / "serving" / "levels.json"
         )
@@ -116,6 +118,7 @@ class Server:
             thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
             thread.start()
             wait_until(lambda: running.started, "the server listens")
+            self.connections = running.server_state.connections
             try:
                 yield f"http://127.0.0.1:{listener.getsockname()[1]}"
             finally:
@@ -500,3 +503,69 @@ async def _ask_many(app: HotRoutes, swaps: Callable[[], int], *, at_least: int) 
             response = await http.post(f"{LEVELS}/decisions", content=orjson.dumps(ASK))
             assert response.status_code == 200
             asked += 1
+
+
+HEAD = b"POST /v1/applications/levels/decisions HTTP/1.1\r\nHost: x\r\nContent-Length: 40\r\n"
+
+
+BEGUN = {
+    "a line": b"POST /v1",
+    "a head": HEAD,
+    "no body": HEAD + b"\r\n",
+    "some of a body": HEAD + b'\r\n{"subject_id"',
+}
+
+
+@pytest.mark.parametrize(
+    ("used_before", "begun"),
+    [(False, b""), *((used, begun) for used in (False, True) for begun in BEGUN.values())],
+)
+def test_a_request_that_does_not_come_to_an_end_is_ended(
+    server: Server, used_before: bool, begun: bytes
+) -> None:
+    def has_begun() -> bool:
+        for connection in server.connections:
+            if b"\r\n\r\n" in begun:
+                return connection.cycle is not None and connection.cycle.scope["method"] == "POST"
+            return not used_before or connection.timeout_keep_alive_task is None
+        return False
+
+    patience = Patience(limit_s=30)
+    with server.listening() as url:
+        host, _, port = url.removeprefix("http://").partition(":")
+        with socket.create_connection((host, int(port)), timeout=30) as client:
+            if used_before:
+                client.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert client.recv(10_000).startswith(b"HTTP/1.1 200")
+            client.sendall(begun)
+            wait_until(has_begun, "the request has begun")
+            assert patience.look(server.connections, now=100.0) == 0
+            assert patience.look(server.connections, now=130.0) == 0
+            assert patience.look(server.connections, now=130.5) == 1
+            assert client.recv(10_000) == b""
+    assert server.spool.records == []
+
+
+def test_a_connection_that_rests_or_gets_on_is_left_alone(server: Server) -> None:
+    patience = Patience(limit_s=30)
+    with server.listening() as url, httpx.Client(base_url=url) as http:
+        for now in (0.0, 20.0, 40.0, 60.0):
+            assert http.post(f"{LEVELS}/decisions", json=ASK).status_code == 200
+            assert patience.look(server.connections, now) == 0
+        assert len(server.connections) == 1
+
+
+def test_a_control_that_cannot_be_kept_is_in_force_and_the_answer_says_so(
+    server: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "serving").write_text("a file where the folder should be")
+    answered = server.post("/policy:kill", {"by": "ada", "why": "players complain"})
+    assert answered.status_code == 200
+    said = answered.json()
+    assert (said["killed"], said["kept"], said["published"]) == (True, False, "soon")
+    assert "It is in force, and forgotten where this process starts again" in said["not_kept"]
+    assert server.post("/decisions", ASK).json()["cohort"] == "fallback"
+    assert [event["killed"] for event in server.spool.events(Topic.POLICIES)] == [True]
+    (tmp_path / "serving").unlink()
+    said = server.post("/policy:kill", {"by": "ada", "why": "again"}).json()
+    assert (said["kept"], said["not_kept"]) == (True, None)

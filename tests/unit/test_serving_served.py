@@ -7,7 +7,7 @@ import pytest
 
 from schemas.application import Application
 from schemas.errors import InvalidEvent
-from schemas.events import Control
+from schemas.events import Control, PolicyPointer
 from serving.served import Conflict, Served
 from tests.fakes import publish_policy
 from tests.unit.test_serving_decide import make_application
@@ -235,3 +235,46 @@ def test_a_policy_restored_at_a_start_says_nothing_of_freshness(
 ) -> None:
     publish(served, tmp_path, 1, received_at_ms=(990_000,))
     assert start(tmp_path, application, clock).slot.fresh == ()
+
+
+FOREIGN = ("elsewhere", "policies/../elsewhere", "policies/linked", "policies/loop", "po\0licies")
+
+
+def foreign(tmp_path: Path, place: str, application: Application) -> PolicyPointer:
+    """A pointer to a good bundle that lies elsewhere, by some way round."""
+    pointer = publish_policy(
+        tmp_path / "elsewhere", application, 2, favourite=0, received_at_ms=(7, 8)
+    )
+    (tmp_path / "policies").mkdir(exist_ok=True)
+    (tmp_path / "policies" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "policies" / "loop").symlink_to(tmp_path / "policies" / "loop")
+    return pointer.model_copy(update={"uri": f"file://{tmp_path}/{place}/levels/2"})
+
+
+@pytest.mark.parametrize("place", FOREIGN)
+def test_a_pointer_that_leads_out_of_the_folder_is_refused_with_the_reason(
+    served: Served, tmp_path: Path, place: str
+) -> None:
+    publish(served, tmp_path, 1)
+    served.point([foreign(tmp_path, place, served.application)], live=True)
+    assert served.slot.version == 1
+    assert served.refused_policy is not None
+    assert served.refused_policy["version"] == 2
+    assert any(
+        words in served.refused_policy["reason"]
+        for words in ("the only place to load policies from", "cannot be a folder")
+    )
+    publish(served, tmp_path, 3)
+    assert served.slot.version == 3
+
+
+@pytest.mark.parametrize("place", FOREIGN)
+def test_a_pointer_that_is_passed_over_is_not_read_where_it_leads_out_of_the_folder(
+    served: Served, tmp_path: Path, place: str
+) -> None:
+    passed_over = foreign(tmp_path, place, served.application)
+    policies = tmp_path / "policies"
+    newest = publish_policy(policies, served.application, 3, favourite=0, received_at_ms=(9,))
+    served.point([passed_over, newest], live=True)
+    assert served.slot.version == 3
+    assert served.slot.fresh == (9,)
