@@ -7,8 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from learner.evaluation import ProgressiveEvaluation, expected_square, paired_difference
-from learner.gate import Evidence, decide
-from schemas.application import Gate
 
 
 def test_a_paired_difference_worked_by_hand():
@@ -113,52 +111,6 @@ class Logged:
         anchor = np.tile([1.0, 0.0, 0.0], (n, 1))
         reward = rng.normal(size=n) + np.where(differs & (action == 1), 2 * gain, 0.0)
         return candidate, anchor, np.zeros((n, 3)), action, executed[0][action], reward
-
-
-def _leaves_version_0(evaluation: ProgressiveEvaluation) -> bool:
-    return decide(
-        Gate(),
-        candidate=1,
-        current=0,
-        anchor=0,
-        losses={},
-        golden_scores=np.zeros((1, 3)),
-        largest_score=1.0,
-        shift=0.5,
-        evidence=Evidence(evaluation.difference, evaluation.reward_std, 0.0),
-    ).leaves_version_0
-
-
-def _share_that_leaves(gain: float, *, streams: int, decisions: int) -> float:
-    left = 0
-    for seed in range(streams):
-        logged = Logged(seed)
-        evaluation = ProgressiveEvaluation(alpha=0.05, weight_cap=100.0)
-        for _ in range(decisions // 100):
-            evaluation.complete(*logged.rows(100, gain))
-            if _leaves_version_0(evaluation):
-                left += 1
-                break
-    return left / streams
-
-
-def test_a_candidate_better_by_a_fifth_of_a_deviation_leaves_version_0_within_5000_decisions():
-    assert _share_that_leaves(0.2, streams=200, decisions=5_000) >= 0.9
-
-
-def test_a_candidate_worse_than_the_margin_seldom_leaves_version_0():
-    assert _share_that_leaves(-0.1, streams=300, decisions=5_000) <= 0.05
-
-
-def test_candidates_that_each_get_a_little_worse_are_stopped():
-    for seed in range(10):
-        logged = Logged(seed)
-        evaluation = ProgressiveEvaluation(alpha=0.05, weight_cap=100.0)
-        for training in range(200):  # each 0.01 worse than the one before
-            evaluation.complete(*logged.rows(100, -0.01 * training))
-            if evaluation.difference.upper < 0:
-                break
-        assert evaluation.difference.upper < 0
 
 
 def test_every_anchor_has_half_of_the_error_that_its_predecessor_had():
