@@ -6,7 +6,13 @@ the answers against it. Then what no description leads to, by hand, against a re
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import json
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,11 +24,13 @@ from schemathesis.checks import CHECKS, load_all_checks
 from schemathesis.core import NotSet
 
 from schemas.ids import uuid7
+from schemas.phase import READY, PhaseFile
 from schemas.settings import Settings
 from serving.app import make_app
 from serving.description import describe
 from serving.server import Process, build
 from tests.unit.test_serving_decide import make_application
+from tests.waiting import wait_until
 
 KEY = "one-key-for-everything"
 KEYS = f"decide+outcome+admin:{KEY}"
@@ -175,3 +183,231 @@ def test_the_requests_were_made_from_what_is_served(unlocked: Process, locked: P
 def test_the_requests_were_not_all_refused(unlocked: Process) -> None:
     """Runs last of these: what is made from the description gets past the doors, too."""
     assert unlocked.spool.appended > 0
+
+
+# --- by hand, against a real process
+
+DECISIONS = b"/v1/applications/levels/decisions"
+ASK = b'{"subject_id":"p","context":{"skill":0.5}}'
+GAME = """
+from bakehouse import *
+
+application = Application(
+    name="levels",
+    observation=[Numeric("skill", low=0, high=1)],
+    actions=Discrete("easy", "normal", "hard"),
+    reward=Reward({"won": 1.0}, window=minutes(1)),
+    baseline=lambda context: "normal",
+)
+"""
+
+
+class Serving:
+    """`python -m serving` on a port of its own, and raw bytes to it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], home: Path, port: int) -> None:
+        self.process, self.home, self.port = process, home, port
+
+    def send(self, *parts: bytes) -> bytes:
+        """All that it answers until it closes; the last answer, 200, is to a request for that."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as client:
+            answer = b""
+            with contextlib.suppress(ConnectionError):  # it has closed; what it said is kept
+                for part in (*parts, request(b"GET", b"/livez", b"Connection: close")):
+                    client.sendall(part)
+            with contextlib.suppress(ConnectionError):
+                while more := client.recv(1 << 16):
+                    answer += more
+            return answer
+
+    def status(self) -> dict[str, Any]:
+        answer = self.send(request(b"GET", b"/v1/status", b"Connection: close"))
+        told: dict[str, Any] = json.loads(answer.partition(b"\r\n\r\n")[2])["serving"]
+        return told
+
+    def state(self) -> dict[str, Any]:
+        """What a refused request must leave as it was."""
+        told, application = self.status(), self.status()["applications"]["levels"]
+        kept = self.home / "serving" / "levels.json"
+        return {
+            "decisions": told["decisions"],
+            "outcomes": told["outcomes"],
+            "spool": (told["spool"]["events"], told["spool"]["bytes"]),
+            "policy": [application[name] for name in ("policy_version", "killed", "frozen")],
+            "kept": kept.read_bytes() if kept.exists() else None,
+        }
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    folder = tmp_path_factory.mktemp("serving")
+    home, game = folder / "home", folder / "game.py"
+    game.write_text(GAME)
+    environment = {name: value for name, value in os.environ.items() if "BAKEHOUSE" not in name}
+    environment |= Settings(home=home, port=0, max_body_bytes=MOST_BODY).as_environment()
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "serving", str(game)], env=environment, stderr=log
+        )
+        try:
+            announced: dict[str, Any] = {}
+
+            def is_ready() -> bool:
+                assert process.poll() is None, (folder / "log").read_text()
+                announced.update(PhaseFile(home, "serving").read() or {})
+                return announced.get("phase") == READY
+
+            wait_until(is_ready, "serving is ready")
+            yield Serving(process, home, int(announced["url"].rpartition(":")[2]))
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+    said = (folder / "log").read_text()
+    assert "Traceback" not in said, said
+    assert process.returncode == 0
+
+
+def post(path: bytes, body: bytes, *headers: bytes) -> bytes:
+    return request(b"POST", path, b"Content-Length: %d" % len(body), *headers) + body
+
+
+def request(method: bytes, path: bytes, *headers: bytes) -> bytes:
+    return b"\r\n".join((method + b" " + path + b" HTTP/1.1", b"Host: x", *headers, b"", b""))
+
+
+def chunked(*chunks: bytes) -> bytes:
+    framed = b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks)
+    return request(b"POST", DECISIONS, b"Transfer-Encoding: chunked") + framed
+
+
+ENTRY = b'{"decision_id":"0199aaaa-0000-7000-8000-000000000000","name":"won"}'
+OUTCOMES, BATCH = b"/v1/applications/levels/outcomes", DECISIONS + b":batch"
+KILL = b"/v1/applications/levels/policy:kill"
+DEEP = b'{"subject_id":"p","context":{"skill":0.5,"x":' + b"[" * 40_000 + b"]" * 40_000 + b"}}"
+NASTY: dict[str, tuple[bytes, tuple[int, ...]]] = {
+    "a huge body": (post(DECISIONS, b" " * (8 << 20)), (413,)),
+    "a huge control": (post(KILL, b" " * (8 << 20)), (413,)),
+    "a huge body in chunks": (chunked(*[b" " * 65_536] * 64, b""), (413,)),
+    "a hundred thousand headers": (request(b"GET", b"/livez", *[b"a: b"] * 100_000), (200, 400)),
+    "a header of 8 MiB": (request(b"GET", b"/livez", b"a: " + b"b" * (8 << 20)), (200, 400)),
+    "a path of 1 MiB": (request(b"GET", b"/" + b"a" * (1 << 20)), (400, 404)),
+    "not UTF-8": (post(DECISIONS, b"\xff\xfe" + ASK), (422,)),
+    "NaN": (post(DECISIONS, ASK.replace(b"0.5", b"NaN")), (422,)),
+    "infinity": (post(DECISIONS, ASK.replace(b"0.5", b"-Infinity")), (422,)),
+    "1e999": (post(DECISIONS, ASK.replace(b"0.5", b"1e999")), (422,)),
+    "an integer of 90,000 digits": (post(DECISIONS, ASK.replace(b"0.5", b"9" * 90_000)), (422,)),
+    "nested 40,000 deep": (post(DECISIONS, DEEP), (422,)),
+    "a lone surrogate": (post(DECISIONS, ASK.replace(b'"p"', b'"\\ud800"')), (422,)),
+    "a key twice": (post(DECISIONS, ASK.replace(b"{", b'{"subject_id":"q",', 1)), (422,)),
+    "5,001 decisions": (post(BATCH, b'{"decisions":[' + b"1," * 5_000 + b"1]}"), (422,)),
+    "5,001 outcomes": (post(OUTCOMES, b'{"outcomes":[' + b"1," * 5_000 + b"1]}"), (422,)),
+    "no body": (post(DECISIONS, b""), (422,)),
+    "an empty control list": (post(KILL, b"[]"), (422,)),
+    "PUT": (request(b"PUT", DECISIONS, b"Content-Length: 0"), (405,)),
+    "DELETE": (request(b"DELETE", KILL), (405,)),
+    "TRACE": (request(b"TRACE", DECISIONS), (405,)),
+    "a method of its own": (request(b"BREW", DECISIONS), (400, 405)),
+    "CONNECT": (request(b"CONNECT", b"example.com:443"), (400, 404, 405)),
+    "a path out of the folder": (
+        post(b"/v1/applications/../../../../etc/passwd/decisions", ASK),
+        (404,),
+    ),
+    "the same, encoded": (
+        post(b"/v1/applications/..%2f..%2fetc%2fpasswd/policy:kill", b"{}"),
+        (404,),
+    ),
+    "an application named ..": (post(b"/v1/applications/../policy:kill", b"{}"), (404,)),
+    "an application named NUL": (post(b"/v1/applications/%00/policy:kill", b"{}"), (404,)),
+    "an application of 60,000 signs": (
+        post(b"/v1/applications/" + b"a" * 60_000 + b"/policy:kill", b"{}"),
+        (400, 404),
+    ),
+    "a chunk that is no number": (
+        request(b"POST", DECISIONS, b"Transfer-Encoding: chunked") + b"zz\r\nx\r\n",
+        (400,),
+    ),
+    "a content-length of 10^30": (
+        request(b"POST", DECISIONS, b"Content-Length: 1" + b"0" * 30),
+        (400,),
+    ),
+    "a negative content-length": (request(b"POST", DECISIONS, b"Content-Length: -1"), (400,)),
+    "two content-lengths": (
+        request(b"POST", DECISIONS, b"Content-Length: 42", b"Content-Length: 1") + ASK,
+        (400,),
+    ),
+    "length and chunks (smuggling)": (
+        request(b"POST", DECISIONS, b"Content-Length: 42", b"Transfer-Encoding: chunked") + ASK,
+        (400,),
+    ),
+    "no HTTP at all": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200), (400,)),
+    "HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", (400,)),
+    "an upgrade": (
+        request(b"GET", b"/nowhere", b"Connection: upgrade, close", b"Upgrade: websocket"),
+        (404,),
+    ),
+    "a web page of a stranger": (post(KILL, b"{}", b"Origin: https://evil.example"), (403,)),
+}
+
+
+@pytest.mark.parametrize(("sent", "statuses"), NASTY.values(), ids=NASTY)
+def test_what_no_game_sends_is_refused_and_changes_nothing(
+    serving: Serving, sent: bytes, statuses: tuple[int, ...]
+) -> None:
+    before = serving.state()
+    answer = serving.send(sent)
+    first, *rest = answers(answer)
+    assert first in statuses, answer[:300]
+    assert rest in ([], [200])  # it closed, or went on with the request after it
+    assert serving.state() == before
+    assert answers(serving.send(post(DECISIONS, ASK))) == [200, 200]
+
+
+def answers(received: bytes) -> list[int]:
+    """The status of each answer on a connection."""
+    return [int(part[:3]) for part in received.split(b"HTTP/1.1 ")[1:]]
+
+
+def test_a_body_in_chunks_is_a_body(serving: Serving) -> None:
+    assert answers(serving.send(chunked(ASK[:7], ASK[7:8], ASK[8:], b""))) == [200, 200]
+
+
+def test_requests_in_one_go_are_answered_in_order_and_a_bad_one_spoils_no_other(
+    serving: Serving,
+) -> None:
+    before = serving.state()["decisions"]
+    sent = [post(DECISIONS, ASK), post(DECISIONS, b"{"), request(b"GET", b"/nowhere")]
+    assert answers(serving.send(b"".join(sent * 20))) == [200, 422, 404] * 20 + [200]
+    assert serving.state()["decisions"] == before + 20
+
+
+def test_what_follows_a_refused_body_is_not_taken_for_a_request(serving: Serving) -> None:
+    """The rest of a body that is too large is passed over, not read as the next request."""
+    hidden = post(KILL, b"{}")
+    body = b" " * (MOST_BODY + 1) + hidden
+    assert answers(serving.send(post(DECISIONS, body))) == [413, 200]
+    stranger = post(KILL, hidden, b"Origin: https://evil.example")
+    assert answers(serving.send(stranger)) == [403, 200]
+    assert not serving.status()["applications"]["levels"]["killed"]
+
+
+def test_a_client_that_goes_away_in_the_middle_of_a_body_changes_nothing(serving: Serving) -> None:
+    before = serving.state()
+    whole = post(DECISIONS, ASK)
+    for end in (len(whole) - 1, len(whole) - len(ASK), 30):
+        with socket.create_connection(("127.0.0.1", serving.port), timeout=30) as client:
+            client.sendall(whole[:end])
+            client.shutdown(socket.SHUT_WR)
+            assert client.recv(1) == b""
+    assert serving.state() == before
+
+
+def test_bodies_that_never_end_hold_up_nobody(serving: Serving) -> None:
+    begun = request(b"POST", DECISIONS, b"Content-Length: 1000") + b'{"subject_id":'
+    slow = [socket.create_connection(("127.0.0.1", serving.port)) for _ in range(200)]
+    try:
+        for client in slow:
+            client.sendall(begun)
+        assert answers(serving.send(post(DECISIONS, ASK))) == [200, 200]
+    finally:
+        for client in slow:
+            client.close()
