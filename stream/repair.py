@@ -28,19 +28,27 @@ from stream.fold import fold
 from stream.join import join_outcomes
 from stream.tables import DataFile, LogGone, Table
 
-# Outcomes that wait for their decision are kept in memory up to here; the rest waits for `recall`.
+# Outcomes that wait for their decision are kept in memory up to here. Where there were more, the
+# whole tables are matched again after so many steps (an hour, as often as steps are by default).
 MAX_WAITING = 200_000
+RECALL_AFTER = 240
 
 log = logging.getLogger("stream.repair")
 
 
 class Key(NamedTuple):
-    """What names an outcome."""
+    """One copy of an outcome: each must reach replay, for the earliest of them is what counts."""
 
     application: str
     hour: int
     decision_id: str
     outcome_id: str
+    topic: str
+    partition: int
+    offset: int
+
+
+_OF_OUTCOME = ["application", "hour", "decision_id", "outcome_id"]
 
 
 class Repair:
@@ -55,11 +63,16 @@ class Repair:
         self._ahead: set[Key] = set()  # seen in replay before the ledger's row was
         self._ledger_version = -1
         self._replay_version = -1
+        self._forgot = 0  # steps since more had to wait than fit
         self.repaired = 0
         self._load()
 
     def step(self) -> int:
-        """Match what has come since the last step; returns how many outcomes were appended."""
+        """Match what has come since the last step; returns how many copies were appended."""
+        if self._forgot:
+            self._forgot += 1
+            if self._forgot > RECALL_AFTER:
+                return self._recall()
         try:
             ledger_version, told = self._ledger.added_since(self._ledger_version)
             replay_version, seen = self._replay.added_since(self._replay_version)
@@ -80,8 +93,7 @@ class Repair:
                 self._waiting[key] = None
         for key in appended:
             self._waiting.pop(key, None)
-        while len(self._waiting) > MAX_WAITING:
-            self._waiting.pop(next(iter(self._waiting)))
+        self._bound_waiting()
         self._ahead = matched.difference(new)
         self._ledger_version, self._replay_version = ledger_version, replay_version
         self._save()
@@ -89,6 +101,7 @@ class Repair:
 
     def _recall(self) -> int:
         """Match the whole tables, one partition after the other."""
+        self._forgot = 0
         ledger_version = self._ledger.delta.version()
         replay_version = self._replay.delta.version()
         told, seen = _by_partition(self._ledger.files()), _by_partition(self._replay.files())
@@ -102,10 +115,17 @@ class Repair:
             for key in missing:
                 if key not in found:
                     self._waiting[key] = None
+            self._bound_waiting()
         self._ahead = set()
         self._ledger_version, self._replay_version = ledger_version, replay_version
         self._save()
         return len(appended)
+
+    def _bound_waiting(self) -> None:
+        """Let the oldest go where too many wait; they are found again by a recall."""
+        while len(self._waiting) > MAX_WAITING:
+            self._waiting.pop(next(iter(self._waiting)))
+            self._forgot = max(self._forgot, 1)
 
     def _append_matches(self, keys: Iterable[Key]) -> set[Key]:
         """Append a row for each of these outcomes whose decision is in replay."""
@@ -125,7 +145,7 @@ class Repair:
                 reach("stream.repair.before_append")
                 self._replay.append(rows)
                 reach("stream.repair.after_append")
-                appended |= _keys_of_replay(rows)
+                appended |= _keys_of_replay(rows) & here
         self.repaired += len(appended)
         return appended
 
@@ -152,6 +172,9 @@ class Repair:
         if not self._memory.is_file():
             return
         kept = json.loads(self._memory.read_text())
+        if any(len(key) != len(Key._fields) for key in kept["waiting"]):
+            log.warning("%s was written by another release; matching from the start", self._memory)
+            return
         self._ledger_version, self._replay_version = kept["ledger"], kept["replay"]
         self._waiting = {Key(*key): None for key in kept["waiting"]}
 
@@ -216,8 +239,8 @@ def _by_partition(files: list[DataFile]) -> dict[tuple[str, int], list[DataFile]
 
 
 def _ledger_keys(ledger: Table, files: list[DataFile]) -> list[Key]:
-    rows = ledger.read(files, list(Key._fields))
-    return [Key(*values) for values in zip(*(c.to_pylist() for c in rows.columns), strict=True)]
+    rows = ledger.read(files, [*_OF_OUTCOME, "positions"])
+    return _by_position(rows.select(_OF_OUTCOME), rows.column("positions"))
 
 
 def _seen_keys(replay: Table, files: list[DataFile]) -> tuple[set[tuple[str, str]], set[Key]]:
@@ -236,8 +259,17 @@ def _seen_keys(replay: Table, files: list[DataFile]) -> tuple[set[tuple[str, str
 def _keys_of_replay(rows: pa.Table) -> set[Key]:
     outcomes = rows.column("outcomes").combine_chunks()
     of = rows.select(["application", "hour", "decision_id"]).take(pc.list_parent_indices(outcomes))
-    ids = pc.struct_field(pc.list_flatten(outcomes), "outcome_id").to_pylist()
-    return {
-        Key(*values)
-        for values in zip(*(column.to_pylist() for column in of.columns), ids, strict=True)
-    }
+    each = pc.list_flatten(outcomes)
+    of = of.append_column("outcome_id", pc.struct_field(each, "outcome_id"))
+    return set(_by_position(of, pc.struct_field(each, "positions")))
+
+
+def _by_position(outcomes: pa.Table, positions: pa.ChunkedArray | pa.Array) -> list[Key]:
+    """A key for each position of each outcome."""
+    if isinstance(positions, pa.ChunkedArray):
+        positions = positions.combine_chunks()
+    of = outcomes.take(pc.list_parent_indices(positions))
+    each = pc.list_flatten(positions)
+    places = [pc.struct_field(each, name).to_pylist() for name in ("topic", "partition", "offset")]
+    columns = [column.to_pylist() for column in of.columns]
+    return [Key(*values) for values in zip(*columns, *places, strict=True)]

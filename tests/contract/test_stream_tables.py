@@ -7,8 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +16,12 @@ from bakehouse.local.java import Java
 from schemas.ids import uuid7
 from schemas.settings import Settings
 from stream.books import Books, by_place
-from stream.broker import Broker
-from stream.checkpoints import Checkpoint, starting_offsets
+from stream.checkpoints import Checkpoint
 from stream.compaction import compact
-from stream.query import ReplayQuery
 from stream.rebuild import rebuild
-from stream.repair import Repair
-from stream.stream_time import reaches
-from stream.tables import create_tables, open_table, tables_exist
+from stream.tables import open_table
 from tests.stream_events import GAME, decision, expected_replay, folded, outcome, publish
+from tests.stream_tables import folded_table, repair_of, replay_rows, streaming, work_off
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -33,51 +29,6 @@ if TYPE_CHECKING:
 
 LATER_MS = 4_000_000_000_000  # long after anything here was received
 SettingsOf = Callable[[str], Settings]
-
-
-@contextmanager
-def streaming(spark: SparkSession, settings: Settings) -> Iterator[ReplayQuery]:
-    """The query of stream, in this process, on the tables of these settings."""
-    broker = Broker(settings)
-    beginnings = broker.beginnings()
-    if not tables_exist(settings):
-        create_tables(settings, first_offsets=beginnings)
-    checkpoint = Checkpoint(settings.home, "test")
-    query = ReplayQuery(spark, settings, [GAME], checkpoint, on_batch=lambda: None)
-    query.start(starting_offsets(checkpoint.applied, beginnings, broker.ends()))
-    try:
-        yield query
-    finally:
-        query.stop()
-        broker.close()
-
-
-def work_off(query: ReplayQuery, settings: Settings) -> None:
-    """Wait until everything that was published has been applied."""
-    broker = Broker(settings)
-    ends = broker.ends()
-    broker.close()
-    wait_until(lambda: reaches(query.applied[0], ends), f"applied offsets reach {ends}")
-
-
-def replay_rows(settings: Settings, tables: str | None = None) -> list[dict[str, Any]]:
-    where = settings.model_copy(update={"tables_uri": tables}) if tables else settings
-    table = open_table(where, "replay")
-    rows: list[dict[str, Any]] = table.read(table.files(), table.schema.names).to_pylist()
-    return rows
-
-
-def folded_table(settings: Settings, tables: str | None = None) -> dict[Any, dict[str, Any]]:
-    return folded(replay_rows(settings, tables))
-
-
-def repair_of(spark: SparkSession, settings: Settings) -> Repair:
-    return Repair(
-        spark,
-        open_table(settings, "outcomes"),
-        open_table(settings, "replay"),
-        settings.home / "stream" / "repair.json",
-    )
 
 
 def publish_everything(settings: Settings) -> None:
