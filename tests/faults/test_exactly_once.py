@@ -106,6 +106,33 @@ def in_tables(made: Settings, ids: set[str]) -> dict[tuple[str, str], Experience
     return {key: oracle.experience_of(row) for key, row in fold_rows(rows).items()}
 
 
+# Before the others: one session runs one query of this name at a time.
+def test_a_batch_that_spark_runs_again_changes_nothing(
+    spark: SparkSession, kafka: str, tmp_path: Path
+) -> None:
+    made = Settings(home=tmp_path, kafka_bootstrap=kafka, topic_prefix="again")
+    ensure_topics(made)
+    ids = [uuid7() for _ in range(30)]
+    with streaming(spark, made) as query:
+        publish(made, "decisions", [decision(one) for one in ids])
+        work_off(query, made)
+        publish(made, "outcomes", [outcome(one) for one in ids])
+        work_off(query, made)
+    before, rows = folded_table(made), len(replay_rows(made))
+    # Spark notes a batch as done by a file; without it, it cannot know that the rows are there
+    commits = Checkpoint(made.home, "test").path / "commits"
+    last = max(int(path.name) for path in commits.iterdir() if path.name.isdigit())
+    (commits / str(last)).unlink()
+    with streaming(spark, made) as query:
+        publish(made, "decisions", [decision()])
+        work_off(query, made)
+        assert query.counts.batches >= 2
+    assert len(replay_rows(made)) > rows + 1, "the batch was not run again"
+    after = folded_table(made)
+    assert {key: after[key] for key in before} == before
+    assert len(after) == len(before) + 1
+
+
 # An event by number, a variant of what it says, and what is done after it.
 Step = tuple[str, int, int, str]
 steps = st.lists(
@@ -193,32 +220,6 @@ def test_a_table_that_is_built_from_kafka_equals_the_one_that_grew(
     assert {key: oracle.experience_of(row) for key, row in grown.items()} == expected(
         running.settings
     )
-
-
-def test_a_batch_that_spark_runs_again_changes_nothing(
-    spark: SparkSession, kafka: str, tmp_path: Path
-) -> None:
-    made = Settings(home=tmp_path, kafka_bootstrap=kafka, topic_prefix="again")
-    ensure_topics(made)
-    ids = [uuid7() for _ in range(30)]
-    with streaming(spark, made) as query:
-        publish(made, "decisions", [decision(one) for one in ids])
-        work_off(query, made)
-        publish(made, "outcomes", [outcome(one) for one in ids])
-        work_off(query, made)
-    before, rows = folded_table(made), len(replay_rows(made))
-    # Spark notes a batch as done by a file; without it, it cannot know that the rows are there
-    commits = Checkpoint(made.home, "test").path / "commits"
-    last = max(int(path.name) for path in commits.iterdir() if path.name.isdigit())
-    (commits / str(last)).unlink()
-    with streaming(spark, made) as query:
-        publish(made, "decisions", [decision()])
-        work_off(query, made)
-        assert query.counts.batches >= 2
-    assert len(replay_rows(made)) > rows + 1, "the batch was not run again"
-    after = folded_table(made)
-    assert {key: after[key] for key in before} == before
-    assert len(after) == len(before) + 1
 
 
 def test_the_account_fails_to_add_up_when_a_row_is_removed_by_hand(
