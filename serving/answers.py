@@ -150,7 +150,8 @@ class AnswerMemory:
             if self._fd is None:
                 self._path = self._folder / f"{time.time_ns():020d}.answers"
                 self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-            os.write(self._fd, data)
+            if os.write(self._fd, data) != len(data):
+                self.close()  # half a record: what follows it must begin a new file
         except OSError:
             # A full disk costs the memory across a restart, not the answer.
             self.close()

@@ -35,6 +35,7 @@ from serving.served import Served
 from serving.spool import Spool
 from serving.status import StatusReport
 from serving.subscriber import Subscriber
+from serving.syncer import Syncer
 from serving.tokens import Tokens, token_secret
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ class Process:
     settings: Settings
     claim: Claim
     spool: Spool
+    syncer: Syncer
     hot: HotRoutes
     report: StatusReport
     publisher: Publisher | None
@@ -147,7 +149,8 @@ def build(settings: Settings, applications: Sequence[Application]) -> Process:
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_EVERY, 50, 100)
-    return Process(settings, claim, spool, hot, report, publisher, subscriber, memories)
+    syncer = Syncer(spool, every_s=settings.spool_sync_s)
+    return Process(settings, claim, spool, syncer, hot, report, publisher, subscriber, memories)
 
 
 class _Server(uvicorn.Server):
@@ -170,6 +173,7 @@ class _Server(uvicorn.Server):
         await super().startup(sockets=sockets)
         self._process.report.url = self._url
         PhaseFile(self._process.settings.home, "serving").announce(READY, url=self._url)
+        self._process.syncer.start()
         if self._process.publisher is not None:
             self._process.publisher.start()
         if self._process.subscriber is not None:
@@ -244,6 +248,7 @@ def _close(process: Process) -> int:
         )
     for memory in process.memories:
         memory.close()
+    process.syncer.stop()
     process.spool.close()
     process.claim.release()
     return 0

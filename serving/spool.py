@@ -1,8 +1,8 @@
 """The spool: what was answered, on disk before the answer, until Kafka has it.
 
 An append is one `write` to a file opened with O_APPEND. That survives `kill -9` of this process,
-because the kernel has the bytes; it is not an fsync, which would cost milliseconds an answer: a
-power cut can take what the kernel had not yet written back.
+because the kernel has the bytes; it is not an fsync, which would cost milliseconds an answer.
+`sync`, called beside the answers now and then, bounds what a power cut can take.
 
 Records lie in numbered segments. A segment goes once all of it is published and it is older than
 the interval at which a broker flushes, so that after a power cut, which may take the end of the
@@ -81,6 +81,8 @@ class Spool:
         self._total = sum(self._sizes.values())
         self._unread = self.recovered = self._count_unread()
         self._in_flight = 0
+        self._synced = 0  # of `appended`, what the disk holds
+        self._unsynced: list[int] = []  # segments that were left since the last sync
 
     # --- writing
 
@@ -108,21 +110,55 @@ class Spool:
                     )
             if self._fd is None or self._sizes[self._newest] >= self._segment_bytes:
                 self._open_segment()
-            assert self._fd is not None
-            before = self._sizes[self._newest]
             try:
-                written = os.write(self._fd, data)
-            except OSError as error:
-                raise SpoolFull(f"the spool's disk refuses: {error.strerror}") from error
-            if written != len(data):
-                os.ftruncate(self._fd, before)  # a disk that filled up half-way
-                raise SpoolFull("the spool's disk is full; nothing was written")
-            self._sizes[self._newest] = before + written
-            self._total += written
+                self._write(data)
+            except SpoolFull:  # what Kafka has is kept only as long as there is room for it
+                if not self._drop_published(self._clock() + self.keep_s):
+                    raise
+                self._write(data)
             self._unread += len(records)
             self.appended += len(records)
         reach("serving.spool.after_write")
         self.wake()
+
+    def _write(self, data: bytes) -> None:
+        """With the lock held: all of the data, or none and SpoolFull."""
+        assert self._fd is not None
+        before = self._sizes[self._newest]
+        try:
+            written = os.write(self._fd, data)
+        except OSError as error:
+            raise SpoolFull(f"the spool's disk refuses: {error.strerror}") from error
+        if written != len(data):
+            os.ftruncate(self._fd, before)  # a disk that filled up half-way
+            raise SpoolFull("the spool's disk is full; nothing was written")
+        self._sizes[self._newest] = before + written
+        self._total += written
+
+    def sync(self) -> bool:
+        """Have the disk hold all that was appended before this call; False if it did already.
+
+        Appends go on meanwhile. Called by one thread.
+
+        Raises:
+            OSError: the disk refuses; what was appended may not survive a power cut.
+        """
+        with self._lock:
+            if self._fd is None or self._synced == self.appended:
+                return False
+            appended = self.appended
+            behind, self._unsynced = self._unsynced, []
+            behind.append(os.dup(self._fd))
+        try:
+            for fd in behind:
+                os.fdatasync(fd)
+            if len(behind) > 1 or self._synced == 0:
+                _sync_folder(self.folder)  # a new segment's name, too
+        finally:
+            for fd in behind:
+                os.close(fd)
+        self._synced = appended
+        return True
 
     def _open_segment(self) -> None:
         number = self._newest + 1
@@ -136,7 +172,7 @@ class Spool:
             except OSError as error:
                 raise SpoolFull(f"the spool's disk refuses: {error.strerror}") from error
         if self._fd is not None:
-            os.close(self._fd)
+            self._unsynced.append(self._fd)  # closed by the next sync
         self._fd, self._newest = fd, number
         self._sizes[number] = 0
 
@@ -220,9 +256,9 @@ class Spool:
     def close(self) -> None:
         """Release the files; what is unpublished stays for the next process."""
         with self._lock:
-            if self._fd is not None:
-                os.close(self._fd)
-                self._fd = None
+            for fd in (*self._unsynced, *((self._fd,) if self._fd is not None else ())):
+                os.close(fd)
+            self._unsynced, self._fd = [], None
             if self._position_fd >= 0:
                 os.close(self._position_fd)
                 self._position_fd = -1
@@ -232,19 +268,25 @@ class Spool:
     def _path(self, segment: int) -> Path:
         return self.folder / f"{segment:012d}.log"
 
-    def _drop_published(self, now: float) -> None:
-        """With the lock held: delete segments behind the acknowledged one, if old enough."""
+    def _drop_published(self, now: float) -> bool:
+        """With the lock held: delete segments behind the acknowledged one, if old enough.
+
+        Returns whether there were any.
+        """
+        dropped = False
         for number in sorted(self._sizes):
             if number >= self._acknowledged[0] or (number == self._newest and self._fd is not None):
-                return
+                break
             path = self._path(number)
             try:
                 if now - path.stat().st_mtime < self.keep_s:
-                    return
+                    break
                 path.unlink()
             except FileNotFoundError:
                 pass
             self._total -= self._sizes.pop(number)
+            dropped = True
+        return dropped
 
     def _load_position(self) -> tuple[int, int]:
         packed = os.pread(self._position_fd, _POSITION.size, 0)
@@ -285,6 +327,14 @@ def _segments(folder: Path) -> dict[int, int]:
         else:
             log.warning("%s is no segment of the spool; it is passed over", path)
     return found
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _position_crc(segment: int, offset: int) -> int:

@@ -15,6 +15,7 @@ from serving.answers import AnswerMemory, Remembered
 from serving.claims import claim_orphans, claim_own
 from serving.frames import Record, Topic, frame, scan
 from serving.spool import Spool
+from serving.syncer import Syncer
 
 records = st.lists(
     st.builds(Record, st.sampled_from([0, 1, 2]), st.binary(max_size=40), st.binary(max_size=300)),
@@ -279,3 +280,47 @@ def test_after_a_kill_the_last_answers_are_found_in_the_spool(tmp_path: Path) ->
     assert 64 <= len(memory) < 300
     assert all(memory.get(f"{number:08x}{ID[8:]}") == GIVEN for number in range(300 - 64, 300))
     spool.close()
+
+
+def test_what_kafka_has_makes_room_where_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path, limit_bytes=MIB)
+    for number in range(20):
+        spool.append([event(number, 20_000)])  # several segments
+    read_all(spool)
+    spool.acknowledge()
+    spool.append([event(20, 20_000)])
+    real, room = os.write, spool.bytes_on_disk - 1
+
+    def full(fd: int, data: bytes) -> int:
+        if sum(path.stat().st_size for path in tmp_path.glob("*.log")) > room:
+            raise OSError(28, "No space left on device")
+        return real(fd, data)
+
+    monkeypatch.setattr(os, "write", full)
+    spool.append([event(21, 20_000)])
+    assert [record.key for record in read_all(spool)] == [b"key-20", b"key-21"]
+
+
+def test_a_sync_is_done_once_for_what_was_appended_in_several_segments(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, limit_bytes=MIB)
+    assert not spool.sync()
+    for number in range(20):
+        spool.append([event(number, 20_000)])
+    assert spool.sync()
+    assert not spool.sync()
+    spool.append([event(20)])
+    assert spool.sync()
+    spool.close()
+    assert len(read_all(Spool(tmp_path, limit_bytes=MIB))) == 21
+
+
+def test_a_disk_that_refuses_to_sync_is_told_and_stops_nothing(tmp_path: Path) -> None:
+    class Refusing(Spool):
+        def sync(self) -> bool:
+            raise OSError(5, "Input/output error")
+
+    syncer = Syncer(Refusing(tmp_path, limit_bytes=MIB), every_s=1.0)
+    syncer.step()
+    assert "Input/output error" in str(syncer.problem)
