@@ -26,22 +26,31 @@ from schemas.observation import (
 from schemas.reward import Reward
 
 Baseline = Callable[[Mapping[str, Any]], str]
+_CENTURY = timedelta(days=36_525)
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 
 
 def seconds(n: float) -> timedelta:
     """A duration of `n` seconds."""
-    return timedelta(seconds=n)
+    return _duration("seconds", n)
 
 
 def minutes(n: float) -> timedelta:
     """A duration of `n` minutes."""
-    return timedelta(minutes=n)
+    return _duration("minutes", n)
 
 
 def hours(n: float) -> timedelta:
     """A duration of `n` hours."""
-    return timedelta(hours=n)
+    return _duration("hours", n)
+
+
+def _duration(unit: str, n: float) -> timedelta:
+    if not is_finite(n) or abs(n) > _CENTURY.total_seconds():
+        raise ApplicationError(
+            f"{unit}({in_short(n)}): expected a number, such as {unit}(30), and no century"
+        )
+    return timedelta(**{unit: n})
 
 
 @dataclass(frozen=True, init=False)
@@ -54,8 +63,8 @@ class Discrete:
     def __init__(self, *labels: str) -> None:
         if len(labels) == 1 and isinstance(labels[0], (list, tuple)):
             raise ApplicationError(
-                f"Discrete({labels[0]!r}): write the labels one by one, "
-                f"Discrete({', '.join(map(repr, labels[0]))})"
+                f"Discrete({in_short(labels[0])}): write the labels one by one, "
+                f"Discrete({', '.join(map(in_short, labels[0]))})"
             )
         for label in labels:
             if not is_text(label):

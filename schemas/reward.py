@@ -81,7 +81,8 @@ class Reward:
     def __post_init__(self) -> None:
         if not isinstance(self.window, timedelta):
             raise ApplicationError(
-                f"Reward(window={self.window!r}): give a duration, such as window=minutes(30)"
+                f"Reward(window={in_short(self.window)}): give a duration, such as "
+                "window=minutes(30)"
             )
         if self.window < timedelta(milliseconds=1):
             raise ApplicationError(

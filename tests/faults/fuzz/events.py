@@ -1,0 +1,68 @@
+"""What the targets of events share: a small application and valid events, always the same."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from schemas.application import Application, Discrete, minutes
+from schemas.observation import Boolean, Categorical, Numeric, Vector
+from schemas.reward import Reward
+
+NOW_MS = 1_800_000_000_000
+TOPIC = "decisions"
+FIRST = "01a3185c-5000-7000-8000-00000000000a"  # a UUIDv7 of about NOW_MS
+SECOND = "01a3185c-5000-7000-8000-00000000000b"
+
+APPLICATION = Application(
+    name="shop",
+    observation=[
+        Numeric("skill", low=0, high=1, default=0.5),
+        Categorical("plan", values=["free", "paid"], default="free"),
+        Categorical("country", buckets=2, default="DE"),
+        Boolean("new", default=False),
+        Vector("days", length=2, default=[0.0, 1.0]),
+    ],
+    actions=Discrete("a", "b", "c"),
+    reward=Reward({"bought": 1.0, "quit": -2.0}, window=minutes(1)),
+    baseline=lambda context: "a",
+)
+APPLICATIONS = {APPLICATION.name: APPLICATION}
+WORDS = ("shop", "a", "b", "skill", "bought", FIRST, SECOND, NOW_MS, {"a": 0.5, "b": 0.5})
+
+
+def decision(**changes: Any) -> bytes:
+    """A valid record of `decisions.v1`."""
+    event = {
+        "schema": "decision.v1",
+        "decision_id": FIRST,
+        "application": "shop",
+        "contract": APPLICATION.contract,
+        "subject_id": "p1",
+        "decided_at_ms": NOW_MS,
+        "context": {"skill": 0.5, "plan": "free", "country": "DE", "new": True, "days": [1, 2.5]},
+        "observation": [0.5, 1.0, 0.0, 0.0, 1.0, 1.0, 1.0, 2.5],
+        "action": "a",
+        "propensity": 0.5,
+        "action_probabilities": {"a": 0.5, "b": 0.25, "c": 0.25},
+        "policy_version": 3,
+        "cohort": "policy",
+        **changes,
+    }
+    return json.dumps(event).encode()
+
+
+def outcome(**changes: Any) -> bytes:
+    """A valid record of `outcomes.v1`."""
+    event = {
+        "schema": "outcome.v1",
+        "outcome_id": "o1",
+        "application": "shop",
+        "decision_id": FIRST,
+        "kind": "reward",
+        "name": "bought",
+        "value": 2.5,
+        "occurred_at_ms": NOW_MS,
+        **changes,
+    }
+    return json.dumps(event).encode()
