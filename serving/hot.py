@@ -175,6 +175,7 @@ class HotRoutes:
     async def _decide_batch(self, route: Route, body: bytes) -> Reply:
         entries = _entries(parse_object(body), "decisions")
         results: list[dict[str, Any]] = []
+        slot = route.served.slot  # once: one policy answers all of a request
         for at in range(0, len(entries), AT_ONCE):
             if at:
                 await asyncio.sleep(0)  # a long batch does not hold up the short requests
@@ -183,16 +184,16 @@ class HotRoutes:
                 {"problem": problem(422, str(result))}
                 if isinstance(result, InvalidEvent)
                 else result
-                for result in self._answers(route, entries[at : at + AT_ONCE], now_ms)
+                for result in self._answers(route, slot, entries[at : at + AT_ONCE], now_ms)
             ]
         return Reply(200, orjson.dumps({"decisions": results}))
 
     def _answers(
-        self, route: Route, entries: list[Any], now_ms: int
+        self, route: Route, slot: Slot, entries: list[Any], now_ms: int
     ) -> list[dict[str, Any] | InvalidEvent]:
         """One result for each entry, all from one slot; logged before this returns."""
         served, memory = route.served, route.answers
-        application, slot, figures = served.application, served.slot, served.figures
+        application, figures = served.application, served.figures
         results: list[dict[str, Any] | InvalidEvent | None] = [None] * len(entries)
         asked: list[Asked] = []
         places: list[int] = []

@@ -274,7 +274,8 @@ class Served:
 
     def first_answer(self, slot: Slot) -> None:
         """A slot with news in it has answered: its outcomes are as fresh as they get."""
-        if slot is not self._answered:
+        # a long batch goes on with its slot after a swap: no news, and not to be counted again
+        if slot is self.slot and slot is not self._answered:
             self._answered = slot
             self.figures.freshness.add(self._clock(), slot.fresh)
 
