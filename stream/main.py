@@ -207,7 +207,7 @@ def main(arguments: list[str] | None = None) -> int:
         level=logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
-    logging.getLogger("kafka").setLevel(logging.ERROR)
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what matters of it is said by us
     logging.getLogger("py4j").setLevel(logging.CRITICAL)  # what failed ends the query, and is said
     stop = threading.Event()
     woken = threading.Event()

@@ -180,11 +180,14 @@ def checkpoint_put_back(rig: Rig) -> Measured:
 
 def checkpoint_deleted(rig: Rig) -> Measured:
     """The checkpoint is deleted: the join begins empty, and repair carries the gap."""
-    repaired = rig.stream().get("repaired", 0)
     rig.kill("stream", lambda: shutil.rmtree(_checkpoint(rig)))
+    process = str(rig.stack.pids()["stream"])
     rig.settle()
-    wait_until(lambda: rig.stream().get("waiting_outcomes") is not None, "stream says how it is")
-    return {"repaired": max(0, rig.stream().get("repaired", 0) - repaired)}
+    wait_until(
+        lambda: rig.stream()["process"] == process and rig.stream()["repaired"] > 0,
+        "what the join had forgotten is repaired",
+    )
+    return {"repaired": rig.stream()["repaired"]}
 
 
 def checkpoint_without_metadata(rig: Rig) -> Measured:
