@@ -232,3 +232,12 @@ def test_a_restored_ring_goes_on_as_if_it_had_never_stopped(game: Application) -
 def test_a_bandit_keeps_no_successors() -> None:
     assert isinstance(BANDIT.problem, Bandit)
     assert ring_of([some_decision()]).next_observation.size == 0
+
+
+def test_a_state_that_was_taken_is_not_touched_by_what_comes_later() -> None:
+    made = some_decision()
+    ring = ring_of([made, outcome(made, "won", after_ms=100)])
+    taken = ring.state()["json"]["fresh"]
+    ring.ingest(Decoder(BANDIT).decode(arrow([outcome(made, "paid", after_ms=200)])))
+    assert ring.fresh == {0: [T0 + 100, T0 + 200]}
+    assert taken == [(0, [T0 + 100])]
