@@ -121,8 +121,8 @@ class Lives:
         except KafkaError as error:
             self.problem = f"the broker does not answer: {error}"
             self._begin_at = self._clock() + LONGEST_DELAY_S / 4
-        except Exception as error:
-            self._note_failure(error)
+        except Exception as error:  # some checkpoints are refused before the query begins
+            self._note_failure(error, refused=True)
 
     def _note_death(self) -> None:
         self._alive = False

@@ -47,8 +47,11 @@ class FakeQuery:
         self._checkpoint = checkpoint
         self._end: queue.Queue[Exception | None] = queue.Queue()
         self.progress: dict[str, Any] | None = None
+        self.refuses: Path | None = None
 
     def start(self, start: Any) -> None:
+        if self._checkpoint.path == self.refuses:
+            raise ValueError("the metadata file is missing")
         self.started_at.append(start)
         self.folders.append(self._checkpoint.path)
         (self._checkpoint.path / "offsets").mkdir(parents=True, exist_ok=True)
@@ -122,6 +125,16 @@ def test_a_checkpoint_that_is_refused_twice_is_left_and_the_gap_is_known(tmp_pat
     assert first == second != third
     assert rig.lives.gap == at(10)
     assert rig.query.started_at[-1] == at(7)
+
+
+def test_a_checkpoint_that_is_refused_at_the_start_is_left_too(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.checkpoint.note_applied(at(7))
+    rig.query.refuses = rig.checkpoint.path
+    for _ in range(3):
+        rig.later()
+    assert rig.lives.is_alive
+    assert rig.query.folders == [rig.checkpoint.path] != [rig.query.refuses]
 
 
 def test_a_broker_that_is_away_refuses_no_checkpoint(tmp_path: Path) -> None:
