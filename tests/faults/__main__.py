@@ -37,6 +37,7 @@ from typing import Any
 
 import httpx
 
+from bakehouse.cli import termination_interrupts
 from tests.bench.measure import percentile
 from tests.faults.game import application
 from tests.faults.kills import KILLS, at_failpoint
@@ -296,7 +297,8 @@ def main() -> int:
     scratch.mkdir(parents=True, exist_ok=True)
     kept = False
     try:
-        result = Run(options, scratch.resolve()).carry_out()
+        with termination_interrupts():
+            result = Run(options, scratch.resolve()).carry_out()
         broken = [row["name"] for row in result["rows"] if row["broken"]]
         if options.report:
             options.report.write_text(json.dumps(result, indent=1))
