@@ -28,7 +28,7 @@ import numpy as np
 
 from bakehouse.game_client import GameClient, RequestFailed
 from schemas.ids import uuid7
-from tests.faults.game import SEGMENTS, application
+from tests.faults.game import SEGMENTS, application, wins
 
 CONNECTIONS = 32
 MOST_UNDER_WAY = 400  # while serving is down, players wait
@@ -164,11 +164,11 @@ class _Play:
         names = ("decision_id", "action", "propensity", "policy_version", "cohort", "logged")
         self.journal.decisions.append([answer[name] for name in names])
         self.journal.unlogged += not answer["logged"]
-        wins = answer["action"] == "hard" if request["context"]["skill"] > 0.5 else True
+        won = wins(request["context"], answer["action"])
         if rng.random() < 0.9:
             delay_s = LATE_S if rng.random() < LATE else float(rng.exponential(0.6))
-            self._spawn(self._tell(answer, "won" if wins else "left", min(delay_s, LATE_S)))
-        if rng.random() < 0.2:
+            self._spawn(self._tell(answer, "won" if won else "left", min(delay_s, LATE_S)))
+        if won and rng.random() < 0.3:
             self._spawn(self._tell(answer, "won", float(rng.uniform(0.5, 3.0))))
 
     async def _tell(self, answer: dict[str, Any], name: str, delay_s: float) -> None:

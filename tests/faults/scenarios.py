@@ -437,7 +437,7 @@ def _fill(rig: Rig, server: Server, *, kill_switch: bool = False) -> Measured:
             for one in answer.json()["decisions"]:
                 (logged if one["logged"] else unlogged).append(one["decision_id"])
                 if not one["logged"]:
-                    plain = one["action"] == "normal" and one["propensity"] == 1.0
+                    plain = one["action"] == "easy" and one["propensity"] == 1.0
                     hold(plain, f"with a full spool the answer was {one}")
         told = [{"decision_id": d, "name": "won", "outcome_id": uuid7()} for d in logged[:5_000]]
         refused = client.post(f"{BASE}/outcomes", json={"outcomes": told})
