@@ -27,6 +27,7 @@ from learner.rebuild import rebuild
 from learner.rows import COLUMNS, Decoder
 from learner.tail import LogGap, Tail
 from schemas.application import Application
+from schemas.boot import boot_id
 from schemas.errors import BundleError
 from schemas.failpoints import reach
 from schemas.settings import Settings
@@ -56,6 +57,7 @@ class ApplicationLoop:
         wall_ms: milliseconds since 1970, for records.
         tracker: takes note of what is published.
         keep_anchor: takes the weights of each new anchor.
+        boot: which start of the machine this is; None: as the system says.
     """
 
     def __init__(
@@ -69,8 +71,10 @@ class ApplicationLoop:
         wall_ms: Callable[[], int],
         tracker: Tracker | None = None,
         keep_anchor: Callable[[Anchor], None] | None = None,
+        boot: str | None = None,
     ) -> None:
         self.application = application
+        self._boot = boot_id() if boot is None else boot
         self._bus = bus
         self._build = build
         self._clock = clock
@@ -127,6 +131,8 @@ class ApplicationLoop:
         if state is None:
             self._plans.keep_after(1 << 62)
             self._begin()
+        elif state["json"].get("boot", self._boot) != self._boot:
+            self._go_on_after_a_cut()
         else:
             self._carry_out_again()
         pointer = self._bus.pointer(self.application.name)
@@ -143,6 +149,13 @@ class ApplicationLoop:
                 self.learning.begin_under(self.bundles.load(pointer))
             except BundleError as error:
                 log.warning("%s; the gate begins at the baseline", error)
+        self._rebuild()
+
+    def _go_on_after_a_cut(self) -> None:
+        """The machine was started anew: versions of the table may stand for other rows now."""
+        log.warning("the machine was started anew; the buffer is rebuilt from the table")
+        if plans := self._plans.after(self.learning.version):
+            self.learning.version = plans[-1].version
         self._rebuild()
 
     def _rebuild(self) -> None:
@@ -352,7 +365,7 @@ class ApplicationLoop:
 
     def _snapshot(self) -> dict[str, Any]:
         return {
-            "json": {"replay_version": self.tail.version},
+            "json": {"replay_version": self.tail.version, "boot": self._boot},
             "learning": self.learning.state(),
         }
 

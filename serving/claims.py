@@ -11,8 +11,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from schemas.boot import boot_id
+
 LOCK = "lock"
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def _claim(folder: Path) -> Claim | None:
     if not held:
         os.close(fd)
         return None
-    boot = _BOOT_ID.read_bytes().strip() if _BOOT_ID.exists() else b"unknown"
+    boot = boot_id().encode()
     before = os.pread(fd, 100, 0).strip()
     os.ftruncate(fd, 0)
     os.pwrite(fd, boot, 0)

@@ -9,17 +9,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from schemas.boot import SETTLED_S
 from schemas.replay import TABLES
 from stream.sources import Offsets
 
 # Raise when the plan of the query changes in a way that its old state does not fit.
 PLAN = 1
 REFUSALS = 2  # starts in a row that died before their first batch
+NOTE_EVERY_S = 10.0
+
+log = logging.getLogger("stream")
 
 
 def fingerprint(*, spark_version: str, retention_ms: int, state_partitions: int) -> str:
@@ -40,18 +46,58 @@ def merge_offsets(sources: list[Offsets]) -> dict[str, dict[str, int]]:
 
 
 class Checkpoint:
-    """The checkpoint of one home, and a record of how far it has come."""
+    """The checkpoint of one home, and a record of how far it has come.
 
-    def __init__(self, home: Path, name: str) -> None:
+    Args:
+        boot: which start of the machine this is. After another one, what was applied last may not
+            have reached the disk: `rewound` is True, and `applied` what it was a minute before.
+        clock: seconds since 1970, UTC.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        name: str,
+        *,
+        boot: str = "unknown",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._root = home.resolve() / "checkpoints"
         self._record = home.resolve() / "stream" / "offsets.json"
         self._name = name
-        self._state: dict[str, Any] = {"generation": 0, "refused": 0, "applied": {}}
+        self._clock = clock
+        self._state: dict[str, Any] = {
+            "generation": 0,
+            "refused": 0,
+            "applied": {},
+            "earlier": [],  # [seconds since 1970, applied], one every few seconds
+        }
+        self.rewound = False
         if self._record.is_file():
+            self._recall(boot)
+        self._state |= {"name": name, "boot": boot}
+
+    def _recall(self, boot: str) -> None:
+        """Take up where the last process was, or a minute before, if the power failed since."""
+        try:
             self._state |= json.loads(self._record.read_text())
-            if self._state.get("name") != name:
-                self._state |= {"generation": 0, "refused": 0}
-        self._state["name"] = name
+        except ValueError:
+            log.warning("%s is torn: everything that Kafka has is read again", self._record)
+            self._state["generation"] = time.time_ns()  # none that was there before
+            self.rewound = True
+            return
+        if self._state.get("name") != self._name:
+            self._state |= {"generation": 0, "refused": 0}
+        if self._state.get("boot", boot) != boot:
+            earlier = self._state["earlier"]
+            settled = [one for at_s, one in earlier if at_s <= earlier[-1][0] - SETTLED_S]
+            self.rewound = True
+            self._state["applied"] = settled[-1] if settled else {}
+            self._state |= {"generation": self._state["generation"] + 1, "refused": 0}
+            log.warning(
+                "the machine was started anew: reading again from %s, in case it was a power cut",
+                self._state["applied"] or "the beginning",
+            )
 
     @property
     def path(self) -> Path:
@@ -80,7 +126,7 @@ class Checkpoint:
         """Go on in a new folder; with `forget` also from the beginning (the tables are new)."""
         self._state |= {"generation": self._state["generation"] + 1, "refused": 0}
         if forget:
-            self._state["applied"] = {}
+            self._state |= {"applied": {}, "earlier": []}
         self._save()
 
     def planned(self, batch: int) -> dict[str, dict[str, int]]:
@@ -105,11 +151,22 @@ class Checkpoint:
             for partition, offset in partitions.items():
                 known[partition] = max(offset, known.get(partition, 0))
         self._state |= {"applied": furthest, "refused": 0}
+        self._note_time(furthest)
         self._save()
+
+    def _note_time(self, applied: dict[str, dict[str, int]]) -> None:
+        """Remember what was applied when, for as long as a power cut could make it matter."""
+        earlier, now_s = self._state["earlier"], self._clock()
+        if earlier and now_s - earlier[-1][0] < NOTE_EVERY_S:
+            return
+        earlier.append([now_s, applied])
+        while len(earlier) > 1 and earlier[1][0] <= now_s - 2 * SETTLED_S:
+            del earlier[0]
 
     def restart_at(self, offsets: Offsets) -> None:
         """Go on in a new folder at `offsets`, though more was applied: the topics are new."""
-        self._state["applied"] = {topic: dict(at) for topic, at in offsets.items()}
+        applied = {topic: dict(at) for topic, at in offsets.items()}
+        self._state |= {"applied": applied, "earlier": []}
         self.renew()
 
     def note_refused(self) -> None:

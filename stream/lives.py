@@ -89,7 +89,7 @@ class Lives:
             applied = beginnings
             self._checkpoint.restart_at(beginnings)
         self._checkpoint.prepare()
-        if applied and self._checkpoint.is_new:
+        if (applied or self._checkpoint.rewound) and self._checkpoint.is_new:
             self.gap = ends
         self._died = []
         self._batches = self._query.counts.batches

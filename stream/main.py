@@ -16,6 +16,7 @@ from typing import Any
 from kafka.errors import KafkaError
 
 from schemas.application import Application, Episodic
+from schemas.boot import boot_id
 from schemas.errors import BakehouseError, StackError
 from schemas.events import Progress
 from schemas.loading import load_applications
@@ -29,6 +30,7 @@ from stream.query import ReplayQuery
 from stream.session import STATE_PARTITIONS, start_session
 from stream.stream_time import StreamTime, reaches
 from stream.tables import create_tables, tables_exist
+from stream.torn import mend_tables
 
 JARS_VARIABLE = "BAKEHOUSE_SPARK_JARS"
 HEARTBEAT_S = 0.5
@@ -268,12 +270,15 @@ def run(
             retention_ms=int(settings.join_retention_minutes * 60_000),
             state_partitions=STATE_PARTITIONS,
         ),
+        boot=boot_id(),
     )
     phase.announce("opening tables")
+    if checkpoint.rewound:
+        mend_tables(settings)
     if not tables_exist(settings):
         create_tables(settings, first_offsets=broker.beginnings())
         checkpoint.renew(forget=True)
-    elif not checkpoint.applied:
+    elif not checkpoint.applied and not checkpoint.rewound:
         checkpoint.note_applied(published_offsets(broker))
     query = ReplayQuery(spark, settings, refs, checkpoint, on_batch=woken.set)
     maintenance = Maintenance(spark, settings, query)

@@ -171,7 +171,11 @@ class Repair:
     def _load(self) -> None:
         if not self._memory.is_file():
             return
-        kept = json.loads(self._memory.read_text())
+        try:
+            kept = json.loads(self._memory.read_text())
+        except ValueError:
+            log.warning("%s is torn; matching from the start", self._memory)
+            return
         if any(len(key) != len(Key._fields) for key in kept["waiting"]):
             log.warning("%s was written by another release; matching from the start", self._memory)
             return

@@ -7,9 +7,11 @@ Spark's own takes 300, most of which is planning. Whatever reads Delta reads the
 from __future__ import annotations
 
 import json
+import os
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -240,8 +242,21 @@ class Table:
             post_commithook_properties=_NO_HOOKS,
         )
         self.delta.create_checkpoint()
+        self._sync_log()  # before what it stands for is deleted
         self.delta.cleanup_metadata()
         delta.update_incremental()
+
+    def _sync_log(self) -> None:
+        """Have the disk hold the log's checkpoint; an object store does by itself."""
+        if "://" in self.uri:
+            return
+        folder = Path(self.uri) / "_delta_log"
+        for path in (*folder.glob("*.checkpoint*.parquet"), folder / "_last_checkpoint", folder):
+            fd = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
 
     def first_offsets(self) -> dict[str, dict[str, int]]:
         """Topic → partition → first offset ever consumed into these tables."""

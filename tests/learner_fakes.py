@@ -116,7 +116,13 @@ class Clock:
 
 
 def loop_of(
-    application: Application, home: Path, bus: MemoryBus, clock: Clock, build: Any = LinearAgent
+    application: Application,
+    home: Path,
+    bus: MemoryBus,
+    clock: Clock,
+    build: Any = LinearAgent,
+    *,
+    boot: str = "first",
 ) -> ApplicationLoop:
     return ApplicationLoop(
         application,
@@ -125,6 +131,7 @@ def loop_of(
         build,
         clock=clock,
         wall_ms=clock.wall_ms,
+        boot=boot,
     )
 
 

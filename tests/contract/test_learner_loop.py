@@ -12,7 +12,7 @@ from deltalake import DeltaTable
 from schemas.application import Agent
 from schemas.bundle import load_bundle, read_manifest
 from schemas.events import Control
-from tests.learner_fakes import GAME, LinearAgent, Play, arrays_of, same
+from tests.learner_fakes import GAME, LinearAgent, Play, arrays_of, loop_of, same
 from tests.replay_rows import T0
 
 
@@ -90,6 +90,31 @@ def test_a_pointer_that_the_crash_has_prevented_is_published_at_the_next_start(
     play.loop().start()
     assert [pointer.version for pointer in play.bus.pointers] == [published.version]
     assert play.bus.pointers[0].sha256 == published.sha256
+
+
+def test_after_another_start_of_the_machine_the_buffer_is_rebuilt_from_the_table(
+    tmp_path: Path,
+) -> None:
+    play = Play(tmp_path)
+    loop = play.loop()
+    loop.start()
+    for _ in range(4):
+        play.second(loop)
+    loop._save_now()
+    play.second(loop)  # a plan that the checkpoint does not hold
+    last = loop.learning.version
+    # a power cut took the end of the table's log, and stream has written other rows there
+    newest = play.table.path / "_delta_log" / f"{play.table.version:020d}.json"
+    newest.unlink()
+    play.table.version -= 1
+    play.second(None, players=25)
+    after = loop_of(play.application, tmp_path, play.bus, play.clock, boot="second")
+    after.start()
+    assert after.learning.version == last
+    assert after.learning.ring.size == 4 * 60 + 25
+    play.second(after)
+    assert after.learning.version == last + 1
+    assert after.learning.ring.size == 5 * 60 + 25
 
 
 def test_without_its_checkpoint_a_learner_begins_anew_and_must_prove_itself(

@@ -79,3 +79,44 @@ def test_a_start_lies_within_what_the_broker_has():
     beginnings, ends = {"a": {"0": 10, "1": 0, "2": 0}}, {"a": {"0": 20, "1": 5, "2": 7}}
     applied = {"a": {"0": 3, "1": 9}}
     assert starting_offsets(applied, beginnings, ends) == {"a": {"0": 10, "1": 5, "2": 0}}
+
+
+def noted(home: Path, boot: str, seconds: list[float]) -> None:
+    """A life of stream in which so many seconds pass, one offset a second."""
+    now_s = [0.0]
+    checkpoint = Checkpoint(home, "one", boot=boot, clock=lambda: now_s[0])
+    for at_s in seconds:
+        now_s[0] = at_s
+        checkpoint.note_applied({"decisions": {"0": int(at_s)}})
+
+
+def test_after_another_start_of_the_machine_reading_begins_a_minute_before_the_last_note(
+    tmp_path: Path,
+) -> None:
+    noted(tmp_path, "first", [float(at) for at in range(200)])
+    same = Checkpoint(tmp_path, "one", boot="first")
+    assert (same.applied, same.rewound) == ({"decisions": {"0": 199}}, False)
+    other = Checkpoint(tmp_path, "one", boot="second")
+    assert other.rewound
+    assert other.path != same.path
+    # notes are ten seconds apart: the last is of 190, and 130 is a minute before
+    assert other.applied == {"decisions": {"0": 130}}
+    other.note_applied({"decisions": {"0": 140}})
+    assert not Checkpoint(tmp_path, "one", boot="second").rewound
+
+
+def test_a_life_of_less_than_a_minute_is_read_again_from_the_beginning(tmp_path: Path) -> None:
+    noted(tmp_path, "first", [0.0, 30.0])
+    assert Checkpoint(tmp_path, "one", boot="second").applied == {}
+
+
+def test_a_torn_record_is_read_again_from_the_beginning(tmp_path: Path) -> None:
+    noted(tmp_path, "first", [0.0, 30.0])
+    (tmp_path / "stream" / "offsets.json").write_bytes(b"")
+    checkpoint = Checkpoint(tmp_path, "one", boot="second")
+    assert (checkpoint.applied, checkpoint.rewound) == ({}, True)
+
+
+def test_what_is_remembered_for_a_power_cut_stays_small(tmp_path: Path) -> None:
+    noted(tmp_path, "first", [float(at) for at in range(0, 100_000, 7)])
+    assert (tmp_path / "stream" / "offsets.json").stat().st_size < 3_000
