@@ -42,10 +42,9 @@ from tests.bench.measure import percentile
 from tests.faults.game import application
 from tests.faults.kills import KILLS, at_failpoint
 from tests.faults.players import Journal, Players
-from tests.faults.rig import Rig, rig
+from tests.faults.rig import Rig, rig, wait_until
 from tests.faults.scenarios import SCENARIOS, decision
 from tests.faults.verify import Verdict, check_ring, verify
-from tests.waiting import wait_until
 
 UNSHARED = "BAKEHOUSE_FAULTS_UNSHARED"
 GRACE_S = 0.5  # a request that was under way when serving ended fails a moment later

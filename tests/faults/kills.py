@@ -6,9 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tests.faults.rig import RETENTION_S, Rig
+from tests.faults.rig import RETENTION_S, Rig, wait_until
 from tests.faults.scenarios import decision, outcome
-from tests.waiting import wait_until
 
 # One of each part first, so that a few kills already say something about all three.
 KILLS = (

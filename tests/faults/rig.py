@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,13 @@ from schemas.settings import Settings
 from stream.books import Books
 from stream.sources import Offsets
 from stream.stream_time import reaches
+from tests import waiting
 from tests.faults.game import REF, application
 from tests.faults.oracle import Sent
 from tests.faults.players import Players
-from tests.waiting import wait_until
 
+# Seldom enough that whoever looks does not slow down what is measured.
+wait_until = partial(waiting.wait_until, every_s=0.25)
 PARTS = ("serving", "stream", "learner")
 BASE = f"/v1/applications/{application.name}"
 RETENTION_S = 12.0  # of the join; what comes later is repair's
