@@ -100,6 +100,8 @@ class Bundles:
             application=self._application.name,
             contract=self._application.contract,
             sha256=pointer.sha256,
+            labels=self._application.actions.labels,
+            dimensions=self._application.encoder.size,
         )
         with np.load(folder / ARRAYS, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files if not name.startswith("golden_")}

@@ -9,7 +9,7 @@ import os
 import shutil
 import stat
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -141,6 +141,8 @@ def load_bundle(
     contract: str,
     sha256: str | None,
     inside: Path | None = None,
+    labels: Sequence[str] | None = None,
+    dimensions: int | None = None,
 ) -> LoadedPolicy:
     """The policy of a bundle, after every check.
 
@@ -148,6 +150,8 @@ def load_bundle(
         application, contract: what this process serves.
         sha256: of the manifest, as the pointer says; None for a bundle from a local cache.
         inside: the only folder that bundles are loaded from, links resolved, of each file too.
+        labels, dimensions: of the actions, in order, and of an observation. A contract is a name;
+            these are what an answer takes.
 
     Raises:
         BundleError: with the reason; the caller's current policy is untouched.
@@ -167,6 +171,11 @@ def load_bundle(
             f"policy {manifest.version} was trained for {manifest.application!r}, contract "
             f"{manifest.contract}; expected {application!r}, contract {contract}"
         )
+    if labels is not None and list(labels) != manifest.actions:
+        raise ContractMismatch(
+            f"policy {manifest.version} decides between {manifest.actions}, {application!r} "
+            f"between {list(labels)}"
+        )
     content = _read(folder / ARRAYS)
     if hashlib.sha256(content).hexdigest() != manifest.files_sha256.get(ARRAYS):
         raise BundleCorrupt(f"{folder / ARRAYS} differs from its recorded SHA-256")
@@ -180,6 +189,11 @@ def load_bundle(
             actions=len(manifest.actions),
         )
         check_golden(policy, golden)
+        if dimensions is not None and policy.dimensions != dimensions:
+            raise ContractMismatch(
+                f"policy {manifest.version} takes {policy.dimensions} numbers; an observation of "
+                f"{application!r} has {dimensions}"
+            )
     except BundleError:
         raise
     except Exception as error:  # numbers from outside: whatever they break, the policy is refused

@@ -91,6 +91,11 @@ class Policy:
         if width != (1, actions):
             raise BundleCorrupt(f"the network answers {width[1:]} scores for {actions} actions")
 
+    @property
+    def dimensions(self) -> int:
+        """Numbers of an observation, D."""
+        return len(self._offset)
+
     def normalise(self, observations: Array) -> Array:
         """`clip((x − offset) · scale)`: float32 `[B, D]` → `[B, D]`."""
         # clipped before it is scaled: a context near float32's limit must not overflow

@@ -223,6 +223,8 @@ class Served:
             contract=self.application.contract,
             sha256=sha256,
             inside=self._policies,
+            labels=self.application.actions.labels,
+            dimensions=self.application.encoder.size,
         )
         if loaded.version != version:
             raise BundleError(f"{folder} holds policy {loaded.version}, expected {version}")

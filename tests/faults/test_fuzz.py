@@ -63,8 +63,9 @@ def test_no_input_breaks_what_reads_it(target):
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_defect_that_is_put_into_the_product_is_found(target):
     ended = fuzz(target, "--planted", "--runs", "20000")
-    assert ended.returncode == 1, f"not found:\n{ended.stderr[-3_000:]}"
-    assert "broke a promise" in ended.stdout
+    shown = (ended.stdout + ended.stderr)[-3_000:]
+    assert ended.returncode == 1, f"not found:\n{shown}"
+    assert "broke a promise" in ended.stdout, shown
 
 
 def test_what_broke_a_promise_is_shown_and_breaks_it_again_alone():

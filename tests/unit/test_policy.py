@@ -203,6 +203,14 @@ def test_a_bundle_of_another_contract_is_refused(written):
         load(*written, contract="c2")
 
 
+def test_a_bundle_of_other_actions_or_another_width_is_refused_whatever_its_contract_says(written):
+    assert load(*written, labels=("a", "b"), dimensions=2).version == 7
+    with pytest.raises(ContractMismatch, match=r"between \['a', 'b'\], 'game' between"):
+        load(*written, labels=("b", "a"))
+    with pytest.raises(ContractMismatch, match="takes 2 numbers; an observation of 'game' has 3"):
+        load(*written, labels=("a", "b"), dimensions=3)
+
+
 def test_a_truncated_a_swapped_and_a_foreign_file_are_refused(written, tmp_path):
     folder, sha256 = written
     with pytest.raises(BundleCorrupt, match="not the manifest that was published"):

@@ -11,6 +11,7 @@ import argparse
 import ast
 import base64
 import importlib.util
+import os
 import subprocess
 import sys
 import tempfile
@@ -81,7 +82,11 @@ def options(asked: argparse.Namespace, corpus: Path, aside: Path) -> list[str]:
 
 
 def fuzz(asked: argparse.Namespace) -> int:
-    """Run a target in a process of its own; returns 0, or 1 after showing what broke it."""
+    """Run a target in a process of its own.
+
+    Returns:
+        0, or 1 after showing what broke it, or 2 where the fuzzer itself did not run.
+    """
     with tempfile.TemporaryDirectory(prefix="fuzz-") as scratch:
         corpus = asked.corpus or Path(scratch) / "corpus"
         aside = Path(scratch) / "found"
@@ -96,12 +101,17 @@ def fuzz(asked: argparse.Namespace) -> int:
                 *options(asked, corpus, aside),
             ],
             check=False,
+            env=os.environ | {"TMPDIR": scratch},  # what a target lays aside goes with it
         )
         if ended.returncode == 0:
             return 0
+        if asked.input is not None:
+            return 1
         for found in sorted(aside.iterdir()):
             show(asked.target, found)
-        return 1
+            return 1
+        print(f"{asked.target}: ended with status {ended.returncode} before any input was tried")
+        return 2
 
 
 def show(target: str, found: Path) -> None:

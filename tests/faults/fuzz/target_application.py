@@ -15,6 +15,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -31,7 +32,6 @@ from tests.faults.fuzz.documents import mutate_document
 from tests.faults.fuzz.events import FIRST, NOW_MS
 
 sys.dont_write_bytecode = True  # the page changes more often than a file's time does
-PAGE = Path(tempfile.mkdtemp(prefix="fuzz-page-")) / "page.py"
 HEAD = """from datetime import timedelta
 from schemas.application import *
 from schemas.application import Agent, Application, Bandit, Discrete, Episodic, EpsilonGreedy
@@ -135,6 +135,12 @@ def harmless(page: bytes) -> bool:
         return True  # it is not run, it does not parse
 
 
+@cache
+def scratch() -> Path:
+    """The page, overwritten by every input."""
+    return Path(tempfile.mkdtemp(prefix="fuzz-page-")) / "page.py"
+
+
 def check(data: bytes) -> None:
     """See the module."""
     rendered = False
@@ -147,9 +153,9 @@ def check(data: bytes) -> None:
         pass
     if not rendered and not harmless(page):
         return
-    PAGE.write_bytes(page)
+    scratch().write_bytes(page)
     try:
-        application = load_application(str(PAGE)).application
+        application = load_application(str(scratch())).application
     except ApplicationError as refusal:
         assert str(refusal)
         cause = refusal.__cause__

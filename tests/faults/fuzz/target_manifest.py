@@ -22,6 +22,7 @@ import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -35,7 +36,6 @@ from schemas.observation import FLOAT32_MAX
 from schemas.policy import Policy
 from tests.faults.fuzz.documents import mutate_document
 
-FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-bundle-"))
 MOST_MORE_BYTES = 1 << 30  # of address space, beyond what the process had at its first input
 GOLDEN = [[0.5, 1.0], [-2.0, 0.0]]
 EXTREMES = np.array(
@@ -185,6 +185,12 @@ def _zip(members: list[tuple[str, bytes]], how: dict[str, Any]) -> bytes:
 VALID = made(document())
 
 
+@cache
+def scratch() -> Path:
+    """The folder of the bundle, overwritten by every input."""
+    return Path(tempfile.mkdtemp(prefix="fuzz-bundle-"))
+
+
 def check(data: bytes) -> None:
     """See the module."""
     global _limited
@@ -202,13 +208,14 @@ def check(data: bytes) -> None:
             text, content = made(json.loads(data))
         except Exception:  # not a document, or not of a bundle
             text = data
-    (FOLDER / MANIFEST).write_bytes(text)
-    (FOLDER / ARRAYS).write_bytes(content)
+    folder = scratch()
+    (folder / MANIFEST).write_bytes(text)
+    (folder / ARRAYS).write_bytes(content)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
             loaded = load_bundle(
-                FOLDER, application="game", contract="c1", sha256=None, inside=FOLDER
+                folder, application="game", contract="c1", sha256=None, inside=folder
             )
         except BundleError as refusal:
             assert "MemoryError" not in str(refusal), refusal
