@@ -39,11 +39,13 @@ import httpx
 
 from bakehouse.cli import termination_interrupts
 from tests.bench.measure import percentile
+from tests.faults.beside import wait_until
 from tests.faults.game import application
 from tests.faults.kills import KILLS, at_failpoint
 from tests.faults.players import Journal, Players
-from tests.faults.rig import Rig, rig, wait_until
-from tests.faults.scenarios import SCENARIOS, decision
+from tests.faults.rig import Rig, rig
+from tests.faults.scenarios import SCENARIOS
+from tests.faults.scenarios.events import decision
 from tests.faults.verify import Verdict, check_ring, verify
 
 UNSHARED = "BAKEHOUSE_FAULTS_UNSHARED"

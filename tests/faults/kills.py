@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tests.faults.rig import RETENTION_S, Rig, wait_until
-from tests.faults.scenarios import decision, outcome
+from tests.faults.beside import wait, wait_until
+from tests.faults.rig import RETENTION_S, Rig
+from tests.faults.scenarios.events import decision, outcome
 
 # One of each part first, so that a few kills already say something about all three.
 KILLS = (
@@ -38,7 +39,7 @@ KILLS = (
 def at_failpoint(rig: Rig, point: str) -> dict[str, Any]:
     """End a part at a point, and wait until it is whole again."""
     stimulus = _STIMULI.get(point, _play)
-    back_s = rig.kill_at(point, visit=1, stimulus=lambda: stimulus(rig))
+    back_s = rig.kill_at(point, stimulus=lambda: stimulus(rig))
     if point == "serving.control.before_record":
         wait_until(lambda: rig.policy()["frozen"], "the word that was given is still in force")
         rig.act("release", by="test", why="the fault is over")
@@ -59,8 +60,7 @@ def _speak(rig: Rig) -> None:
 def _outlive_the_join(rig: Rig) -> None:
     events = [decision() for _ in range(20)]
     rig.publish("decisions", events)
-    due = time.monotonic() + 2 * RETENTION_S
-    wait_until(lambda: time.monotonic() > due, "the join has forgotten them")
+    wait(time.monotonic() + 2 * RETENTION_S)  # and the join has forgotten them
     rig.publish("outcomes", [outcome(one["decision_id"]) for one in events])
 
 

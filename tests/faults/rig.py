@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,25 +20,22 @@ import orjson
 import psutil
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
-from bakehouse.local.broker import Broker
 from bakehouse.local.jars import ensure_jars
 from bakehouse.local.java import find_java
-from bakehouse.local.ports import answers, keep_ports
+from bakehouse.local.ports import keep_ports
 from bakehouse.local.supervisor import Stack
 from bakehouse.local.topics import ensure_topics
 from schemas.failpoints import VARIABLE, arm, is_armed
-from schemas.phase import READY, PhaseFile
 from schemas.settings import Settings
 from stream.books import Books
 from stream.sources import Offsets
 from stream.stream_time import reaches
-from tests import waiting
+from tests.faults.beside import AdvertisedBroker, BrokerProcess, wait_until
 from tests.faults.game import REF, application
 from tests.faults.oracle import Sent
 from tests.faults.players import Players
+from tests.faults.proxy import Proxy
 
-# Seldom enough that whoever looks does not slow down what is measured.
-wait_until = partial(waiting.wait_until, every_s=0.25)
 PARTS = ("serving", "stream", "learner")
 BASE = f"/v1/applications/{application.name}"
 RETENTION_S = 12.0  # of the join; what comes later is repair's
@@ -49,101 +43,7 @@ READY_S = 180.0
 SETTLE_S = 300.0
 
 
-class Broken(AssertionError):
-    """A promise was not kept."""
-
-
-def hold(condition: bool, words: str) -> None:
-    """Raise `Broken` unless the promise is kept."""
-    if not condition:
-        raise Broken(words)
-
-
-@dataclass(frozen=True)
-class AdvertisedBroker(Broker):
-    """A broker that tells its clients another port than its own: that of a proxy."""
-
-    advertised_port: int = 0
-
-    def _properties(self) -> str:
-        own = f"advertised.listeners=PLAINTEXT://127.0.0.1:{self.port}"
-        other = f"advertised.listeners=PLAINTEXT://127.0.0.1:{self.advertised_port}"
-        return super()._properties().replace(own, other)
-
-
-class BrokerProcess:
-    """The broker, killed and started at will."""
-
-    def __init__(self, made: Broker, log: Path) -> None:
-        self._made = made
-        self._log = log
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start it and wait until it answers."""
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(self._made.command(), stdout=log, stderr=log)
-        wait_until(lambda: answers(self._made.port), "the broker answers")
-
-    def kill(self) -> None:
-        """`kill -9`."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-
-
-class Server:
-    """A serving process beside the stack's own, with a home of its own or in the same one.
-
-    Args:
-        failpoints: its own folder, so that its deaths are nobody else's.
-    """
-
-    def __init__(self, settings: Settings, log: Path, *, failpoints: Path) -> None:
-        self.settings = settings.model_copy(update={"port": 0})
-        self._log = log
-        self.failpoints = failpoints
-        self.process: subprocess.Popen[bytes] | None = None
-        self.url = ""
-
-    def start(self) -> None:
-        """Start it and wait until it answers."""
-        self._log.parent.mkdir(parents=True, exist_ok=True)
-        with self._log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "serving", REF],
-                stdout=log,
-                stderr=log,
-                env=os.environ | self.settings.as_environment() | {VARIABLE: str(self.failpoints)},
-            )
-        pid = self.process.pid
-        phase = PhaseFile(self.settings.home, "serving")
-
-        def ready() -> bool:
-            assert self.process is not None
-            hold(self.process.poll() is None, f"serving ended: {self._log.read_text()[-2000:]}")
-            said = phase.read() or {}
-            return said.get("phase") == READY and said.get("pid") == pid
-
-        wait_until(ready, "a second serving process answers")
-        self.url = str((phase.read() or {})["url"])
-
-    def stop(self) -> None:
-        """SIGTERM, and wait."""
-        if self.process is not None and self.process.poll() is None:
-            self.process.terminate()
-            self.process.wait(60)
-
-    def kill(self) -> None:
-        """`kill -9`."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-
-    def status(self) -> dict[str, Any]:
-        """What it says of itself."""
-        found: dict[str, Any] = httpx.get(f"{self.url}/v1/status", timeout=30).json()["serving"]
-        return found
+Measured = dict[str, Any]  # what a scenario saw, by name
 
 
 class Rig:
@@ -155,7 +55,7 @@ class Rig:
         settings: Settings,
         stack: Stack,
         broker: BrokerProcess,
-        proxy: Any,
+        proxy: Proxy,
         *,
         say: Callable[[str], None],
     ) -> None:
@@ -176,7 +76,6 @@ class Rig:
         self.unlogged: set[str] = set()  # answered, and promised not to be learned from
         self.later: dict[str, Any] = {}  # what one scenario leaves for another
         self._producer: KafkaProducer | None = None
-        self.repairs = self.compactions = 0
 
     # --- asking
 
@@ -285,24 +184,25 @@ class Rig:
         yield
         self.down.append((began, time.monotonic()))
 
-    def kill(self, part: str, then: Callable[[], None] = lambda: None) -> None:
+    def do_nothing(self) -> None:
+        """Beside a kill."""
+
+    def kill(self, part: str, then: Callable[[], None]) -> None:
         """`kill -9` a part at whatever moment this is; `then` is done before it is back."""
-        with self.serving_down() if part == "serving" else _nothing():
+        with self.serving_down() if part == "serving" else nullcontext():
             before = self.stack.pids()[part]
             self.stack.kill(part)
             self.kills += 1
             then()
             self._await_back(part, before)
 
-    def kill_at(
-        self, point: str, *, visit: int = 1, stimulus: Callable[[], None] = lambda: None
-    ) -> float:
+    def kill_at(self, point: str, *, stimulus: Callable[[], None]) -> float:
         """Have a part end at a failpoint and come back; returns the seconds until it was ready."""
         part = point.split(".")[0]
-        with self.serving_down() if part == "serving" else _nothing():
+        with self.serving_down() if part == "serving" else nullcontext():
             before = self.stack.pids()[part]
             self.stack.forgive(part)
-            arm(self.failpoints, point, visit=visit)
+            arm(self.failpoints, point)
             stimulus()
             wait_until(
                 lambda: not is_armed(self.failpoints, point),
@@ -322,11 +222,26 @@ class Rig:
 
     # --- holding to account
 
-    def applied(self) -> Offsets:
-        """Offsets before which everything is in the tables, as stream notes them."""
-        noted = json.loads((self.home / "stream" / "offsets.json").read_text())
-        found: Offsets = noted["applied"]
+    def _noted(self) -> dict[str, Any]:
+        """Where stream is, as it notes it."""
+        found: dict[str, Any] = json.loads((self.home / "stream" / "offsets.json").read_text())
         return found
+
+    def applied(self) -> Offsets:
+        """Offsets before which everything is in the tables."""
+        found: Offsets = self._noted()["applied"]
+        return found
+
+    def checkpoint(self) -> Path:
+        """Spark's, that of now."""
+        noted = self._noted()
+        return self.home / "checkpoints" / f"{noted['name']}-{noted['generation']}"
+
+    def keep_checkpoint(self) -> None:
+        """Copy it while nobody writes to it."""
+        current = self.checkpoint()
+        self.later["checkpoint"] = self.scratch / "kept" / current.name
+        shutil.copytree(current, self.later["checkpoint"])
 
     def settle(self) -> int:
         """Wait until all that was sent is in the tables; returns how much is unaccounted for."""
@@ -343,15 +258,8 @@ class Rig:
 
 
 @contextmanager
-def _nothing() -> Iterator[None]:
-    yield
-
-
-@contextmanager
 def rig(scratch: Path, *, say: Callable[[str], None]) -> Iterator[Rig]:
     """The stack, all parts ready."""
-    from tests.faults.proxy import Proxy
-
     java, jars = find_java(), ensure_jars(say)
     ports = keep_ports(scratch / "ports.json", ["broker", "controller", "proxy"])
     settings = Settings(
