@@ -52,6 +52,7 @@ class Settings(BaseModel):
     repair_every_s: float = Field(default=15.0, gt=0)
     account_every_s: float = Field(default=10.0, gt=0)
     upkeep_every_s: float = Field(default=60.0, gt=0)  # compaction, and cleaning of the log
+    upkeep_share: float = Field(default=0.05, gt=0, le=1)  # of the time, for each kind of upkeep
     compact_after_minutes: float = Field(default=10.0, gt=0)
     replay_retention_days: float = Field(default=30.0, gt=0)
     # learner

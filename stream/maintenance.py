@@ -24,7 +24,6 @@ from stream.repair import Repair
 from stream.retention import Cleaner, outlived
 from stream.tables import open_table
 
-REST = 20  # a task rests this many times as long as it ran: a twentieth of the time, at most
 
 log = logging.getLogger("stream.maintenance")
 
@@ -158,7 +157,7 @@ class Maintenance:
             log.exception("%s failed; trying again later", task.name)
         took_s = time.monotonic() - started
         task.seen = batches
-        task.due_s = time.monotonic() + max(task.every_s, REST * took_s)
+        task.due_s = time.monotonic() + max(task.every_s, took_s / self._settings.upkeep_share)
 
     def _step_repair(self) -> None:
         wanted, self._bridging = self._bridging, False

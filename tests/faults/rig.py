@@ -270,6 +270,7 @@ def rig(scratch: Path, *, say: Callable[[str], None]) -> Iterator[Rig]:
         repair_every_s=2.0,
         account_every_s=2.0,
         upkeep_every_s=5.0,
+        upkeep_share=0.2,
         compact_after_minutes=0.1,
         log_retention_minutes=2.0,
         policies_kept=1_000_000,
