@@ -24,7 +24,6 @@ from stream.repair import Repair
 from stream.retention import Cleaner, outlived
 from stream.tables import open_table
 
-
 log = logging.getLogger("stream.maintenance")
 
 
