@@ -40,7 +40,7 @@ PARTS = ("serving", "stream", "learner")
 BASE = f"/v1/applications/{application.name}"
 RETENTION_S = 12.0  # of the join; what comes later is repair's
 READY_S = 180.0
-SETTLE_S = 300.0
+SETTLE_S = 900.0  # after ten minutes without a broker there is much to read
 
 
 Measured = dict[str, Any]  # what a scenario saw, by name
@@ -274,6 +274,7 @@ def rig(scratch: Path, *, say: Callable[[str], None]) -> Iterator[Rig]:
         compact_after_minutes=0.1,
         log_retention_minutes=2.0,
         policies_kept=1_000_000,
+        spool_bytes=2 << 30,  # ten minutes without a broker, at hundreds of events a second
     )
     made = AdvertisedBroker(
         folder=scratch / "kafka",
