@@ -83,7 +83,9 @@ def application_words(application: str, its: dict[str, Any]) -> str:
     if account := newest.get("stream", {}).get("account"):
         ends = ("applied", "duplicate", "pending", "orphan", "quarantined")
         adds_up = " + ".join(f"{account[name]:,} {name}" for name in ends)
-        lines.append(f"stream: {account['received']:,} received = {adds_up}")
+        left = account["received"] - sum(account[name] for name in ends)
+        missing = f"; {left:,} UNACCOUNTED FOR" if left else ""
+        lines.append(f"stream: {account['received']:,} received = {adds_up}{missing}")
     return "\n".join(lines)
 
 

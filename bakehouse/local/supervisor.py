@@ -287,6 +287,8 @@ class Stack:
                 )
             )
         ensure_topics(self._settings, adjust=self._embedded_broker)
+        if not self._embedded_broker:
+            phase.announce(f"not ours, at {self._settings.kafka_bootstrap}", pid=None)
         return {
             "JAVA_HOME": str(java.home),
             "BAKEHOUSE_SPARK_JARS": ",".join(map(str, jars.spark)),

@@ -59,6 +59,12 @@ def test_freshness_comes_first_and_the_account_last():
     )
 
 
+def test_an_account_that_does_not_add_up_is_said_aloud():
+    stream = SAID["parts"]["stream/3"]
+    short = stream | {"account": stream["account"] | {"applied": 8690}}
+    assert words(parts={"stream/3": short})[-1].endswith("+ 1 quarantined; 10 UNACCOUNTED FOR")
+
+
 def test_without_a_newer_policy_there_is_no_number_to_show():
     assert words(freshness_s={"p50": None, "p95": None, "n": 0})[0].startswith("freshness –")
 
