@@ -23,6 +23,7 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from schemas.failpoints import reach
 from schemas.replay import LEDGER, REPLAY
+from stream.books import by_place
 from stream.columns import spark_schema
 from stream.fold import fold
 from stream.join import join_outcomes
@@ -104,7 +105,7 @@ class Repair:
         self._forgot = 0
         ledger_version = self._ledger.delta.version()
         replay_version = self._replay.delta.version()
-        told, seen = _by_partition(self._ledger.files()), _by_partition(self._replay.files())
+        told, seen = by_place(self._ledger.files()), by_place(self._replay.files())
         appended: set[Key] = set()
         self._waiting.clear()
         for partition, files in told.items():
@@ -135,7 +136,7 @@ class Repair:
         appended: set[Key] = set()
         if not wanted:
             return appended
-        replay, ledger = _by_partition(self._replay.files()), _by_partition(self._ledger.files())
+        replay, ledger = by_place(self._replay.files()), by_place(self._ledger.files())
         for partition, here in wanted.items():
             ids = sorted({key.decision_id for key in here})
             decisions = [f for f in replay.get(partition, []) if f.may_hold(ids)]
@@ -232,14 +233,6 @@ def read_rows(
         "hour", F.lit(hour).cast("long")
     )
     return rows.select(*schema.fieldNames())
-
-
-def _by_partition(files: list[DataFile]) -> dict[tuple[str, int], list[DataFile]]:
-    found: dict[tuple[str, int], list[DataFile]] = {}
-    for file in files:
-        place = (file.partition["application"], file.partition["hour"])
-        found.setdefault(place, []).append(file)
-    return found
 
 
 def _ledger_keys(ledger: Table, files: list[DataFile]) -> list[Key]:

@@ -58,7 +58,7 @@ class Journal:
 class Players:
     """The process, as its driver sees it."""
 
-    def __init__(self, url: str, file: Path, *, rate: float, seed: int, key: str = "") -> None:
+    def __init__(self, url: str, file: Path, *, rate: float, seed: int) -> None:
         self._file = file
         given = {"url": url, "file": str(file), "rate": rate, "seed": seed}
         self._process = subprocess.Popen(
