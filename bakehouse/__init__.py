@@ -20,6 +20,7 @@ from schemas.application import (
 from schemas.errors import ApplicationError, BakehouseError
 from schemas.observation import Boolean, Categorical, Numeric, Vector
 from schemas.reward import Reward, TimedOutcome
+from schemas.segments import Segments
 from schemas.world import BanditWorld, Context, Delivery, EpisodicWorld, Happening, Transition
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "Numeric",
     "Reward",
     "Rollout",
+    "Segments",
     "TimedOutcome",
     "Training",
     "Transition",

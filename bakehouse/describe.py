@@ -9,6 +9,7 @@ from schemas.agents import AGENTS
 from schemas.application import Application, Episodic, EpsilonGreedy
 from schemas.observation import Boolean, Categorical, Feature, Numeric, Vector
 from schemas.reward import Reward
+from schemas.segments import Segments
 
 AGGREGATES = {
     "sum": "the sum of its outcomes",
@@ -28,6 +29,7 @@ def describe(application: Application) -> dict[str, Any]:
         "observation": [feature_words(f) for f in application.observation],
         "observation_length": application.encoder.size,
         "actions": list(application.actions.labels),
+        "baseline": baseline_words(application),
         "problem": problem_words(application),
         "reward": reward_words(application.reward),
         "learning": learning_words(application.reward),
@@ -57,6 +59,16 @@ def feature_words(feature: Feature) -> str:
             kind = f"{feature.length} numbers"
     missing = "required" if feature.default is None else f"{feature.default!r} when missing"
     return f"{feature.name}: {kind}; {missing}"
+
+
+def baseline_words(application: Application) -> str:
+    """The game's rules: a table, or a function and the first line of what it says of itself."""
+    baseline = application.baseline
+    if isinstance(baseline, Segments):
+        return baseline.words()
+    name = getattr(baseline, "__name__", type(baseline).__name__)
+    said = (getattr(baseline, "__doc__", None) or "").strip().partition("\n")[0]
+    return f"{name}(context): {said}" if said else f"{name}(context)"
 
 
 def problem_words(application: Application) -> str:

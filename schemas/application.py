@@ -24,6 +24,7 @@ from schemas.observation import (
     Vector,
 )
 from schemas.reward import Reward
+from schemas.segments import Segments
 
 Baseline = Callable[[Mapping[str, Any]], str]
 _CENTURY = timedelta(days=36_525)
@@ -354,6 +355,8 @@ class Application:
             actions=self.actions.kind,
             problem=self.problem.kind,
         )
+        if isinstance(self.baseline, Segments):
+            self.baseline.check(self.observation, self.baseline_action)
 
     @cached_property
     def encoder(self) -> Encoder:
