@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from learner.confidence import ConfidenceSequence, DifferenceSequence, Interval, Moments
+from learner.estimators.estimate import effective_sample
 
 
 def paired_difference(
@@ -217,7 +218,7 @@ class ProgressiveEvaluation:
     def effective_sample(self) -> float:
         """Decisions' worth of evidence about the candidates: (Σw)²/Σw² (Kish 1965)."""
         total, squares = self._weights
-        return float(total**2 / squares) if squares > 0 else 0.0
+        return effective_sample(float(total), float(squares))
 
     def state(self) -> dict[str, Any]:
         """Everything, as JSON carries it."""

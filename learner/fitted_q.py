@@ -115,6 +115,30 @@ def fitted_q_difference(
     )
 
 
+def fitted_q_values(
+    transitions: Transitions, after: np.ndarray, observation: np.ndarray
+) -> np.ndarray | None:
+    """One policy's value of every action at observations that need not be among the transitions.
+
+    Args:
+        transitions: n rows, n ≥ 1.
+        after: the policy's probabilities at each next observation, masks applied, float `[n, A]`
+        observation: normalised, float `[k, D]`
+
+    Returns:
+        float64 `[k, A]`; None where the fit did not settle.
+
+    Raises:
+        ValueError: there are no rows, or a value is not finite.
+    """
+    if len(transitions.reward) == 0:
+        raise ValueError("0 transitions: expected at least one")
+    choice = Choice(after, np.zeros((0, after.shape[1])))
+    _refuse_non_finite(transitions, observation, choice, choice)
+    regression = _Regression(transitions, observation, actions=after.shape[1])
+    return regression.action_values(after)
+
+
 class _Fit(NamedTuple):
     start_values: np.ndarray  # [m]
     influence: np.ndarray  # [n], of each row on the mean start value
@@ -145,10 +169,10 @@ class _Regression:
             self._inverses[action] = inverse
             self._leverage[rows.action == action] = np.einsum("np,np->n", x @ inverse, x)
 
-    def fit(self, choice: Choice) -> _Fit | None:
-        """Values at the starts and influences under one policy; None where there is no fit."""
+    def _solve(self, after: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """γ-weighted features that follow `[n, A·P]`, K of the sweeps, and θ where they settle."""
         rows, (actions, width) = self._rows, self._shape
-        following = _by_action(choice.after, self._after)  # [n, A·P]
+        following = _by_action(after, self._after)
         constant = np.zeros(actions * width)
         step = np.zeros((actions * width, actions * width))
         for action in range(actions):
@@ -157,7 +181,17 @@ class _Regression:
             block = slice(action * width, (action + 1) * width)
             constant[block] = regress @ rows.reward[of_action]
             step[block] = regress @ following[of_action]
-        theta = _sweep(constant, step, scale=float(np.max(np.abs(rows.reward))))
+        return following, step, _sweep(constant, step, scale=float(np.max(np.abs(rows.reward))))
+
+    def action_values(self, after: np.ndarray) -> np.ndarray | None:
+        """Q of a policy at the start observations, `[m, A]`; None where there is no fit."""
+        _, _, theta = self._solve(after)
+        return None if theta is None else self._start @ theta.reshape(self._shape).T
+
+    def fit(self, choice: Choice) -> _Fit | None:
+        """Values at the starts and influences under one policy; None where there is no fit."""
+        rows, (actions, width) = self._rows, self._shape
+        following, step, theta = self._solve(choice.after)
         if theta is None:
             return None
         seen = _by_action(choice.start, self._start)  # [m, A·P]
