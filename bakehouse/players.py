@@ -20,11 +20,10 @@ from bakehouse.game_client import RequestFailed
 from bakehouse.senders import Sender
 from schemas.application import Application
 from schemas.ids import uuid7
-from schemas.world import BanditWorld, EpisodicWorld, Happening, World
+from schemas.world import END_AFTER_S, BanditWorld, EpisodicWorld, Happening, World
 
 SUBJECTS = 5_000
 OUTCOME_TRIES, RETRY_AFTER_S = 20, 0.5  # a game keeps what it could not deliver
-DUPLICATE_AFTER_S = (0.05, 1.0)
 ERRORS_KEPT = 20
 AT_ONCE = 32  # arrivals started in a row
 LEAST_SLEEP_S = 0.002
@@ -247,11 +246,11 @@ class Players:
             self._occur(answer, outcome, happening.after_s)
         if end:
             last = max((happening.after_s for happening in happenings), default=0.0)
-            self._occur(answer, {"kind": "end"}, last + 0.05)
+            self._occur(answer, {"kind": "end"}, last + END_AFTER_S)
 
     def _occur(self, answer: dict[str, Any], outcome: dict[str, Any], after_s: float) -> None:
-        delivery, rng = self._world.delivery, self._rng
-        if rng.random() < delivery.loss:
+        copies = self._world.delivery.copies_s(after_s, self._rng)
+        if not copies:
             return
         outcome |= {
             "outcome_id": uuid7(),
@@ -260,11 +259,8 @@ class Players:
         }
         if "token" in answer:
             outcome["token"] = answer["token"]
-        if rng.random() < delivery.late:
-            after_s += delivery.late_by_s
-        self._later(after_s, outcome)
-        if rng.random() < delivery.duplicates:
-            self._later(after_s + float(rng.uniform(*DUPLICATE_AFTER_S)), outcome, again=True)
+        for copy, arrives_s in enumerate(copies):
+            self._later(arrives_s, outcome, again=copy > 0)
 
     def _later(self, after_s: float, outcome: dict[str, Any], *, again: bool = False) -> None:
         self._timers += 1

@@ -21,7 +21,7 @@ from learner.bus import Bus
 from learner.cadence import Cadence
 from learner.checkpoint import read_checkpoint, write_checkpoint
 from learner.learning import Candidate, Learning
-from learner.plan import Plan, PlanLog
+from learner.plan import Plan, PlanLog, training_seed
 from learner.publish import Bundles
 from learner.rebuild import rebuild
 from learner.rows import COLUMNS, Decoder
@@ -277,12 +277,11 @@ class ApplicationLoop:
         name, learning = self.application.name, self.learning
         control = self._bus.control(name)
         version = learning.version + 1
-        seed = np.random.SeedSequence([self.application.training.seed, version])
         plan = Plan(
             version=version,
             replay_version=self.tail.version,
             stream_time_ms=max(self._stream_time_ms, 0),
-            seed=int(seed.generate_state(1)[0]),
+            seed=training_seed(self.application.training, version),
             frozen=control is not None and control.frozen,
             released=learning.frozen
             and control is not None

@@ -9,7 +9,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+from schemas.application import Training
 
 
 class Plan(BaseModel):
@@ -24,6 +27,11 @@ class Plan(BaseModel):
     frozen: bool = False  # nothing is published, and the anchor stays
     released: bool = False  # someone lifted the gate's own freeze before this training
     at_ms: int  # wall clock, for the records only
+
+
+def training_seed(training: Training, version: int) -> int:
+    """The seed of one training: from the application's, another for each version."""
+    return int(np.random.SeedSequence([training.seed, version]).generate_state(1)[0])
 
 
 class PlanLog:

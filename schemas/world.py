@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 Context = Mapping[str, Any]
+DUPLICATE_AFTER_S = (0.05, 1.0)
+END_AFTER_S = 0.05  # after the last thing that happened, the game says that the episode is over
 
 
 class Happening(NamedTuple):
@@ -40,6 +42,19 @@ class Delivery:
     duplicates: float = 0.0
     late: float = 0.0  # share delivered `late_by_s` after it occurred
     late_by_s: float = 5.0
+
+    def copies_s(self, after_s: float, rng: np.random.Generator) -> list[float]:
+        """When the copies of an outcome arrive that occurs `after_s` after its decision.
+
+        Seconds after the decision: none where it is lost, two where it is sent again.
+        """
+        if rng.random() < self.loss:
+            return []
+        if rng.random() < self.late:
+            after_s += self.late_by_s
+        if rng.random() < self.duplicates:
+            return [after_s, after_s + float(rng.uniform(*DUPLICATE_AFTER_S))]
+        return [after_s]
 
 
 class BanditWorld(ABC):
