@@ -24,6 +24,7 @@ BENCHMARKS = {
     "publish": "what an event costs through spool and producer into a real broker",
     "join": "batch time of the streaming join at 20 thousand and at 2 million open decisions",
     "learn": "minibatches a second at batch 64 and 256, for every agent",
+    "agents": "what every agent learns in a world made for its kind, and how fast it trains",
     "freshness": "outcome to better answer at 20, 200 and 1,000 loops a second, stage by stage",
     "swap": "latency with and without swaps of the policy, under open-loop load",
     "loop": "the highest rate of whole loops that is held with freshness p95 under 6 s",

@@ -1,0 +1,89 @@
+"""The worlds in which agents are examined: nothing that is too simple passes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from schemas.agents import AGENTS
+from schemas.propensity import executed_distribution, one_hot
+from schemas.share import Logged, expected_rewards, share, world_values
+from schemas.world import BanditWorld, EpisodicWorld, Happening
+from tests.worlds import WORLDS, Exam, exam_of
+
+every_world = pytest.mark.parametrize("exam", WORLDS, ids=lambda exam: exam.module)
+ENOUGH = 0.5  # of the way to the best: "near" begins here
+
+
+def contexts_of(exam: Exam, *, count: int = 1_500) -> list[dict[str, object]]:
+    rng, world = np.random.default_rng(0), exam.world
+    if isinstance(world, EpisodicWorld):
+        return [world.context(state, rng) for state in world.states]
+    return [world.context(rng) for _ in range(count)]
+
+
+def logged(exam: Exam, action: int, context: dict[str, object]) -> Logged:
+    """What is executed where a policy wants this action."""
+    application = exam.application
+    eligible = np.ones(len(application.actions), dtype=bool)
+    rule = application.exploration
+    wanted = one_hot(action, len(eligible))
+    executed = executed_distribution(wanted, eligible, epsilon=rule.epsilon, floor=rule.floor)
+    return Logged(context, executed, eligible, rule.epsilon, rule.floor)
+
+
+@every_world
+def test_no_constant_and_no_myopic_policy_comes_near_the_best(exam: Exam) -> None:
+    contexts = contexts_of(exam)
+    for action in range(len(exam.application.actions)):
+        made = [logged(exam, action, context) for context in contexts]
+        values = world_values(exam.world, exam.application, made)
+        assert (share(values) or 0.0) < ENOUGH
+        assert (share(values, of="baseline") or 0.0) < ENOUGH
+        if isinstance(exam.world, EpisodicWorld):
+            assert (share(values, of="myopic") or 0.0) < ENOUGH
+
+
+def test_nothing_linear_comes_near_the_best_of_the_crossed_world() -> None:
+    [exam] = [exam for exam in WORLDS if exam.module == "crossed"]
+    application, world = exam.application, exam.world
+    assert isinstance(world, BanditWorld)
+    contexts = contexts_of(exam)
+    x = np.array([application.encoder.encode(context) for context in contexts])
+    x = np.concatenate([x, np.ones((len(x), 1))], axis=1)
+    q = np.array([expected_rewards(world, application, context) for context in contexts])
+    weights, *_ = np.linalg.lstsq(x, q, rcond=None)  # the best that noise-free data would give
+    wanted = (x @ weights).argmax(axis=1).tolist()
+    made = [logged(exam, a, context) for a, context in zip(wanted, contexts, strict=True)]
+    assert abs(share(world_values(world, application, made)) or 0.0) < 0.15
+
+
+@pytest.mark.parametrize("name", sorted(AGENTS))
+def test_every_agent_has_a_world_that_fits_its_kind(name: str) -> None:
+    exam = exam_of(name)
+    application = exam.application_for(name)
+    assert application.agent.name == name
+    assert exam.world is not None
+
+
+@every_world
+def test_expected_rewards_are_what_players_cause_on_average(exam: Exam) -> None:
+    """Before delivery, which loses a little: 4 standard errors of 1,000 players."""
+    world, rng, reward = exam.world, np.random.default_rng(1), exam.application.reward
+    assert isinstance(reward.weights, dict)
+
+    def mean_of(caused: list[list[Happening]]) -> tuple[float, float]:
+        worth = [reward.weights[h.name] for each in caused for h in each[:1]]  # type: ignore[index]
+        worth += [reward.default for each in caused if not each]
+        return float(np.mean(worth)), float(np.std(worth)) / np.sqrt(len(worth)) + 1e-9
+
+    for action in exam.application.actions.labels:
+        if isinstance(world, EpisodicWorld):
+            for state in world.states:
+                for way in world.transitions(state, action):
+                    caused = [world.happenings(state, action, way, rng) for _ in range(20)]
+                    assert mean_of(caused)[0] == pytest.approx(way.reward)
+            continue
+        for context in contexts_of(exam, count=3):
+            mean, error = mean_of([world.happenings(context, action, rng) for _ in range(1_000)])
+            assert abs(mean - world.expected_reward(context, action)) < 4 * error
