@@ -7,6 +7,7 @@ nothing else: the same rows and plans make the same policies.
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -173,7 +174,7 @@ class Learning:
 
     def warm_up(self) -> None:
         """Compile the training function before there is anything to train on."""
-        if self.agent is None or self.agent.learns_from_ring:
+        if self.agent is None or not self.agent.learns_from_minibatches:
             return
         before = {name: np.copy(value) for name, value in self.agent.state().items()}
         ring, training = Ring(self.application), self.application.training
@@ -239,21 +240,22 @@ class Learning:
         if len(trainable) == 0:
             return None
         new = trainable[ring.dirty[trainable]]
-        if self.agent.learns_from_ring:
-            losses = self.agent.fit(
-                Rows(
-                    observation=ring.observation[trainable],
-                    action=ring.action[trainable],
-                    reward=returns.reward[trainable].astype(np.float32),
-                )
-            )
-        else:
+        losses: dict[str, float] = {}
+        if self.agent.learns_from_minibatches:
             calls = draw_rows(new, trainable, per_call=training.steps * training.batch, rng=rng)
             for slots in calls:
                 of_slots = Returns(*(values[slots] for values in returns))
                 losses = self.agent.train(
                     gather(ring, slots, of_slots, steps=training.steps, batch=training.batch)
                 )
+        if self.agent.learns_from_ring:  # after the minibatches: it may build on what they made
+            losses = losses | self.agent.fit(
+                Rows(
+                    observation=ring.observation[trainable],
+                    action=ring.action[trainable],
+                    reward=returns.reward[trainable].astype(np.float32),
+                )
+            )
         reach("learner.training.inside")
         ring.dirty[new] = False
         for sequence in ring.sequence[new].tolist():
@@ -317,7 +319,7 @@ class Learning:
             anchor=self.anchor.number,
             losses=losses,
             golden_scores=scores,
-            largest_score=self._largest_score(),
+            largest_score=self._largest_score(policy),
             shift=shift,
             evidence=evidence,
         )
@@ -349,16 +351,15 @@ class Learning:
             )
         return report
 
-    def _largest_score(self) -> float:
-        assert self.evidence is not None and self.normaliser is not None
-        discount = self._problem.discount if isinstance(self._problem, Episodic) else 0.0
-        bonus = 0.0
-        parameters = self.application.agent.parameters
-        if "alpha" in parameters:  # of a row as far out as the normaliser lets through
-            width = 1 + self.normaliser.clip**2 * self.application.encoder.size
-            ridge = float(parameters.get("regularisation", 1.0))
-            bonus = float(parameters["alpha"]) * float(np.sqrt(width / ridge))
-        return score_limit(self.evidence.largest_reward, discount=discount, bonus=bonus)
+    def _largest_score(self, policy: Policy | None) -> float:
+        assert self.evidence is not None
+        if policy is not None and not policy.scores_are_rewards:
+            return math.inf
+        return score_limit(
+            self.evidence.largest_reward,
+            discount=self._problem.discount if isinstance(self._problem, Episodic) else 0.0,
+            bonus=0.0 if policy is None else policy.largest_bonus,
+        )
 
     def _described(
         self,

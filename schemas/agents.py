@@ -69,6 +69,12 @@ AGENTS: dict[str, AgentKind] = {
         {"alpha": _positive(1.0), "regularisation": _positive(1.0)},
         "a linear model of every action's reward, optimistic where little is known",
     ),
+    "lin_ts": AgentKind(
+        frozenset({"discrete"}),
+        frozenset({"bandit"}),
+        {"scale": _positive(1.0), "regularisation": _positive(1.0)},
+        "a linear model of every action's reward; each is answered as often as it may be best",
+    ),
     "dqn": AgentKind(
         frozenset({"discrete"}),
         frozenset({"bandit", "episodic"}),

@@ -91,13 +91,16 @@ def compile_network(
 
 def check_bounded(
     operations: Sequence[Operation], arrays: Mapping[str, Array], farthest: Array
-) -> None:
+) -> Array:
     """Raise BundleCorrupt unless every number that a compiled network meets is finite.
 
     Interval arithmetic, so it holds for every input: `|y| ≤ |x|·|W| + |b|`.
 
     Args:
         farthest: largest |x| of each dimension of the input. float64 `[D]`
+
+    Returns:
+        The same of the output, `[K]`.
     """
     for operation in operations:
         if operation["op"] == "dense":
@@ -113,6 +116,7 @@ def check_bounded(
             farthest = np.minimum(farthest, 1.0)
         elif operation["op"] == "elu":
             farthest = np.maximum(farthest, 1.0)
+    return farthest
 
 
 def refuse_unbounded(farthest: Array, what: str) -> None:

@@ -7,7 +7,7 @@ evaluated is what is answered.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,15 +15,24 @@ from pydantic import BaseModel, ConfigDict, Field
 from schemas.errors import BundleCorrupt
 from schemas.network import Array, check_bounded, compile_network, refuse_unbounded
 from schemas.observation import FLOAT32_MAX
+from schemas.thompson import probability_of_being_best
+
+_T = TypeVar("_T")
+_ZERO = np.zeros((), np.float32)
 
 
 class Head(BaseModel):
-    """How scores become probabilities. `linear` reads arrays `theta` and `inverse`."""
+    """How scores become probabilities.
+
+    `linear` and `thompson` read arrays `theta` and `inverse`; `c51` reads `support [N]`, and its
+    network answers N logits for each action.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    kind: Literal["argmax", "softmax", "linear"]
+    kind: Literal["argmax", "softmax", "linear", "thompson", "c51"]
     alpha: float = 0.0  # linear: width of the optimistic bonus
+    scale: float = Field(default=1.0, ge=0)  # thompson: deviation of a reward about its mean
     temperature: float = Field(default=1.0, ge=1e-6)  # softmax
 
 
@@ -34,7 +43,7 @@ class Policy:
     normaliser bounds what the network sees, so this is known beforehand.
 
     Args:
-        operations: the network (empty for a linear head).
+        operations: the network (empty where the head takes the observation itself).
         head: how its scores become probabilities.
         arrays: `normaliser_offset [D]`, `normaliser_scale [D]`, `normaliser_clip []`, and what
             the network and head name.
@@ -81,15 +90,31 @@ class Policy:
         refuse_unbounded(farthest, "normalised observation")
         self._head = head
         self.actions = actions
+        self.largest_bonus = 0.0  # that optimism can add to a score
         self._score: Callable[[Array], Array]
-        if head.kind == "linear":
-            self._score = _linear(arrays, head.alpha, farthest)
+        self._posterior: Callable[[Array], tuple[Array, Array]] | None = None
+        network = compile_network(operations, arrays)
+        farthest = check_bounded(operations, arrays, farthest)
+        if head.kind in ("linear", "thompson"):
+            most = abs(head.alpha) if head.kind == "linear" else head.scale
+            moments, largest = _linear(arrays, most, farthest)
+            self._posterior = _after(network, moments)
+            if head.kind == "linear":
+                self._score, self.largest_bonus = _optimistic(self._posterior, head.alpha), largest
+            else:
+                self._score = _expected(self._posterior)
+        elif head.kind == "c51":
+            self._score = _after(network, _categorical(arrays, actions, len(farthest)))
         else:
-            self._score = compile_network(operations, arrays)
-            check_bounded(operations, arrays, farthest)
+            self._score = network
         width = self.scores(np.zeros((1, self._offset.shape[0]), np.float32)).shape
         if width != (1, actions):
             raise BundleCorrupt(f"the network answers {width[1:]} scores for {actions} actions")
+
+    @property
+    def scores_are_rewards(self) -> bool:
+        """Whether a score is an expectation in the game's rewards; a softmax's are logits."""
+        return self._head.kind != "softmax"
 
     @property
     def dimensions(self) -> int:
@@ -119,6 +144,11 @@ class Policy:
         Returns:
             float64 `[B, A]`, each row sums to 1.
         """
+        if self._head.kind == "thompson":
+            assert self._posterior is not None
+            mean, spread = self._posterior(self.normalise(observations))
+            deviation = self._head.scale * np.sqrt(spread.astype(np.float64))
+            return probability_of_being_best(mean, deviation, eligible)
         scores = np.where(eligible, self.scores(observations), -np.inf)
         if self._head.kind == "softmax":
             logits = scores.astype(np.float64) / self._head.temperature
@@ -132,14 +162,17 @@ class Policy:
         return probabilities
 
 
-def _linear(arrays: Mapping[str, Array], alpha: float, farthest: Array) -> Callable[[Array], Array]:
-    """`θᵀx + α·√(xᵀA⁻¹x)` for each action, x with a leading 1 (Li et al. 2010, LinUCB).
+def _linear(
+    arrays: Mapping[str, Array], deviations: float, farthest: Array
+) -> tuple[Callable[[Array], tuple[Array, Array]], float]:
+    """`θᵀx` and `xᵀA⁻¹x` of each action, x with a leading 1, and the most that so many
+    deviations can be (Li et al. 2010, LinUCB).
 
     `farthest` is the largest |x| of each dimension, [D].
     """
     try:
-        theta = arrays["theta"].astype(np.float32)  # [A, 1 + D]
-        inverse = arrays["inverse"].astype(np.float32)  # [A, 1 + D, 1 + D]
+        theta = np.ascontiguousarray(arrays["theta"], np.float32)  # [A, 1 + D]
+        inverse = np.ascontiguousarray(arrays["inverse"], np.float32)  # [A, 1 + D, 1 + D]
     except KeyError as error:
         raise BundleCorrupt(f"the linear head's array {error} is missing") from None
     if theta.ndim != 2 or inverse.shape != (*theta.shape, theta.shape[1]):
@@ -150,12 +183,52 @@ def _linear(arrays: Mapping[str, Array], alpha: float, farthest: Array) -> Calla
     means = np.abs(theta).astype(np.float64) @ reach  # [A]
     spreads = np.abs(inverse).astype(np.float64) @ reach @ reach  # [A]
     refuse_unbounded(spreads, "spread of the linear head")
-    refuse_unbounded(means + abs(alpha) * np.sqrt(spreads), "score of the linear head")
+    bonus = deviations * np.sqrt(spreads)
+    refuse_unbounded(means + bonus, "score of the linear head")
 
-    def score(x: Array) -> Array:
+    def moments(x: Array) -> tuple[Array, Array]:
         x1 = np.concatenate([np.ones((len(x), 1), np.float32), x], axis=1)  # [B, 1 + D]
         mean = x1 @ theta.T  # [B, A]
-        spread = np.einsum("bi,aij,bj->ba", x1, inverse, x1, optimize=True)
-        return np.asarray(mean + alpha * np.sqrt(np.maximum(spread, 0.0)))
+        spread = np.einsum("abi,bi->ba", x1 @ inverse, x1)
+        return mean, np.maximum(spread, _ZERO)
+
+    return moments, float(bonus.max())
+
+
+def _categorical(arrays: Mapping[str, Array], actions: int, width: int) -> Callable[[Array], Array]:
+    """Expected value of each action's categorical distribution (Bellemare et al. 2017, C51)."""
+    try:
+        support = np.ascontiguousarray(arrays["support"], np.float32)  # [N]
+    except KeyError as error:
+        raise BundleCorrupt(f"the c51 head's array {error} is missing") from None
+    if support.ndim != 1 or not len(support) or width != actions * len(support):
+        raise BundleCorrupt(
+            f"{width} numbers come from the network for {actions} actions; expected "
+            f"{len(support) if support.ndim == 1 else support.shape} for each"
+        )
+    refuse_unbounded(np.abs(support).astype(np.float64), "support of the c51 head")
+
+    def expected(logits: Array) -> Array:
+        logits = logits.reshape(len(logits), actions, len(support))
+        weight = np.exp(logits - logits.max(axis=2, keepdims=True))
+        return np.asarray(weight.dot(support) / weight.sum(axis=2))  # [B, A]
+
+    return expected
+
+
+def _after(network: Callable[[Array], Array], head: Callable[[Array], _T]) -> Callable[[Array], _T]:
+    return lambda x: head(network(x))
+
+
+def _optimistic(
+    posterior: Callable[[Array], tuple[Array, Array]], alpha: float
+) -> Callable[[Array], Array]:
+    def score(x: Array) -> Array:
+        mean, spread = posterior(x)
+        return np.asarray(mean + alpha * np.sqrt(spread))
 
     return score
+
+
+def _expected(posterior: Callable[[Array], tuple[Array, Array]]) -> Callable[[Array], Array]:
+    return lambda x: posterior(x)[0]

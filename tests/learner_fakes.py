@@ -31,6 +31,7 @@ from tests.replay_rows import T0, Table, decision, outcome
 class LinearAgent:
     """Predicts each action's reward linearly; one step of plain gradient descent a minibatch."""
 
+    learns_from_minibatches = True
     learns_from_ring = False
 
     def __init__(self, setup: Setup) -> None:

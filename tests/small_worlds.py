@@ -72,12 +72,17 @@ def policy_of(agent: Agent, actions: int) -> Policy:
     return Policy(operations=operations, head=head, arrays=arrays, actions=actions)
 
 
-def learn(agent: Agent, rows: Rows, rng: np.random.Generator, *, steps: int = STEPS) -> None:
-    """Let the agent learn from these rows in its own way, once."""
+def learn(
+    agent: Agent, rows: Rows, rng: np.random.Generator, *, steps: int = STEPS
+) -> dict[str, float]:
+    """Let the agent learn from these rows in its own way, once; its losses."""
+    losses: dict[str, float] = {}
+    if agent.learns_from_minibatches:
+        chosen = rng.integers(0, len(rows.action), (steps, BATCH))
+        losses |= agent.train(minibatches(rows, chosen))
     if agent.learns_from_ring:
-        agent.fit(rows)
-    else:
-        agent.train(minibatches(rows, rng.integers(0, len(rows.action), (steps, BATCH))))
+        losses |= agent.fit(rows)
+    return losses
 
 
 def minibatches(rows: Rows, chosen: np.ndarray, *, actions: int = 3) -> Batch:

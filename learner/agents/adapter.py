@@ -43,7 +43,8 @@ class Setup:
 class Agent(Protocol):
     """What the learner asks of an agent. Deterministic under the setup's seed."""
 
-    learns_from_ring: bool  # True: `fit` on all rows; False: `train` on minibatches
+    learns_from_minibatches: bool  # by `train`
+    learns_from_ring: bool  # by `fit` on all rows, after `train` where it does both
 
     def train(self, batch: Batch) -> dict[str, float]:
         """Take N gradient steps in one compiled call; mean losses by name.

@@ -33,6 +33,7 @@ class GradientAgent:
         after_step: called in the graph after each step with the number of steps taken.
     """
 
+    learns_from_minibatches = True
     learns_from_ring = False
 
     def __init__(

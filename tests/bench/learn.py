@@ -42,13 +42,15 @@ def run(options: Options) -> dict[str, Any]:
     agents: dict[str, Any] = {}
     costs: dict[int, list[Cost]] = {}
     for name in AGENTS:
-        if not built(name, BATCHES[0]).learns_from_ring:
+        agents[name] = {}
+        agent = built(name, BATCHES[0])
+        if agent.learns_from_minibatches:
             found = minibatches(name, calls, rounds, options)
-            agents[name] = rates(found, calls)
+            agents[name] |= rates(found, calls)
             if name == "neural_greedy":
                 costs = found
-        else:
-            agents[name] = {"fit_rows": fit_rows, "fit_s": fit_s(name, fit_rows, rounds)}
+        if agent.learns_from_ring:
+            agents[name] |= {"fit_rows": fit_rows, "fit_s": fit_s(name, fit_rows, rounds)}
             options.say(f"{name}: {fit_rows} rows in {agents[name]['fit_s']:.3f} s")
     main = rates(costs, calls)
     return {
@@ -72,7 +74,7 @@ def rates(costs: dict[int, list[Cost]], calls: int) -> dict[int, float]:
 
 def measured(name: str, batch: int) -> Application:
     """The measured application with another agent."""
-    episodic = "bandit" not in AGENTS[name].problems or name == "dqn"
+    episodic = "episodic" in AGENTS[name].problems
     return replace(
         application,
         agent=Agent(name),

@@ -125,24 +125,22 @@ def test_hostile_rewards_leave_losses_and_scores_finite(name: str, kind: str) ->
     rows = tastes(rng, 400)
     rows = rows._replace(reward=HOSTILE[kind](rng, 400).astype(np.float32))
     for _ in range(10):
-        if agent.learns_from_ring:
-            losses = agent.fit(rows)
-        else:
-            learn(agent, rows, rng)
-            losses = {}
+        losses = learn(agent, rows, rng)
         assert all(np.isfinite(loss) for loss in losses.values())
     observation = rng.uniform(-1, 1, (50, 3)).astype(np.float32)
     scores = policy_of(agent, 3).scores(observation)
     assert np.isfinite(scores).all()
-    if kind == "constant" and not agent.learns_from_ring:
+    if kind == "constant" and not agent.learns_from_ring:  # their prior is a mean of 0
         np.testing.assert_allclose(scores, 7.0, rtol=1e-3)
 
 
 @every_agent
 def test_an_agent_says_which_way_it_learns(name: str) -> None:
     agent, rows = untrained(name), tastes(np.random.default_rng(0), 10)
-    with pytest.raises(TypeError, match="nothing was learned"):
-        if agent.learns_from_ring:
+    assert agent.learns_from_minibatches or agent.learns_from_ring
+    if not agent.learns_from_minibatches:
+        with pytest.raises(TypeError, match="nothing was learned"):
             agent.train(minibatches(rows, np.zeros((1, 4), int)))
-        else:
+    if not agent.learns_from_ring:
+        with pytest.raises(TypeError, match="nothing was learned"):
             agent.fit(rows)

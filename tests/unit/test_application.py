@@ -26,6 +26,7 @@ from bakehouse import (
     minutes,
     seconds,
 )
+from schemas.agents import AGENTS
 from schemas.errors import InvalidContext
 from schemas.loading import load_application, load_applications
 from schemas.observation import Encoder
@@ -50,10 +51,13 @@ def make(**changes: object) -> Application:
         (lambda: Discrete("easy"), "at least two labels"),
         (lambda: Discrete("easy", "easy"), "all different"),
         (lambda: make(actions=["easy", "hard"]), r"expected Discrete\(…\)"),
-        (lambda: make(agent=Agent("neural_gredy")), "there are dqn, lin_ucb, neural_greedy"),
+        (
+            lambda: make(agent=Agent("neural_gredy")),
+            "there are " + ", ".join(sorted(AGENTS)),
+        ),
         (lambda: make(agent=Agent("lin_ucb", hidden=[64])), "it takes alpha, regularisation"),
         (lambda: make(agent=Agent("dqn", learning_rate=-1)), "a number above 0"),
-        (lambda: make(agent=Agent("neural_greedy"), problem=Episodic()), "use dqn"),
+        (lambda: make(agent=Agent("neural_greedy"), problem=Episodic()), r"use .*dqn"),
         (lambda: make(observation=[]), "at least one"),
         (lambda: make(observation=[Numeric("a"), Boolean("a")]), "each name once"),
         (lambda: make(observation=["skill"]), "expected Numeric, Categorical"),
