@@ -45,7 +45,7 @@ def test_an_agent_grows_surer_the_more_it_has_seen() -> None:
     rows = tastes(rng, 3_000)
     observation, eligible = rows.observation[:200], np.ones((200, 3), bool)
     surest = []
-    for read in (10, 100, 3_000):
+    for read in (100, 1_000, 3_000):
         agent.fit(Rows(*(column[:read] for column in rows)))
         surest.append(policy_of(agent, 3).distribution(observation, eligible).max(axis=1).mean())
-    assert surest[0] < surest[1] < 0.8 < 0.9 < surest[2], surest
+    assert 0.5 < surest[0] < surest[1] < surest[2] < 1
