@@ -16,7 +16,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from bakehouse import policy_commands
+from bakehouse import offline_commands, policy_commands
 from bakehouse.options import Home, Json, Name, Port, Refs, Url
 from bakehouse.output import complain, out, say, say_json, words_table
 from schemas.errors import BakehouseError, StackError
@@ -285,6 +285,7 @@ def reset(
 
 
 policy_commands.register(app)
+offline_commands.register(app)
 
 
 def become(part: str, refs: list[str], environment: dict[str, str], as_json: bool) -> None:

@@ -10,6 +10,7 @@ the way out of version 0 and nothing else. Pure NumPy.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -116,27 +117,30 @@ def fitted_q_difference(
 
 
 def fitted_q_values(
-    transitions: Transitions, after: np.ndarray, observation: np.ndarray
-) -> np.ndarray | None:
-    """One policy's value of every action at observations that need not be among the transitions.
+    transitions: Transitions, policies: Sequence[np.ndarray], observation: np.ndarray
+) -> list[np.ndarray | None]:
+    """Each policy's value of every action, at observations that need not be of the transitions.
 
     Args:
         transitions: n rows, n ≥ 1.
-        after: the policy's probabilities at each next observation, masks applied, float `[n, A]`
+        policies: their probabilities at each next observation, masks applied, float `[n, A]`
         observation: normalised, float `[k, D]`
 
     Returns:
-        float64 `[k, A]`; None where the fit did not settle.
+        For each policy float64 `[k, A]`; None where its fit did not settle.
 
     Raises:
         ValueError: there are no rows, or a value is not finite.
     """
     if len(transitions.reward) == 0:
         raise ValueError("0 transitions: expected at least one")
-    choice = Choice(after, np.zeros((0, after.shape[1])))
-    _refuse_non_finite(transitions, observation, choice, choice)
-    regression = _Regression(transitions, observation, actions=after.shape[1])
-    return regression.action_values(after)
+    for after in policies:
+        choice = Choice(after, np.zeros((0, after.shape[1])))
+        _refuse_non_finite(transitions, observation, choice, choice)
+    if not policies:
+        return []
+    regression = _Regression(transitions, observation, actions=policies[0].shape[1])
+    return [regression.action_values(after) for after in policies]
 
 
 class _Fit(NamedTuple):

@@ -84,12 +84,13 @@ def diagnose(
         )
     elif unsupported > 0.001:
         light.append(f"{_share(unsupported)} of what this policy would do, the log hardly tried")
-    if upper < 1.0 - MUCH_MISSING:
+    told = worth >= VERY_FEW  # of fewer, the average itself says nothing
+    if told and upper < 1.0 - MUCH_MISSING:
         grave.append(
             f"weights average {mean:.2f} instead of 1: at least {_share(1 - upper)} of what this "
             "policy would do is not in the log, or its propensities are not those it was drawn with"
         )
-    elif n and not lower <= 1.0 <= upper:
+    elif told and not lower <= 1.0 <= upper:
         light.append(
             f"weights average {mean:.3f} ({lower:.3f} to {upper:.3f}) instead of 1: propensities "
             "may not be those that actions were drawn with"

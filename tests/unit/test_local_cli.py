@@ -155,3 +155,35 @@ def test_disk_and_memory_are_found_on_this_machine(tmp_path: Path) -> None:
     (finding,) = doctor.disk(tmp_path / "not" / "yet", tmp_path)
     assert "GiB free" in finding.found
     assert "GiB" in doctor.memory().found or "cannot be told" in doctor.memory().found
+
+
+def test_evaluate_shows_warnings_first_and_answers_programs_in_json(
+    bakehouse: Any, tmp_path: Path
+) -> None:
+    from schemas.loading import load_application
+    from tests.logged_worlds import played
+    from tests.replay_rows import Table
+
+    loaded = load_application(APPLICATION)
+    assert loaded.world is not None
+    rows = played(loaded.world, loaded.application, 150, seed=0)
+    Table(tmp_path / "home" / "tables").append(rows)
+    ran = bakehouse("evaluate", APPLICATION, "--policy", "baseline", "--segment", "segment")
+    assert ran.code == 0
+    lines = ran.out.splitlines()
+    assert lines[1].startswith("! ")
+    assert "Reward of a decision, as logged:" in ran.out
+    assert "doubly robust" in ran.out
+    assert "veteran" in ran.out
+    assert "the game's rules, without exploration" in ran.out
+    answer = bakehouse("evaluate", APPLICATION, "--policy", "baseline", "--json").json
+    assert answer["n"] == 150
+    # 0 is what answers where nothing was published: it is version 0, the rules with exploration
+    assert [p["policy"] for p in answer["policies"]] == ["baseline", "champion", "random"]
+
+
+def test_evaluate_refuses_in_one_message_what_the_learner_refuses(bakehouse: Any) -> None:
+    ran = bakehouse("evaluate", APPLICATION, "--json")
+    assert (ran.code, ran.json["error"]) == (2, "BakehouseError")
+    assert "there is no table" in ran.err
+    assert "Traceback" not in ran.err

@@ -1,0 +1,132 @@
+"""The commands that look at history: each asks a program of the learner, run as a process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bakehouse.control import find_target, get
+from bakehouse.evaluate_report import show_evaluation
+from bakehouse.options import Home, Json
+from bakehouse.output import say_json
+from schemas import errors
+from schemas.errors import BakehouseError, MissingDependency, StackError
+from schemas.loading import load_application
+from schemas.settings import Settings, load_settings
+
+PANEL = "Look back"
+
+
+def evaluate(
+    ref: Annotated[str, typer.Argument(metavar="REF", help="The application.")],
+    policy: Annotated[
+        str, typer.Option(help="What is judged: a version, champion, baseline or random.")
+    ] = "champion",
+    against: Annotated[
+        str, typer.Option(help="What it is compared with, separated by commas.")
+    ] = "baseline,champion,random",
+    source: Annotated[
+        str | None,
+        typer.Option("--from", help="A replay table or other history (default: the home's)."),
+    ] = None,
+    segment: Annotated[
+        str | None, typer.Option(help="Also by this field of the context (numbers: quartiles).")
+    ] = None,
+    confidence: Annotated[float, typer.Option(help="Of every interval.")] = 0.95,
+    greedy: Annotated[
+        bool, typer.Option("--greedy", help="Policies without their exploration.")
+    ] = False,
+    unseen: Annotated[
+        bool, typer.Option("--unseen", help="Only decisions that the policy has not learned from.")
+    ] = False,
+    bootstrap: Annotated[
+        int,
+        typer.Option(
+            help="Percentile intervals of so many resamples, for one look; 0: intervals that "
+            "hold at every look.",
+            min=0,
+        ),
+    ] = 0,
+    limit: Annotated[int, typer.Option(help="The newest so many decisions.", min=100)] = 200_000,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """What a policy would have earned, estimated from what is logged; warnings first.
+
+    Examples: [bold]bakehouse evaluate game.py[/]
+    | [bold]bakehouse evaluate game.py --policy 17 --against baseline --segment country[/]
+    """
+    settings = load_settings(home=home)
+    arguments = [ref, "--policy", policy, "--against", against, "--confidence", str(confidence)]
+    arguments += ["--bootstrap", str(bootstrap), "--limit", str(limit)]
+    arguments += [*_given("--from", source), *_given("--segment", segment)]
+    arguments += [flag for flag, on in (("--greedy", greedy), ("--unseen", unseen)) if on]
+    if "champion" in (policy, *against.split(",")):
+        arguments += _given("--champion", _answering(settings, ref))
+    result = ask("learner.evaluate", arguments, settings)
+    if as_json:
+        say_json(result)
+    else:
+        show_evaluation(result)
+
+
+def ask(module: str, arguments: list[str], settings: Settings) -> dict[str, Any]:
+    """What `python -m module …` answers: the JSON object that it prints as its last line.
+
+    What it says of its progress, on standard error, is shown as it comes.
+
+    Raises:
+        BakehouseError: of the kind and with the message that it exits with 2 for.
+        MissingDependency: the learner's packages are not installed.
+        StackError: it ended otherwise.
+    """
+    if find_spec("deltalake") is None:
+        raise MissingDependency(
+            "this command needs what the learner needs: `pip install 'bakehouse[learner]'`"
+        )
+    ran = subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=dict(os.environ) | settings.as_environment(),
+        check=False,
+    )
+    try:
+        answer = json.loads(ran.stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        answer = None
+    if ran.returncode == 2 and isinstance(answer, dict) and "message" in answer:
+        kind = getattr(errors, str(answer.get("error")), BakehouseError)
+        raise kind(answer["message"])
+    if ran.returncode != 0 or not isinstance(answer, dict):
+        raise StackError(
+            f"{module} ended with status {ran.returncode} and no answer; what it said is above"
+        )
+    return answer
+
+
+def _answering(settings: Settings, ref: str) -> str | None:
+    """The version that answers players now; None where no stack runs in the home."""
+    name = load_application(ref).application.name
+    try:
+        target = find_target(settings, url=None, application=name)
+        return str(get(target, "policy")["policy_version"])
+    except BakehouseError:
+        return None
+
+
+def _given(option: str, value: str | Path | None) -> list[str]:
+    return [] if value is None else [option, str(value)]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the command line."""
+    for command in (evaluate,):
+        app.command(rich_help_panel=PANEL)(command)

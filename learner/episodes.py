@@ -1,0 +1,60 @@
+"""Which episodes in a ring are over, and which decisions were theirs?"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from learner.ring import Ring
+from schemas.application import Episodic
+
+
+class Finished(NamedTuple):
+    """Whole episodes in the order in which they began, and why others are not among them."""
+
+    members: list[np.ndarray]  # slots of each, from its first decision to its last
+    still_going_on: int  # that one, and all that began after the first of them
+    untold: int  # broken by a contested decision, or one that is gone; or cut off by a timeout
+
+
+def finished_episodes(ring: Ring, problem: Episodic) -> Finished:
+    """Episodes of which everything is known, up to the first that is still going on.
+
+    Those that began later wait even if they are over: else short episodes would lead.
+    """
+    members: list[np.ndarray] = []
+    untold = 0
+    begun = np.arange(ring.tail, ring.head) % ring.capacity
+    begun = begun[ring.first[begun]]
+    for at, slot in enumerate(begun):
+        episode = _episode(ring, int(slot), problem)
+        if episode is None:
+            return Finished(members, len(begun) - at, untold)
+        if episode:
+            members.append(np.array(episode))
+        else:
+            untold += 1
+    return Finished(members, 0, untold)
+
+
+def _episode(ring: Ring, slot: int, problem: Episodic) -> list[int] | None:
+    """Slots of a finished episode; empty if it cannot be told, None if it is going on."""
+    members = [slot]
+    while True:
+        if not ring.usable[slot]:
+            return []
+        if not ring.matured[slot]:
+            return None
+        if ring.ended[slot]:
+            return members
+        if ring.has_next[slot]:
+            following = int(ring.next_sequence[slot])
+            if following < ring.tail:
+                return None if following < 0 else []
+            slot = following % ring.capacity
+            members.append(slot)
+        elif ring.timed_out[slot]:
+            return members if problem.on_timeout == "terminal" else []
+        else:
+            return None
