@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -24,6 +25,14 @@ class Rebuilt(NamedTuple):
     version: int
 
 
+class Newest(NamedTuple):
+    """Rows of the newest decisions, in the order of the decisions."""
+
+    rows: list[Arrival]
+    version: int  # of the table; −1: there is none yet
+    left_out_ms: int  # decisions received up to then exist and are left out; −1: none are
+
+
 def rebuild(table: str, application: Application, decoder: Decoder) -> Rebuilt:
     """The newest decisions of the table, folded; an empty ring where there is no table yet.
 
@@ -31,10 +40,29 @@ def rebuild(table: str, application: Application, decoder: Decoder) -> Rebuilt:
     rows, as it does when they come one by one.
     """
     ring = Ring(application)
+    found = newest_rows(table, application, decoder.decode, most=ring.capacity)
+    ring.forget_before(found.left_out_ms)
+    ring.ingest(found.rows)
+    log.info("read %d decisions of version %d from the table", ring.size, found.version)
+    return Rebuilt(ring, found.version)
+
+
+def newest_rows(
+    table: str,
+    application: Application,
+    decode: Callable[[pa.Table], list[Arrival]],
+    *,
+    most: int,
+) -> Newest:
+    """Every row of the `most` newest decisions in the table.
+
+    Args:
+        decode: see `learner.rows.Decoder.decode`; is given `learner.rows.COLUMNS`.
+    """
     try:
         opened = DeltaTable(table)
     except TableNotFoundError:
-        return Rebuilt(ring, -1)
+        return Newest([], -1, -1)
     version = int(opened.version())
     by_hour: dict[int, list[Added]] = {}
     actions = pa.table(opened.get_add_actions(flatten=True))
@@ -51,20 +79,19 @@ def rebuild(table: str, application: Application, decoder: Decoder) -> Rebuilt:
     received: dict[str, int] = {}  # decision_id → broker time
     left_out = False
     for hour in sorted(by_hour, reverse=True):
-        if len(received) >= ring.capacity:
+        if len(received) >= most:
             left_out = True
             break
         for added in by_hour[hour]:
-            for arrival in decoder.decode(tail.read(added, COLUMNS)):
+            for arrival in decode(tail.read(added, COLUMNS)):
                 rows.append(arrival)
                 known = received.get(arrival.decision_id, arrival.known.received_at_ms)
                 received[arrival.decision_id] = min(known, arrival.known.received_at_ms)
     newest = sorted(received, key=lambda decision_id: (received[decision_id], decision_id))
-    kept = set(newest[-ring.capacity :])
+    kept = set(newest[-most:])
+    left_out_ms = -1
     if kept and (left_out or len(kept) < len(received)):
-        ring.forget_before(min(received[decision_id] for decision_id in kept) - 1)
+        left_out_ms = min(received[decision_id] for decision_id in kept) - 1
     rows = [row for row in rows if row.decision_id in kept]
     rows.sort(key=lambda row: (received[row.decision_id], row.decision_id, row.known.positions))
-    ring.ingest(rows)
-    log.info("read %d decisions of version %d from the table", ring.size, version)
-    return Rebuilt(ring, version)
+    return Newest(rows, version, left_out_ms)

@@ -30,6 +30,10 @@ class UnknownApplication(InvalidEvent):
     """The named application is not one that this process serves."""
 
 
+class InvalidHistory(BakehouseError):
+    """A file of past decisions is not laid out as its description says; nothing was learned."""
+
+
 class BundleError(BakehouseError):
     """A policy bundle cannot be used; the policy in use stays."""
 

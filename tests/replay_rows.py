@@ -11,32 +11,12 @@ import numpy as np
 import pyarrow as pa
 from deltalake import write_deltalake
 
+from learner.columns import REPLAY_SCHEMA
 from schemas.application import Application
 from schemas.ids import uuid7, uuid7_hour
-from schemas.replay import PARTITIONED_BY, REPLAY, LogicalType
+from schemas.replay import PARTITIONED_BY, REPLAY
 
 T0 = 1_790_000_000_000  # a time at which the tests begin, in milliseconds
-
-_TYPES = {
-    "string": pa.string(),
-    "long": pa.int64(),
-    "int": pa.int32(),
-    "double": pa.float64(),
-    "float": pa.float32(),
-    "boolean": pa.bool_(),
-    "timestamp": pa.timestamp("us", tz="UTC"),
-}
-
-
-def arrow_type(logical: LogicalType) -> pa.DataType:
-    if isinstance(logical, str):
-        return _TYPES[logical]
-    if isinstance(logical, list):
-        return pa.list_(arrow_type(logical[0]))
-    return pa.struct([(name, arrow_type(kind)) for name, kind in logical.items()])
-
-
-SCHEMA = pa.schema([(name, arrow_type(kind)) for name, kind in REPLAY.items()])
 
 
 class Offsets:
@@ -147,7 +127,7 @@ def following(of: dict[str, Any], successor: dict[str, Any]) -> dict[str, Any]:
 
 
 def arrow(rows: Sequence[dict[str, Any]]) -> pa.Table:
-    return pa.Table.from_pylist(list(rows), schema=SCHEMA)
+    return pa.Table.from_pylist(list(rows), schema=REPLAY_SCHEMA)
 
 
 class Table:

@@ -53,7 +53,7 @@ class Exam:
 
 # In order: an agent that is named nowhere sits the last one that fits its kind.
 WORLDS = (
-    Exam("tastes", decisions=8_000, agents=frozenset({"lin_ucb"})),
+    Exam("tastes", decisions=8_000, agents=frozenset({"lin_ts", "lin_ucb"})),
     Exam("crossed", decisions=8_000),
     Exam("corridor", decisions=5_000),
 )
