@@ -5,8 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from schemas.actions import Actions, Continuous, Parts, Ranking
 from schemas.agents import AGENTS
-from schemas.application import Application, Episodic, EpsilonGreedy
+from schemas.application import Application, Episodic
+from schemas.exploration import AgentsOwn, Explores, Gaussian, Softmax, Thompson
 from schemas.observation import Boolean, Categorical, Feature, Numeric, Vector
 from schemas.reward import Reward
 from schemas.segments import Segments
@@ -28,7 +30,7 @@ def describe(application: Application) -> dict[str, Any]:
         "contract": application.contract,
         "observation": [feature_words(f) for f in application.observation],
         "observation_length": application.encoder.size,
-        "actions": list(application.actions.labels),
+        "actions": action_lines(application.actions),
         "baseline": baseline_words(application),
         "problem": problem_words(application),
         "reward": reward_words(application.reward),
@@ -122,8 +124,51 @@ def agent_words(application: Application) -> str:
     return f"{agent.name}: {AGENTS[agent.name].summary} ({settings})"
 
 
-def exploration_words(exploration: EpsilonGreedy) -> str:
+def action_lines(actions: Actions) -> list[str]:
+    """What is decided, line by line."""
+    match actions:
+        case Continuous():
+            return [
+                f"a number from {low:g} to {high:g}"
+                for low, high in zip(actions.low, actions.high, strict=True)
+            ]
+        case Parts():
+            return [
+                f"{name}: {', '.join(action_lines(part))}" for name, part in actions.parts.items()
+            ]
+        case Ranking():
+            return [
+                f"the best {actions.k} of up to {actions.most_items} items, in order",
+                *(f"of an item, {feature_words(feature)}" for feature in actions.item),
+            ]
+        case _:
+            return list(actions.labels)
+
+
+def exploration_words(exploration: Explores) -> str:
     """How often something else than the policy's answer is tried."""
+    floor = f"every eligible choice keeps a share of at least {exploration.floor:g}"
+    match exploration:
+        case Softmax():
+            return (
+                f"actions in proportion to exp(score / {exploration.temperature:g}), "
+                f"{exploration.uniform:.0%} at random before anything is learned; {floor}"
+            )
+        case Thompson():
+            return (
+                "each action with the probability that it is the best, "
+                f"{exploration.uniform:.0%} at random before anything is learned; {floor}"
+            )
+        case Gaussian():
+            return (
+                f"numbers vary around the policy's own by {exploration.std:.0%} of their range; "
+                f"{floor}"
+            )
+        case AgentsOwn():
+            return (
+                f"the agent's own randomness, {exploration.uniform:.0%} at random before anything "
+                f"is learned; {floor}"
+            )
     share = f"{exploration.epsilon:.0%} of the decisions are drawn at random"
     if exploration.start is not None and exploration.start != exploration.epsilon:
         share += (

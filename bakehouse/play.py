@@ -14,13 +14,15 @@ import uvloop
 from bakehouse.game_client import GameClient
 from bakehouse.players import Journal, Players
 from bakehouse.senders import Batched, OneByOne
+from schemas.actions import Discrete
 from schemas.application import Application
 from schemas.errors import ApplicationError, BakehouseError
-from schemas.events import Exploration
+from schemas.events import eligible_mask
+from schemas.exploration import Exploration
 from schemas.loading import Loaded
 from schemas.propensity import one_hot
 from schemas.settings import Settings
-from schemas.share import Logged, Values, eligible_mask, world_values
+from schemas.share import Logged, Values, world_values
 from schemas.world import World
 
 DEFAULT_RATE = 100.0  # decisions a second: plenty to learn from, and light on two cores
@@ -50,7 +52,7 @@ class Scoreboard:
 
     def __init__(self, application: Application, world: World) -> None:
         self._application, self._world = application, world
-        self._recent: dict[str, deque[tuple[dict[str, Any], str, int]]] = {
+        self._recent: dict[str, deque[tuple[dict[str, Any], Any, int]]] = {
             cohort: deque(maxlen=RECENT) for cohort in ("policy", "holdout")
         }
         self.version = 0  # of the last answer by policy
@@ -59,7 +61,9 @@ class Scoreboard:
         """Take note of one answered decision."""
         cohort, version = answer["cohort"], answer["policy_version"]
         if cohort in self._recent:
-            self._recent[cohort].append((request["context"], answer["action"], version))
+            context, items = request["context"], request.get("items")
+            seen = context if items is None else {**context, "items": items}
+            self._recent[cohort].append((seen, answer["action"], version))
         if cohort == "policy":
             self.version = version
 
@@ -69,21 +73,19 @@ class Scoreboard:
         Args:
             explorations: of each policy version; one that is not there is taken as version 0's.
         """
-        rule = self._application.exploration
-        start = Exploration(
-            kind="epsilon_greedy", epsilon=rule.start or rule.epsilon, floor=rule.floor
-        )
-        labels = self._application.actions.labels
-        everything = eligible_mask(self._application, None)
+        start = self._application.exploration.after(0)
+        application = self._application
+        actions = application.actions
         values: list[Values | None] = []
         for cohort in ("policy", "holdout"):
             logged = []
             for context, action, version in list(self._recent[cohort]):
+                eligible = eligible_mask(application, eligible=None, items=context.get("items"))
+                taken = np.zeros(len(eligible))
+                if isinstance(actions, Discrete):
+                    taken = one_hot(actions.labels.index(action), len(eligible))
                 exploration = explorations.get(version, start)
-                taken = one_hot(labels.index(action), len(labels))
-                logged.append(
-                    Logged(context, taken, everything, exploration.epsilon, exploration.floor)
-                )
+                logged.append(Logged(context, taken, eligible, exploration, action))
             values.append(world_values(self._world, self._application, logged) if logged else None)
         return Recent(*values)
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from bakehouse.game_client import RequestFailed
 from bakehouse.senders import Sender
+from schemas.actions import Ranking
 from schemas.application import Application
 from schemas.ids import uuid7
 from schemas.world import END_AFTER_S, BanditWorld, EpisodicWorld, Happening, World
@@ -185,9 +186,15 @@ class Players:
     async def _one_decision(self, world: BanditWorld) -> None:
         context = world.context(self._rng)
         subject = f"{self._run_id}-{self._rng.integers(SUBJECTS)}"
-        answer = await self._ask(
-            {"subject_id": subject, "context": context, "decision_id": uuid7()}
-        )
+        request: dict[str, Any] = {
+            "subject_id": subject,
+            "context": context,
+            "decision_id": uuid7(),
+        }
+        if isinstance(self._application.actions, Ranking):
+            request["items"] = world.items(context, self._rng)
+            context = {**context, "items": request["items"]}
+        answer = await self._ask(request)
         if answer is not None and answer.get("logged", True):
             happenings = world.happenings(context, answer["action"], self._rng)
             self._cause(answer, happenings)

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 from schemas.bundle import read_manifest
 from schemas.errors import BakehouseError
-from schemas.events import Exploration
+from schemas.exploration import Exploration
 from schemas.settings import Settings
 
 if TYPE_CHECKING:

@@ -54,6 +54,11 @@ def paired_difference(
     return np.asarray(np.sum(shift * model, axis=1) + weight * residual, dtype=np.float64)
 
 
+def density_ratios(target: np.ndarray, propensity: np.ndarray, *, weight_cap: float) -> np.ndarray:
+    """`min(target / p, cap)`: weights of actions that are no labels, by density. float64 `[B]`"""
+    return np.asarray(np.minimum(np.asarray(target, np.float64) / propensity, weight_cap))
+
+
 def expected_square(
     *,
     candidate: np.ndarray,
@@ -128,9 +133,11 @@ class ProgressiveEvaluation:
         (holdout, fallback, apprentice), an `executed` that differs, contested experiences.
 
         Args:
-            candidate, anchor, model: as predicted when read, float `[B, A]`
+            candidate, anchor, model: as predicted when read, float `[B, A]`; where actions are no
+                labels, `[B, 1]`: densities of the executed action, and the model's prediction for
+                the context alone, which leaves `(w_c − w_b)(r − m)` of the paired difference.
             action: int `[B]`
-            propensity: float `[B]`, in (0, 1]
+            propensity: float `[B]`, above 0, of labels at most 1
             reward: float `[B]`
             era: `self.era` at the time of the prediction, int `[B]`; rows of an earlier era were
                 compared with another anchor and tell only about rewards. None: all are of now.
@@ -138,7 +145,8 @@ class ProgressiveEvaluation:
         Raises:
             ValueError: see `paired_difference`; nothing was taken.
         """
-        _check(candidate, anchor, model, propensity, reward)
+        labels = candidate.shape[1] > 1
+        _check(candidate, anchor, model, propensity, reward, most=1.0 if labels else math.inf)
         rows = np.arange(len(action))
         self._rewards.update(np.asarray(reward, dtype=np.float64))
         self._residuals.update(np.asarray(reward - model[rows, action], dtype=np.float64))
@@ -147,6 +155,13 @@ class ProgressiveEvaluation:
             return
         candidate, anchor, model = candidate[now], anchor[now], model[now]
         action, propensity, reward = action[now], propensity[now], reward[now]
+        if not labels:
+            residual = reward - model[:, 0]
+            ratio = density_ratios(candidate[:, 0], propensity, weight_cap=self._weight_cap)
+            shift = ratio - density_ratios(anchor[:, 0], propensity, weight_cap=self._weight_cap)
+            self._differences.update(shift * residual, self._residuals.variance * shift**2)
+            self._weights += [float(np.sum(ratio)), float(np.sum(ratio**2))]
+            return
         self._differences.update(
             paired_difference(
                 candidate=candidate,
@@ -251,12 +266,14 @@ def _check(
     model: np.ndarray,
     propensity: np.ndarray,
     reward: np.ndarray,
+    *,
+    most: float = 1.0,
 ) -> None:
-    wrong = ~((propensity > 0) & (propensity <= 1))  # also catches NaN
+    wrong = ~((propensity > 0) & (propensity <= most))  # also catches NaN
     if np.any(wrong):
         raise ValueError(
-            f"{int(np.sum(wrong))} of {len(propensity)} propensities are outside (0, 1], such as "
-            f"{propensity[wrong][0]}; no row was taken"
+            f"{int(np.sum(wrong))} of {len(propensity)} propensities are outside (0, {most:g}], "
+            f"such as {propensity[wrong][0]}; no row was taken"
         )
     for what, values in (
         ("candidate probabilities", candidate),

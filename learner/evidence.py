@@ -20,7 +20,9 @@ from learner.normaliser import Normaliser
 from learner.reward_model import RewardModel
 from learner.ring import Ring
 from schemas.application import Application, Episodic
+from schemas.exploration import Exploration
 from schemas.policy import Policy
+from schemas.propensity import baseline_own, propensities
 
 ESTIMATED_ROWS = 5_000  # recent transitions that a fitted-Q difference is over
 ESTIMATE_EVERY_MS = 2_000
@@ -30,7 +32,7 @@ _UNKNOWN = Interval(0.0, -math.inf, math.inf, 0)
 def baseline_distribution(ring: Ring, slots: np.ndarray) -> np.ndarray:
     """Probability one on the baseline's action, all zeros where it has none. float64 `[n, A]`"""
     distribution = np.zeros((len(slots), ring.eligible.shape[1]))
-    known = np.flatnonzero(ring.baseline[slots] >= 0)
+    known = np.flatnonzero(ring.has_baseline[slots])
     distribution[known, ring.baseline[slots[known]]] = 1.0
     return distribution
 
@@ -40,6 +42,24 @@ def distribution_of(policy: Policy | None, ring: Ring, slots: np.ndarray) -> np.
     if policy is None:
         return baseline_distribution(ring, slots)
     return policy.distribution(ring.observation[slots], ring.eligible[slots])
+
+
+def propensity_of(
+    policy: Policy | None, exploration: Exploration, ring: Ring, slots: np.ndarray
+) -> np.ndarray:
+    """Density with which a policy (None: version 0) would have executed resident actions. `[n]`
+
+    The executed density is what is evaluated, never a deterministic action, which no logged
+    number would ever equal.
+    """
+    shape, eligible = ring.shape, ring.eligible[slots]
+    if policy is None:
+        own = baseline_own(shape, ring.baseline[slots], exploration)
+    else:
+        items = ring.items[slots] if shape.kind == "ranking" else None
+        temperature = exploration.temperature if exploration.kind == "softmax" else None
+        own = policy.own(ring.observation[slots], eligible, items, temperature=temperature)
+    return propensities(shape, own, eligible, ring.action[slots], exploration)
 
 
 class Collector:
@@ -58,7 +78,9 @@ class Collector:
             alpha=1.0 - application.gate.confidence,
             weight_cap=1.0 / application.exploration.floor,
         )
-        self.model = RewardModel(len(application.actions), application.encoder.size)
+        # of other actions than labels, the model knows the context alone
+        groups = application.shape.choices if ring.labels else 1
+        self.model = RewardModel(groups, application.encoder.size)
         self.largest_reward = 0.0  # |reward| of matured decisions
         self._predicted = ring.tail  # sequences below have been offered for prediction
         self._completed = ring.tail  # sequences below have matured and been taken
@@ -71,8 +93,14 @@ class Collector:
         self._ring = ring
         self._predicted = self._completed = self._begun = ring.head
 
-    def predict(self, candidate: Policy | None, anchor: Policy | None) -> int:
-        """Record predictions for rows read since the last call; returns how many."""
+    def predict(
+        self, candidate: Policy | None, anchor: Policy | None, exploration: Exploration
+    ) -> int:
+        """Record predictions for rows read since the last call; returns how many.
+
+        Args:
+            exploration: with which both would be executed, where the action is no label.
+        """
         ring = self._ring
         slots = ring.slots(max(self._predicted, ring.tail), ring.head)
         self._predicted = ring.head
@@ -80,12 +108,18 @@ class Collector:
             return 0
         useful = ring.support[slots] & ring.usable[slots]
         if anchor is None:
-            useful &= ring.baseline[slots] >= 0
+            useful &= ring.has_baseline[slots]
         slots = slots[useful]
         if len(slots) == 0:
             return 0
-        ring.candidate[slots] = distribution_of(candidate, ring, slots)
-        ring.anchor[slots] = distribution_of(anchor, ring, slots)
+        if ring.labels:
+            ring.candidate[slots] = distribution_of(candidate, ring, slots)
+            ring.anchor[slots] = distribution_of(anchor, ring, slots)
+        else:
+            zero = self._application.exploration.after(0)
+            before = exploration if anchor is not None else zero
+            ring.candidate[slots, 0] = propensity_of(candidate, exploration, ring, slots)
+            ring.anchor[slots, 0] = propensity_of(anchor, before, ring, slots)
         ring.model[slots] = self.model.predict(self._normaliser.apply(ring.observation[slots]))
         ring.era[slots] = self.evaluation.era
         ring.predicted[slots] = True
@@ -111,14 +145,14 @@ class Collector:
                 candidate=ring.candidate[evaluated],
                 anchor=ring.anchor[evaluated],
                 model=ring.model[evaluated],
-                action=ring.action[evaluated],
+                action=ring.bucket[evaluated],
                 propensity=ring.propensity[evaluated],
                 reward=ring.reward[evaluated],
                 era=ring.era[evaluated],
             )
         self.model.update(
             self._normaliser.apply(ring.observation[slots]),
-            ring.action[slots],
+            ring.bucket[slots],
             ring.reward[slots],
         )
         return len(evaluated)
@@ -196,7 +230,7 @@ class Collector:
                 scale=evaluation.reward_std,
                 effective_sample=evaluation.effective_sample,
             )
-        due = untried and candidate is not None
+        due = untried and candidate is not None and self._ring.labels
         if due and at_ms - self._estimated_at_ms >= ESTIMATE_EVERY_MS:
             assert candidate is not None
             self._estimated_at_ms = at_ms
@@ -217,11 +251,11 @@ class Collector:
         )
         over = terminal_slots(ring, self._problem)[slots]
         known = ring.usable[slots] & ring.matured[slots]
-        known &= over | ((following >= 0) & (ring.baseline[following] >= 0))
+        known &= over | ((following >= 0) & ring.has_baseline[following])
         kept = np.flatnonzero(known)[-ESTIMATED_ROWS:]
         slots, following, over = slots[kept], following[kept], over[kept]
         episode = _episode_roots(ring, slots)
-        starts = slots[ring.first[slots] & (ring.baseline[slots] >= 0)]
+        starts = slots[ring.first[slots] & ring.has_baseline[slots]]
         if len(slots) == 0 or len(starts) == 0:
             return _UNKNOWN
         after = np.where(over, slots, following)  # of a terminal step: anything that is finite

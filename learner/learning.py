@@ -26,8 +26,10 @@ from learner.plan import Plan
 from learner.returns import Chain, Returns, n_step_returns
 from learner.ring import Ring
 from learner.rows import Arrival
+from schemas.actions import Shape
 from schemas.application import Application, Bandit, Episodic
 from schemas.errors import BundleError
+from schemas.exploration import Exploration
 from schemas.failpoints import reach
 from schemas.policy import Head, Policy
 from schemas.reward import DecisionTimes
@@ -63,9 +65,10 @@ class Candidate:
     experiences: int
     new_experiences: int
     outcomes_received_at_ms: list[int]  # new since the last published version
-    epsilon: float
+    exploration: Exploration
     golden_observations: np.ndarray  # float32 [G, D]
     golden_eligible: np.ndarray  # bool [G, A]
+    golden_items: np.ndarray | None = None  # float32 [G, A, F], of a ranking
     seconds: dict[str, float] = field(default_factory=dict)  # where the time went
     last_freeze: Mapping[str, Any] | None = None  # by the gate, since the last publication
 
@@ -82,7 +85,8 @@ class Learning:
         self._build = build
         self._problem: Bandit | Episodic = application.problem
         self.ring = Ring(application)
-        self.remaining = RemainingReward(len(application.actions), application.reward.window_ms)
+        groups = application.shape.choices if self.ring.labels else 1
+        self.remaining = RemainingReward(groups, application.reward.window_ms)
         self._remembered = 0  # sequences below are in `remaining`
         self.normaliser: Normaliser | None = None
         self.lineage = ""
@@ -118,6 +122,10 @@ class Learning:
         if self.evidence is not None and self.proving:
             self.evidence.evaluation.move_anchor(champion.number)
 
+    def _exploration(self) -> Exploration:
+        """With which a policy of now would be executed."""
+        return self.application.exploration.after(max(self.decisions, 1))
+
     def ingest(self, arrivals: Sequence[Arrival]) -> int:
         """Take rows in; returns how many decisions are new or amended."""
         return self.ring.ingest(arrivals)
@@ -152,7 +160,7 @@ class Learning:
             bounds = self.application.encoder.bounds()
             self._normalise_with(fit_normaliser(bounds, self.ring.observation[first]))
         assert self.evidence is not None
-        self.evidence.predict(self.candidate, self.anchor.policy)
+        self.evidence.predict(self.candidate, self.anchor.policy, self._exploration())
         clock.lap("predict")
         trained = self._train_agent(plan, np.random.default_rng(plan.seed))
         if trained is None:
@@ -215,7 +223,7 @@ class Learning:
         reward = ring.reward[used].copy()
         open_ = np.flatnonzero(~ring.matured[used])
         age_ms = ring.known_until_ms(stream_time_ms) - ring.received_at_ms[open_]
-        reward[open_] += self.remaining.mean(ring.action[open_], np.maximum(age_ms, 0))
+        reward[open_] += self.remaining.mean(ring.bucket[open_], np.maximum(age_ms, 0))
         if not isinstance(self._problem, Episodic):
             return Returns(reward, np.zeros(len(used)), used, known)
         following = ring.next_sequence[used]
@@ -275,8 +283,9 @@ class Learning:
         with np.errstate(over="ignore", invalid="ignore"):  # looked at right below
             try:
                 exported = self.agent.export()
-                policy = policy_of(exported, len(self.application.actions))
-                scores = policy.scores(self.ring.observation[self._newest(GOLDEN)])
+                policy = policy_of(exported, self.application.shape)
+                golden = self._newest(GOLDEN)
+                scores = policy.scores(self.ring.observation[golden], self._items(golden))
             except BundleError:
                 pass
         if not (np.isfinite(scores).all() and np.isfinite(list(losses.values())).all()):
@@ -285,6 +294,10 @@ class Learning:
         self._sound = {name: np.copy(value) for name, value in self.agent.state().items()}
         self.candidate = policy
         return exported, policy, scores
+
+    def _items(self, slots: np.ndarray) -> np.ndarray | None:
+        """Features of the items that were to be ranked, None where nothing is. `[n, A, F]`"""
+        return self.ring.items[slots] if self.ring.items.size else None
 
     def _newest(self, most: int) -> np.ndarray:
         """Slots of the newest decisions, in order."""
@@ -303,11 +316,12 @@ class Learning:
         if policy is not None:
             recent = comparable = self._newest(RECENT)
             if self.current.policy is None:
-                comparable = recent[ring.baseline[recent] >= 0]
-            shift = action_shift(
-                distribution_of(self.current.policy, ring, comparable),
-                distribution_of(policy, ring, comparable),
-            )
+                comparable = recent[ring.has_baseline[recent]]
+            if ring.labels:  # numbers and rankings differ in nearly every context
+                shift = action_shift(
+                    distribution_of(self.current.policy, ring, comparable),
+                    distribution_of(policy, ring, comparable),
+                )
         judged = policy or self.candidate
         evidence = self.evidence.evidence(
             judged, untried=self.current.number == 0 or self.proving, at_ms=plan.at_ms
@@ -385,9 +399,10 @@ class Learning:
             experiences=ring.size,
             new_experiences=new,
             outcomes_received_at_ms=sorted(self._unpublished_ms)[-MOST_RECEIVED_TIMES:],
-            epsilon=self.application.exploration.epsilon_after(self.decisions),
+            exploration=self._exploration(),
             golden_observations=ring.observation[golden].copy(),
             golden_eligible=ring.eligible[golden].copy(),
+            golden_items=None if (items := self._items(golden)) is None else items.copy(),
             seconds=seconds,
             last_freeze=self.last_freeze if untold else None,
         )
@@ -435,7 +450,8 @@ class Learning:
                 times = DecisionTimes(int(ring.decided_at_ms[slot]), received_at_ms)
                 outcomes = [o.timed() for o in ring.known(slot).outcomes if o.kind != "next"]
                 self.remaining.add(
-                    int(ring.action[slot]), curve(rule, times, outcomes, self.remaining.edges)
+                    int(ring.action[slot]) if ring.labels else 0,
+                    curve(rule, times, outcomes, self.remaining.edges),
                 )
             sequence += 1
         self._remembered = sequence
@@ -499,10 +515,9 @@ class Learning:
             self._sound = state["agent"]
             self.evidence.restore(state["evidence"])
             if saved["has_candidate"]:
-                self.candidate = policy_of(self.agent.export(), len(self.application.actions))
-        actions = len(self.application.actions)
-        self.current = _version_from(state["current"], actions)
-        self.anchor = _version_from(state["anchor"], actions)
+                self.candidate = policy_of(self.agent.export(), self.application.shape)
+        self.current = _version_from(state["current"], self.application.shape)
+        self.anchor = _version_from(state["anchor"], self.application.shape)
         self.version = saved["version"]
         self.trainings = saved["trainings"]
         self._remembered = saved["remembered"]
@@ -514,7 +529,7 @@ class Learning:
         self._unpublished_ms = saved["unpublished_ms"]
 
 
-def policy_of(exported: Exported, actions: int) -> Policy:
+def policy_of(exported: Exported, actions: Shape | int) -> Policy:
     """The policy that serving will make of an export. Raises BundleError."""
     return Policy(
         operations=exported.operations,
@@ -538,7 +553,7 @@ def _version_state(version: Version) -> dict[str, Any]:
     }
 
 
-def _version_from(state: Mapping[str, Any], actions: int) -> Version:
+def _version_from(state: Mapping[str, Any], actions: Shape) -> Version:
     described = state["json"]
     if "operations" not in described:
         return Version(described["number"])

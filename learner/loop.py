@@ -426,7 +426,7 @@ class ApplicationLoop:
             "trainings": learning.trainings,
             "published": self._published,
             "losses": self._losses,
-            "epsilon": self.application.exploration.epsilon_after(learning.decisions),
+            "exploration": self.application.exploration.after(learning.decisions).logged(),
             "gate": {
                 name: report[name]
                 for name in ("candidate", "publish", "reason", "rules", "evidence")

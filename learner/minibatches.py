@@ -52,10 +52,12 @@ def gather(ring: Ring, slots: np.ndarray, returns: Returns, *, steps: int, batch
     return Batch(
         observation=shaped(ring.observation[slots], np.float32),
         eligible=shaped(ring.eligible[slots], bool),
-        action=shaped(ring.action[slots], np.int32),
+        action=shaped(ring.action[slots], np.int32 if ring.labels else np.float32),
         reward=shaped(returns.reward, np.float32),
         discount=shaped(returns.discount, np.float32),
         next_observation=shaped(next_observation, np.float32),
         next_eligible=shaped(next_eligible, bool),
         weight=np.ones((steps, batch), np.float32),
+        propensity=shaped(ring.propensity[slots], np.float32),
+        items=shaped(ring.items[slots], np.float32) if ring.items.size else None,
     )

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from schemas.actions import Discrete, Ranking
+from schemas.application import Application
 from schemas.observation import Bounds
 
 CLIP = 5.0  # what lies further out says no more than that it lies far out
@@ -23,12 +25,12 @@ class Normaliser(NamedTuple):
     scale: np.ndarray  # float32 [D]
     clip: float
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """As a bundle carries it; see `schemas.policy.Policy`."""
+    def arrays(self, name: str = "normaliser") -> dict[str, np.ndarray]:
+        """As a bundle carries it; see `schemas.policy.Policy`. Of items, `name` is `item`."""
         return {
-            "normaliser_offset": self.offset,
-            "normaliser_scale": self.scale,
-            "normaliser_clip": np.array(self.clip, np.float32),
+            f"{name}_offset": self.offset,
+            f"{name}_scale": self.scale,
+            f"{name}_clip": np.array(self.clip, np.float32),
         }
 
     def apply(self, observation: np.ndarray) -> np.ndarray:
@@ -47,6 +49,23 @@ def static_normaliser(bounds: Bounds) -> Normaliser | None:
     if np.any(np.isnan(bounds.low)):
         return None
     return _normaliser(*_static(bounds))
+
+
+def item_normaliser(application: Application) -> Normaliser:
+    """The normaliser of what describes items, or actions; of no dimensions where nothing does.
+
+    An item's numbers have known ranges; those of a fixed set of actions are brought to mean 0 and
+    standard deviation 1 over the actions.
+    """
+    actions = application.actions
+    if isinstance(actions, Ranking):
+        return _normaliser(*_static(actions.encoder.bounds()))
+    features = actions.feature_array() if isinstance(actions, Discrete) else None
+    if features is None:
+        return _normaliser(np.zeros(0), np.ones(0))
+    deviation = features.std(axis=0)
+    still = deviation <= 1e-6 * np.maximum(np.abs(features).max(axis=0), 1e-6)
+    return _normaliser(features.mean(axis=0), 1.0 / np.where(still, 1.0, deviation))
 
 
 def fit_normaliser(bounds: Bounds, observations: np.ndarray) -> Normaliser:

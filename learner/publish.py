@@ -14,7 +14,7 @@ from learner.learning import Candidate, Version, policy_of
 from schemas.application import Application
 from schemas.bundle import ARRAYS, MANIFEST, Manifest, load_bundle, write_bundle
 from schemas.errors import BundleError
-from schemas.events import Exploration, PolicyPointer
+from schemas.events import PolicyPointer
 
 
 class Bundles:
@@ -57,14 +57,11 @@ class Bundles:
             anchor=anchor,
             previous=previous,
             agent=application.agent.name,
-            actions=list(application.actions.labels),
+            actions=list(application.actions.choices),
+            shape=None if application.shape.kind == "discrete" else application.shape.described(),
             operations=exported.operations,
             head=exported.head,
-            exploration=Exploration(
-                kind="epsilon_greedy",
-                epsilon=candidate.epsilon,
-                floor=application.exploration.floor,
-            ),
+            exploration=candidate.exploration,
             seed=application.training.seed,
             replay_version=candidate.replay_version,
             stream_time_ms=candidate.stream_time_ms,
@@ -83,6 +80,7 @@ class Bundles:
             exported.arrays,
             golden_observations=candidate.golden_observations,
             golden_eligible=candidate.golden_eligible,
+            golden_items=candidate.golden_items,
         )
         return self._pointer(candidate.version, sha256, at_ms)
 
@@ -100,15 +98,14 @@ class Bundles:
             application=self._application.name,
             contract=self._application.contract,
             sha256=pointer.sha256,
-            labels=self._application.actions.labels,
+            labels=self._application.actions.choices,
+            shape=self._application.shape,
             dimensions=self._application.encoder.size,
         )
         with np.load(folder / ARRAYS, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files if not name.startswith("golden_")}
         exported = Exported(loaded.manifest.operations, loaded.manifest.head, arrays)
-        return Version(
-            pointer.version, policy_of(exported, len(self._application.actions)), exported
-        )
+        return Version(pointer.version, policy_of(exported, self._application.shape), exported)
 
     def pointer_to(self, version: int, at_ms: int) -> PolicyPointer:
         """The pointer that announces a version that was written before; 0 has no bundle.

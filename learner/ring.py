@@ -16,6 +16,7 @@ import numpy as np
 from learner.known import Known, decode, encode, merge
 from learner.maturity import assess
 from learner.rows import Arrival, Successor
+from schemas.actions import Ranking
 from schemas.application import Application, Episodic
 from schemas.reward import DecisionTimes
 
@@ -30,8 +31,10 @@ class Ring:
 
     observation: np.ndarray  # float32 [C, D]
     eligible: np.ndarray  # bool [C, A]
-    action: np.ndarray  # int32, as executed
-    baseline: np.ndarray  # int32, −1: unknown
+    action: np.ndarray  # as executed; of labels int32 positions, else float64 rows [C, W]
+    baseline: np.ndarray  # the same; see `has_baseline`
+    has_baseline: np.ndarray  # bool, the baseline answered
+    items: np.ndarray  # float32 [C, A, F], of a ranking
     propensity: np.ndarray  # float64
     received_at_ms: np.ndarray  # int64, broker
     decided_at_ms: np.ndarray  # int64, client
@@ -53,9 +56,9 @@ class Ring:
     previous_sequence: np.ndarray  # int64, of the resident predecessor; −1: none
     sequence: np.ndarray  # int64, whose decision is in the slot; −1: nobody's
     predicted: np.ndarray  # bool, the three below were recorded
-    candidate: np.ndarray  # float32 [C, A], probabilities
-    anchor: np.ndarray  # float32 [C, A], probabilities
-    model: np.ndarray  # float32 [C, A], rewards
+    candidate: np.ndarray  # float32 [C, A], probabilities of labels; else [C, 1], of the action
+    anchor: np.ndarray  # the same
+    model: np.ndarray  # float32 [C, A], rewards of labels; else [C, 1], of the context
     era: np.ndarray  # int64, of the evaluation when it predicted
     own: np.ndarray  # float64, the policy's probability of the action, exploration taken out
 
@@ -65,13 +68,20 @@ class Ring:
         self.episodic = isinstance(application.problem, Episodic)
         self._steps = application.problem.n_step if isinstance(application.problem, Episodic) else 1
         self.capacity = application.training.buffer
-        wide, actions = (application.encoder.size,), (len(application.actions),)
+        self.shape = space = application.shape
+        self.labels = space.kind == "discrete"
+        wide, actions = (application.encoder.size,), (space.choices,)
+        row, kind = ((), np.int32) if self.labels else ((space.width,), np.float64)
+        predicted = actions if self.labels else (1,)
+        described = (space.choices, space.features) if space.kind == "ranking" else (0, 0)
         successor = (wide, actions) if self.episodic else ((0,), (0,))
         self._layout: dict[str, tuple[Any, tuple[int, ...], int]] = {
             "observation": (np.float32, wide, 0),
             "eligible": (bool, actions, 0),
-            "action": (np.int32, (), 0),
-            "baseline": (np.int32, (), -1),
+            "action": (kind, row, 0),
+            "baseline": (kind, row, -1),
+            "has_baseline": (bool, (), 0),
+            "items": (np.float32, described, 0),
             "propensity": (np.float64, (), 1),
             "received_at_ms": (np.int64, (), 0),
             "decided_at_ms": (np.int64, (), 0),
@@ -93,9 +103,9 @@ class Ring:
             "previous_sequence": (np.int64, (), -1),
             "sequence": (np.int64, (), -1),
             "predicted": (bool, (), 0),
-            "candidate": (np.float32, actions, 0),
-            "anchor": (np.float32, actions, 0),
-            "model": (np.float32, actions, 0),
+            "candidate": (np.float32, predicted, 0),
+            "anchor": (np.float32, predicted, 0),
+            "model": (np.float32, predicted, 0),
             "era": (np.int64, (), 0),
             "own": (np.float64, (), 0),
         }
@@ -224,8 +234,12 @@ class Ring:
     def _write(self, slot: int, arrival: Arrival) -> None:
         self.observation[slot] = arrival.observation
         self.eligible[slot] = arrival.eligible
-        self.action[slot] = arrival.action
-        self.baseline[slot] = arrival.baseline
+        self.action[slot] = self._kept(arrival.action)
+        self.has_baseline[slot] = arrival.baseline is not None
+        if arrival.baseline is not None:
+            self.baseline[slot] = self._kept(arrival.baseline)
+        if arrival.items is not None:
+            self.items[slot] = arrival.items
         self.propensity[slot] = arrival.known.propensity
         self.received_at_ms[slot] = arrival.known.received_at_ms
         self.decided_at_ms[slot] = arrival.decided_at_ms
@@ -290,24 +304,41 @@ class Ring:
         usable = not known.contested and math.isfinite(found.reward)
         reward = found.reward if usable else 0.0
         ended = any(outcome.kind == "end" for outcome in outcomes)
-        executed = self._executed(known, int(self.action[slot]))
-        before = (self.reward[slot], self.usable[slot], self.ended[slot], self.action[slot])
+        executed = self._executed(known)
+        same = executed is None or bool(np.all(executed == self.action[slot]))
+        before = (self.reward[slot], self.usable[slot], self.ended[slot])
         self.matured_at_ms[slot] = found.matured_at_ms
         self.reward[slot], self.usable[slot], self.ended[slot] = reward, usable, ended
-        if executed != self.action[slot]:  # trained under what was done; no draw of the policy's
+        if not same:  # trained under what was done; no draw of the policy's
             self.action[slot], self.support[slot] = executed, False
-        if before == (reward, usable, ended, executed) and not self.dirty[slot]:
+        if before == (reward, usable, ended) and same and not self.dirty[slot]:
             return False
         self.amended(slot)
         return True
 
-    def _executed(self, known: Known, logged: int) -> int:
+    def _kept(self, row: np.ndarray) -> Any:
+        return int(row[0]) if self.labels else row
+
+    def _executed(self, known: Known) -> Any:
+        """What the game did in place of the decision; None where it did, or said, nothing else.
+
+        A ranking's ids mean nothing without its items, which are not kept: it counts as decided.
+        """
         outcome = known.first_of("executed")
-        if outcome is None or outcome.executed_action is None:
-            return logged
-        label = json.loads(outcome.executed_action)
-        position = self._application.actions.position(label) if isinstance(label, str) else None
-        return logged if position is None else position
+        actions = self._application.actions
+        if outcome is None or outcome.executed_action is None or isinstance(actions, Ranking):
+            return None
+        action = json.loads(outcome.executed_action)
+        if actions.problem_with(action) is not None:
+            return None
+        return self._kept(actions.row_of(action))
+
+    @property
+    def bucket(self) -> np.ndarray:
+        """Which group of rewards a decision belongs to: its label, else 0. int `[C]`"""
+        if self.labels:
+            return self.action
+        return np.zeros(len(self.action), dtype=np.int32)
 
     def amended(self, slot: int) -> None:
         """Mark a decision, and those whose n-step return reaches it, for the next training."""

@@ -12,8 +12,10 @@ import numpy as np
 import pyarrow as pa
 
 from learner.known import Known, KnownOutcome, Position, digest, merge
+from schemas.actions import Ranking
 from schemas.application import Application
-from schemas.errors import ApplicationError, InvalidContext
+from schemas.errors import ApplicationError, InvalidContext, InvalidEvent
+from schemas.events import choices_of, eligible_mask
 
 COLUMNS = [
     "decision_id",
@@ -23,8 +25,10 @@ COLUMNS = [
     "context",
     "observation",
     "eligible_actions",
+    "items",
     "action",
     "propensity",
+    "density",
     "baseline_action",
     "policy_version",
     "exploration",
@@ -45,8 +49,8 @@ class Arrival(NamedTuple):
     known: Known
     observation: np.ndarray  # float32 [D]
     eligible: np.ndarray  # bool [A]
-    action: int
-    baseline: int  # −1: the baseline has no answer to this context
+    action: np.ndarray  # float64 [W], see `schemas.actions.Shape`
+    baseline: np.ndarray | None  # float64 [W]; None: the baseline has no answer to this context
     decided_at_ms: int
     policy_version: int
     support: bool  # drawn by a policy with a propensity below 1: importance weights may use it
@@ -54,6 +58,7 @@ class Arrival(NamedTuple):
     first: bool  # no predecessor: an episode begins
     own: float  # the policy's own probability of the action, exploration taken out; NaN: unknown
     successors: dict[str, Successor]  # by decision_id, of the `next` outcomes in this row
+    items: np.ndarray | None = None  # float32 [A, F], of a ranking
 
 
 class Decoder:
@@ -65,9 +70,9 @@ class Decoder:
 
     def __init__(self, application: Application) -> None:
         self._application = application
-        self._actions = len(application.actions)
-        self._everything = np.ones(self._actions, dtype=bool)
-        self._positions: dict[str, int | None] = {}
+        self._shape = application.shape
+        self._everything = np.ones(self._shape.choices, dtype=bool)
+        self._rows: dict[str, np.ndarray | None] = {}
         self._masks: dict[str, np.ndarray] = {}
         self._explorations: dict[str, tuple[float, float]] = {}  # text → ε, floor
         self.foreign = 0  # rows of another contract: history, not ours to learn from
@@ -95,15 +100,19 @@ class Decoder:
                 arrivals.append(arrival)
         return arrivals
 
-    def action_position(self, text: str | None) -> int | None:
-        """Index of an action in JSON text; None where it is none of ours."""
+    def action_row(self, text: str | None, items: list[Any] | None = None) -> np.ndarray | None:
+        """An action in JSON text as numbers, float64 `[W]`; None where it is none of ours."""
         if text is None:
             return None
-        if text not in self._positions:
-            label = json.loads(text)
-            known = self._application.actions.position(label) if isinstance(label, str) else None
-            self._positions[text] = known
-        return self._positions[text]
+        if text in self._rows:
+            return self._rows[text]
+        actions, action = self._application.actions, json.loads(text)
+        row = None
+        if actions.problem_with(action, items) is None:
+            row = actions.row_of(action, items)
+        if self._shape.kind == "discrete":  # the others are hardly ever the same twice
+            self._rows[text] = row
+        return row
 
     def _arrival(
         self,
@@ -113,10 +122,13 @@ class Decoder:
         outcomes: tuple[KnownOutcome, ...],
         successors: dict[str, Successor],
     ) -> Arrival | None:
-        action = self.action_position(row["action"])
+        items, described = self._items(row["items"])
+        action = self.action_row(row["action"], items)
         encoded = self._observation(observation, row["context"])
         propensity = row["propensity"]
-        if action is None or encoded is None or not positions or not 0 < propensity <= 1:
+        if action is None or encoded is None or not positions or not propensity > 0:
+            return None
+        if propensity > 1 and not self._shape.dims:
             return None
         known = Known(
             row["action"],
@@ -128,23 +140,43 @@ class Decoder:
         )
         if len(outcomes) > 1:
             known = merge(known, known)  # one row may hold an outcome twice
-        policy = row["cohort"] == "policy" and row["mode"] != "apprentice"
-        eligible = self._mask(row["eligible_actions"])
+        policy = row["cohort"] in ("policy", "canary") and row["mode"] != "apprentice"
+        eligible = self._mask(row["eligible_actions"], items)
         return Arrival(
             decision_id=row["decision_id"],
             known=known,
             observation=encoded,
             eligible=eligible,
             action=action,
-            baseline=self._baseline(row["baseline_action"], row["context"]),
+            baseline=self._baseline(row["baseline_action"], row["context"], items),
             decided_at_ms=int(row["decided_at_ms"]),
             policy_version=int(row["policy_version"]),
-            support=policy and propensity < 1,
+            support=policy and self._drawn(row["density"], propensity),
             holdout=row["cohort"] == "holdout",
             first=row["previous_decision_id"] is None,
             own=self._own(row["exploration"], propensity, int(eligible.sum())),
             successors=successors,
+            items=described,
         )
+
+    def _drawn(self, density: str | None, propensity: float) -> bool:
+        """Whether chance had a say: a sure answer supports no importance weight."""
+        if self._shape.kind == "discrete":
+            return propensity < 1
+        return density is None or json.loads(density).get("kind") != "point"
+
+    def _items(self, text: str | None) -> tuple[list[Any] | None, np.ndarray | None]:
+        """A request's items, and their features. Raises ValueError where they cannot be ranked."""
+        actions = self._application.actions
+        if not isinstance(actions, Ranking):
+            return None, None
+        items = json.loads(text or "null")
+        if (problem := actions.problem_with_items(items)) is not None:
+            raise ValueError(problem)
+        try:
+            return items, actions.encode_items(items)
+        except InvalidContext as error:
+            raise ValueError(str(error)) from None
 
     def _observation(self, logged: np.ndarray | None, context: str | None) -> np.ndarray | None:
         if logged is None:
@@ -168,37 +200,46 @@ class Decoder:
         except ValueError:
             return None
 
-    def _mask(self, text: str | None) -> np.ndarray:
-        if text is None:
-            return self._everything
-        mask = self._masks.get(text)
-        if mask is None:
-            mask = np.zeros(self._actions, dtype=bool)
-            for label in json.loads(text):
-                position = self._application.actions.position(label)
-                if position is not None:
-                    mask[position] = True
-            if not mask.any():
-                mask = self._everything
+    def _mask(self, text: str | None, items: list[Any] | None = None) -> np.ndarray:
+        if items is None:
+            if text is None:
+                return self._everything
+            if (known := self._masks.get(text)) is not None:
+                return known
+        there = set(choices_of(self._application, items))
+        listed = None if text is None else [name for name in json.loads(text) if name in there]
+        try:
+            mask = eligible_mask(self._application, eligible=listed or None, items=items)
+        except InvalidEvent:
+            mask = self._everything
+        if items is None:
+            assert text is not None
             if len(self._masks) >= _MASKS_REMEMBERED:
                 self._masks.clear()
             self._masks[text] = mask
         return mask
 
-    def _baseline(self, text: str | None, context: str) -> int:
-        position = self.action_position(text)
-        if position is None:
-            try:
-                label = self._application.baseline_action(json.loads(context))
-            except ApplicationError:
-                return -1
-            position = self._application.actions.position(label)
-        return -1 if position is None else position
+    def _baseline(
+        self, text: str | None, context: str, items: list[Any] | None
+    ) -> np.ndarray | None:
+        row = self.action_row(text, items)
+        if row is not None:
+            return row
+        try:
+            action = self._application.baseline_action(json.loads(context), items)
+        except ApplicationError:
+            return None
+        return self._application.actions.row_of(action, items)
 
     def _own(self, exploration: str | None, propensity: float, eligible: int) -> float:
-        """Invert `(1 − ε)·own + ε/|eligible|`; see `schemas.propensity`."""
+        """Invert `(1 − ε)·own + ε/|eligible|`; see `schemas.propensity`.
+
+        Of other actions than labels it is the executed propensity: they are judged as executed.
+        """
         if exploration is None:
             return math.nan
+        if self._shape.kind != "discrete":
+            return propensity
         if exploration not in self._explorations:
             described = json.loads(exploration)
             pair = (float(described.get("epsilon", 0.0)), float(described.get("floor", 0.0)))

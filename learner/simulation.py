@@ -135,7 +135,7 @@ class _Simulation:
         self.learning = Learning(application, build)
         rng = np.random.default_rng([application.training.seed, 1])
         self.players = VirtualPlayers(application, world, rate_per_s, rng, delays.row_ms)
-        self.answering = version_zero(application.exploration)
+        self.answering = version_zero(application)
         self.answered = {0: self.answering}  # versions that were published, by number
         self.coming: deque[tuple[int, Answering]] = deque()  # published, by when they answer
         self.recent: deque[Logged] = deque(maxlen=share_over)
@@ -224,7 +224,7 @@ class _Simulation:
         self.warm = True
         answers_at_ms = self.players.now_ms + self.delays.policy_ms
         if report.publish:
-            answering = Answering(candidate.version, learning.current.policy, candidate.epsilon)
+            answering = Answering(candidate.version, learning.current.policy, candidate.exploration)
             kept = (self.learning.anchor.number, candidate.version)
             self.answered = {n: a for n, a in self.answered.items() if n in kept} | {
                 candidate.version: answering

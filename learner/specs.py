@@ -31,26 +31,43 @@ class Minibatch(NamedTuple):
 
     values: Any  # float32 [B, D]
     eligible: Any  # bool    [B, A]
-    action: Any  # int32   [B]
+    action: Any  # int32   [B], positions of labels; else float32 [B, W]
     reward: Any  # float32 [B]
     discount: Any  # float32 [B]
     next_values: Any  # float32 [B, D]
     next_eligible: Any  # bool    [B, A]
     weight: Any  # float32 [B], mean 1
+    propensity: Any  # float32 [B], as logged
+    items: Any  # float32 [B, A, F], normalised, of a ranking; else [B, 0, 0]
 
 
 def specs_of(application: Application) -> Specs:
-    """Specs of an application's observation and discrete actions."""
+    """Specs of an application's observation and actions."""
     values = tf.TensorSpec([application.encoder.size], tf.float32, "values")
-    actions = len(application.actions)
+    actions = application.shape.choices
     # whole numbers: TF-Agents' bandit policies cannot take the maximum of a boolean mask
     mask = tf.TensorSpec([actions], tf.int32, "eligible")
     return Specs(
         time_step=time_step.time_step_spec((values, mask)),
-        action=tensor_spec.BoundedTensorSpec([], tf.int32, 0, actions - 1, "action"),
+        action=_action_spec(application),
         values=values,
         actions=actions,
     )
+
+
+def _action_spec(application: Application) -> Any:
+    shape = application.shape
+    if shape.kind == "discrete":
+        return tensor_spec.BoundedTensorSpec([], tf.int32, 0, shape.choices - 1, "action")
+    if shape.kind == "continuous":
+        return tensor_spec.BoundedTensorSpec(
+            [shape.dims],
+            tf.float32,
+            shape.low.astype("float32"),
+            shape.high.astype("float32"),
+            "action",
+        )
+    return tensor_spec.TensorSpec([shape.width], tf.float32, "action")
 
 
 def split_mask(observation: Any) -> tuple[Any, Any]:
@@ -60,16 +77,24 @@ def split_mask(observation: Any) -> tuple[Any, Any]:
 
 def minibatch_signature(application: Application, *lead: int) -> Minibatch:
     """TensorSpecs of a minibatch with these leading dimensions."""
-    size, actions = application.encoder.size, len(application.actions)
+    size, shape = application.encoder.size, application.shape
+    actions, labels = shape.choices, shape.kind == "discrete"
+    described = (shape.choices, shape.features) if shape.kind == "ranking" else (0, 0)
     return Minibatch(
         values=tf.TensorSpec([*lead, size], tf.float32),
         eligible=tf.TensorSpec([*lead, actions], tf.bool),
-        action=tf.TensorSpec([*lead], tf.int32),
+        action=(
+            tf.TensorSpec([*lead], tf.int32)
+            if labels
+            else tf.TensorSpec([*lead, shape.width], tf.float32)
+        ),
         reward=tf.TensorSpec([*lead], tf.float32),
         discount=tf.TensorSpec([*lead], tf.float32),
         next_values=tf.TensorSpec([*lead, size], tf.float32),
         next_eligible=tf.TensorSpec([*lead, actions], tf.bool),
         weight=tf.TensorSpec([*lead], tf.float32),
+        propensity=tf.TensorSpec([*lead], tf.float32),
+        items=tf.TensorSpec([*lead, *described], tf.float32),
     )
 
 

@@ -133,7 +133,7 @@ def note_of(
         **candidate.losses,
         "experiences": candidate.experiences,
         "new_experiences": candidate.new_experiences,
-        "epsilon": candidate.epsilon,
+        "epsilon": candidate.exploration.epsilon,
         "replay_version": candidate.replay_version,
         "stream_time_ms": candidate.stream_time_ms,
         **{f"gate.{key}": value for key, value in report["evidence"].items()},

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from learner.batch import Batch
-from learner.normaliser import Normaliser
+from learner.normaliser import Normaliser, item_normaliser
 from learner.reward_scale import RewardScale, Rewrite
 from learner.specs import Minibatch, minibatch_signature
 from learner.tensorflow_setup import tf
@@ -51,6 +51,9 @@ class Training:
         after_step: Callable[[Any], None],
     ) -> None:
         self.rows = application.training.batch
+        signature = minibatch_signature(application)
+        self._items_shape: tuple[int, ...] = tuple(signature.items.shape)
+        self._items = item_normaliser(application).apply
         self.block = min(application.training.steps, MOST_STEPS_A_BLOCK)
         self.steps = tf.Variable(0, dtype=tf.int64, trainable=False, name="steps")
 
@@ -158,6 +161,16 @@ class Training:
             next_values=normaliser.apply(batch.next_observation[block]),
             next_eligible=batch.next_eligible[block],
             weight=weight.astype(np.float32),
+            propensity=(
+                np.ones(weight.shape, np.float32)
+                if batch.propensity is None
+                else batch.propensity[block]
+            ),
+            items=(
+                np.zeros((*weight.shape, *self._items_shape), np.float32)
+                if batch.items is None
+                else self._items(batch.items[block])
+            ),
         )
         if not np.all(weight):
             # such a row may hold anything, and 0 · NaN must not get into the sum

@@ -10,16 +10,25 @@ import heapq
 import json
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from learner.known import Known, KnownOutcome, Position
 from learner.rows import Arrival, Successor
-from schemas.application import Application, EpsilonGreedy
+from schemas.actions import Ranking
+from schemas.application import Application
 from schemas.cohort import in_holdout
+from schemas.exploration import Exploration
 from schemas.policy import Policy
-from schemas.propensity import draw_action, executed_distribution, one_hot
+from schemas.propensity import (
+    Own,
+    baseline_own,
+    draw_action,
+    execute,
+    executed_distribution,
+    one_hot,
+)
 from schemas.share import Logged
 from schemas.world import END_AFTER_S, BanditWorld, Context, EpisodicWorld, Happening, World
 
@@ -32,42 +41,47 @@ class Answering(NamedTuple):
 
     version: int
     policy: Policy | None
-    epsilon: float
+    exploration: Exploration
 
 
-def version_zero(rule: EpsilonGreedy) -> Answering:
+def version_zero(application: Application) -> Answering:
     """The baseline mixed with as much exploration as the application begins with."""
-    return Answering(0, None, rule.epsilon_after(0))
+    return Answering(0, None, application.exploration.after(0))
 
 
 class Drawn(NamedTuple):
     """One decision: what was chosen, and out of what."""
 
-    action: int
+    row: np.ndarray  # float64 [W]
     propensity: float
-    own: float  # the policy's own probability of the action
-    executed: np.ndarray  # float64 [A]
+    own: float  # the policy's own probability of a label; of other actions the propensity
+    executed: np.ndarray  # float64 [A], of labels
 
 
 def draw(
-    own: np.ndarray,
+    application: Application,
+    own: Own,
     eligible: np.ndarray,
-    rule: EpsilonGreedy | None,
-    epsilon: float,
+    exploration: Exploration,
     uniform: float,
 ) -> Drawn:
     """Mix the policy's own distribution with exploration and draw, as serving does.
 
     Args:
-        own: float64 `[A]`
-        rule: None explores nothing: the pure baseline of the holdout.
+        own: of one context.
+        exploration: `NONE` for the pure baseline of the holdout, of labels.
         uniform: in [0, 1).
     """
-    executed = own
-    if rule is not None:
-        executed = executed_distribution(own, eligible, epsilon=epsilon, floor=rule.floor)
-    action = draw_action(executed, uniform)
-    return Drawn(action, float(executed[action]), float(own[action]), executed)
+    if application.shape.kind != "discrete":
+        made = execute(application.shape, own, eligible, exploration, uniform)
+        return Drawn(made.row, made.propensity, made.propensity, own.probabilities[0])
+    executed = mine = own.probabilities[0]
+    if exploration.kind != "none":
+        executed = executed_distribution(
+            mine, eligible, epsilon=exploration.epsilon, floor=exploration.floor
+        )
+    at = draw_action(executed, uniform)
+    return Drawn(np.array([at], float), float(executed[at]), float(mine[at]), executed)
 
 
 @dataclass
@@ -85,9 +99,11 @@ class Asked:
 
     at_ms: int
     subject: int
-    context: Context
+    context: Context  # as worlds and baselines see it: with the items to rank, where there are
     observation: np.ndarray  # float32 [D]
-    baseline: int
+    baseline: np.ndarray  # float64 [W]
+    eligible: np.ndarray  # bool [A]
+    items: np.ndarray | None  # float32 [A, F]
     episode: Episode | None = None
 
 
@@ -113,7 +129,7 @@ class VirtualPlayers:
     _offset: int = 0
 
     def __post_init__(self) -> None:
-        self._everything = np.ones(len(self.application.actions), dtype=bool)
+        self._everything = np.ones(self.application.shape.choices, dtype=bool)
 
     def play(self, until_ms: int, answering: Answering, *, most: int) -> list[Logged]:
         """All decisions up to `until_ms`, by one policy; what the policy cohort got, in order.
@@ -154,37 +170,53 @@ class VirtualPlayers:
         return asked
 
     def _asked(self, context: Context, at_ms: int, subject: int) -> Asked:
-        application = self.application
-        baseline = application.actions.position(application.baseline_action(context))
-        assert baseline is not None
-        return Asked(at_ms, subject, context, application.encoder.encode(context), baseline)
+        application, actions = self.application, self.application.actions
+        offered, items = None, None
+        eligible = self._everything
+        if isinstance(actions, Ranking):
+            assert isinstance(self.world, BanditWorld)
+            offered = self.world.items(context, self.rng)
+            items = actions.encode_items(offered)
+            eligible = np.arange(len(eligible)) < len(offered)
+        baseline = actions.row_of(application.baseline_action(context, offered), offered)
+        observation = application.encoder.encode(context)
+        if offered is not None:
+            context = {**context, "items": offered}
+        return Asked(at_ms, subject, context, observation, baseline, eligible, items)
 
     def _answer(self, asked: Sequence[Asked], answering: Answering) -> list[Logged]:
         if not asked:
             return []
-        rule = self.application.exploration
-        eligible, actions = self._everything, len(self.application.actions)
-        own: Sequence[np.ndarray] | np.ndarray
-        if answering.policy is None:
-            own = [one_hot(one.baseline, actions) for one in asked]
-        else:
-            observations = np.array([one.observation for one in asked])  # [B, D]
-            masks = np.broadcast_to(eligible, (len(asked), actions))
-            own = answering.policy.distribution(observations, masks)  # [B, A]
+        own = self._own(asked, answering)
         uniform = self.rng.random(len(asked)).tolist()
         logged = []
         for at, one in enumerate(asked):
             if self._in_holdout(one.subject):
-                kept = one_hot(one.baseline, actions)
-                drawn = draw(kept, eligible, None, 0.0, uniform[at])
+                kept = one_hot(int(one.baseline[0]), len(one.eligible)) if self._labels else None
+                drawn = Drawn(one.baseline, 1.0, 1.0, one.eligible if kept is None else kept)
                 self._follow(one, drawn, version=0, holdout=True)
                 continue
-            drawn = draw(own[at], eligible, rule, answering.epsilon, uniform[at])
-            self._follow(one, drawn, version=answering.version, holdout=False)
-            logged.append(
-                Logged(one.context, drawn.executed, eligible, answering.epsilon, rule.floor)
-            )
+            exploration = answering.exploration
+            drawn = draw(self.application, own.at(at), one.eligible, exploration, uniform[at])
+            action = self._follow(one, drawn, version=answering.version, holdout=False)
+            logged.append(Logged(one.context, drawn.executed, one.eligible, exploration, action))
         return logged
+
+    def _own(self, asked: Sequence[Asked], answering: Answering) -> Own:
+        if answering.policy is None:
+            rows = np.array([one.baseline for one in asked])  # [B, W]
+            return baseline_own(self.application.shape, rows, answering.exploration)
+        exploration = answering.exploration
+        return answering.policy.own(
+            np.array([one.observation for one in asked]),  # [B, D]
+            np.array([one.eligible for one in asked]),  # [B, A]
+            np.array([one.items for one in asked]) if asked[0].items is not None else None,
+            temperature=exploration.temperature if exploration.kind == "softmax" else None,
+        )
+
+    @property
+    def _labels(self) -> bool:
+        return self.application.shape.kind == "discrete"
 
     def _in_holdout(self, subject: int) -> bool:
         if subject not in self._holdout:
@@ -192,39 +224,42 @@ class VirtualPlayers:
             self._holdout[subject] = in_holdout(self.application.name, f"player-{subject}", share)
         return self._holdout[subject]
 
-    def _follow(self, one: Asked, drawn: Drawn, *, version: int, holdout: bool) -> None:
-        """Log a decision, and cause what comes of it."""
-        row = self._row(one, drawn, version=version, holdout=holdout)
+    def _follow(self, one: Asked, drawn: Drawn, *, version: int, holdout: bool) -> Any:
+        """Log a decision, and cause what comes of it; returns its action, as JSON carries it."""
+        action = self.application.actions.action_of(drawn.row, one.context.get("items"))
+        row = self._row(one, drawn, action, version=version, holdout=holdout)
         self._show(row, one.at_ms)
-        label = self.application.actions.labels[drawn.action]
         episode, world = one.episode, self.world
         if episode is None:
             assert isinstance(world, BanditWorld)
-            self._cause(row, world.happenings(one.context, label, self.rng), ends=False)
-            return
+            self._cause(row, world.happenings(one.context, action, self.rng), ends=False)
+            return action
         assert isinstance(world, EpisodicWorld)
         if episode.previous is not None:
             self._succeed(episode.previous, row)
-        ways = world.transitions(episode.state, label)
+        ways = world.transitions(episode.state, action)
         went = ways[self._pick([way.probability for way in ways])]
-        happenings = world.happenings(episode.state, label, went, self.rng)
+        happenings = world.happenings(episode.state, action, went, self.rng)
         vanished = self.rng.random() < world.vanishing
         self._cause(row, happenings, ends=went.next_state is None and not vanished)
         if went.next_state is None or vanished:
-            return
+            return action
         played_s = max((happening.after_s for happening in happenings), default=0.0)
         ready_s = played_s + float(self.rng.uniform(*world.pause_s))
         episode.state, episode.previous = went.next_state, row
         ready_at_ms = one.at_ms + round(ready_s * 1000)
         heapq.heappush(self._pausing, (ready_at_ms, self._offset, episode))
+        return action
 
-    def _row(self, one: Asked, drawn: Drawn, *, version: int, holdout: bool) -> Arrival:
+    def _row(
+        self, one: Asked, drawn: Drawn, action: Any, *, version: int, holdout: bool
+    ) -> Arrival:
         position = self._position(one.at_ms)
         decision_id = _id(one.at_ms, position.offset)
         return Arrival(
             decision_id=decision_id,
             known=Known(
-                action=json.dumps(self.application.actions.labels[drawn.action]),
+                action=json.dumps(action),
                 propensity=drawn.propensity,
                 context=decision_id,  # nobody draws again here, so it need only differ
                 positions=(position,),
@@ -232,16 +267,17 @@ class VirtualPlayers:
                 contested=False,
             ),
             observation=one.observation,
-            eligible=self._everything,
-            action=drawn.action,
+            eligible=one.eligible,
+            action=drawn.row,
             baseline=one.baseline,
             decided_at_ms=one.at_ms,
             policy_version=version,
-            support=not holdout and drawn.propensity < 1,
+            support=not holdout and (drawn.propensity < 1 or not self._labels),
             holdout=holdout,
             first=one.episode is None or one.episode.previous is None,
             own=drawn.own,
             successors={},
+            items=one.items,
         )
 
     def _succeed(self, previous: Arrival, row: Arrival) -> None:

@@ -54,6 +54,8 @@ class AgentKind:
     problems: frozenset[str]  # bandit, episodic
     parameters: Mapping[str, Parameter]
     summary: str
+    stochastic: bool = False  # has a randomness of its own: AgentsOwn() is its exploration
+    believes: bool = False  # says how probably each action is the best: Thompson() can draw
 
 
 AGENTS: dict[str, AgentKind] = {

@@ -6,14 +6,26 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
 from typing import Any, Literal
 
+from schemas.actions import ACTIONS, Actions, Continuous, Discrete, Item, Parts, Ranking, Shape
 from schemas.agents import AGENTS, check_agent
 from schemas.errors import ApplicationError
-from schemas.numbers import in_short, is_finite, is_text, is_whole
+from schemas.exploration import (
+    EXPLORES,
+    AgentsOwn,
+    EpsilonGreedy,
+    Exploration,
+    Explores,
+    Gaussian,
+    Softmax,
+    Thompson,
+    default_exploration,
+)
+from schemas.numbers import in_short, is_finite, is_whole
 from schemas.observation import (
     MOST_DIMENSIONS,
     Boolean,
@@ -22,11 +34,35 @@ from schemas.observation import (
     Feature,
     Numeric,
     Vector,
+    described_feature,
 )
 from schemas.reward import Reward
 from schemas.segments import Segments
 
-Baseline = Callable[[Mapping[str, Any]], str]
+__all__ = [
+    "Agent",
+    "AgentsOwn",
+    "Application",
+    "Bandit",
+    "Continuous",
+    "Discrete",
+    "Episodic",
+    "EpsilonGreedy",
+    "Exploration",
+    "Gate",
+    "Gaussian",
+    "Parts",
+    "Ranking",
+    "Rollout",
+    "Softmax",
+    "Thompson",
+    "Training",
+    "hours",
+    "minutes",
+    "seconds",
+]
+
+Baseline = Callable[[Mapping[str, Any]], Any]
 _CENTURY = timedelta(days=36_525)
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 
@@ -52,42 +88,6 @@ def _duration(unit: str, n: float) -> timedelta:
             f"{unit}({in_short(n)}): expected a number, such as {unit}(30), and no century"
         )
     return timedelta(**{unit: n})
-
-
-@dataclass(frozen=True, init=False)
-class Discrete:
-    """One of some labelled actions."""
-
-    labels: tuple[str, ...]
-    kind = "discrete"
-
-    def __init__(self, *labels: str) -> None:
-        if len(labels) == 1 and isinstance(labels[0], (list, tuple)):
-            raise ApplicationError(
-                f"Discrete({in_short(labels[0])}): write the labels one by one, "
-                f"Discrete({', '.join(map(in_short, labels[0]))})"
-            )
-        for label in labels:
-            if not is_text(label):
-                raise ApplicationError(
-                    f"Discrete(…, {in_short(label)}): a label is a text of 1 to 200 characters, "
-                    "none of them a control character"
-                )
-        if len(labels) < 2 or len(set(labels)) != len(labels):
-            raise ApplicationError(
-                f"Discrete{labels!r}: give at least two labels, all different; with one there is "
-                "nothing to decide"
-            )
-        object.__setattr__(self, "labels", tuple(labels))
-        object.__setattr__(self, "_positions", {label: at for at, label in enumerate(labels)})
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def position(self, label: str) -> int | None:
-        """Index of a label inside this process (events carry labels), None if unknown."""
-        positions: dict[str, int] = self._positions  # type: ignore[attr-defined]
-        return positions.get(label)
 
 
 @dataclass(frozen=True)
@@ -148,48 +148,6 @@ class Agent:
     def __repr__(self) -> str:
         given = "".join(f", {name}={value!r}" for name, value in self.given.items())
         return f"Agent({self.name!r}{given})"
-
-
-@dataclass(frozen=True)
-class EpsilonGreedy:
-    """`(1 − ε)·policy + ε·uniform` over the eligible actions.
-
-    Args:
-        epsilon: final share of uniform exploration.
-        start: share at version 0; falls linearly to `epsilon` over `decay` decisions read.
-        floor: no eligible action has a propensity below this.
-    """
-
-    epsilon: float = 0.1
-    start: float | None = None
-    floor: float = 0.01
-    decay: int = 5_000
-
-    def __post_init__(self) -> None:
-        for name in ("epsilon", "start"):
-            value = getattr(self, name)
-            if name == "start" and value is None:
-                continue
-            if not is_finite(value) or not 0 < value <= 1:
-                raise ApplicationError(
-                    f"EpsilonGreedy({name}={in_short(value)}): must be in (0, 1]; without "
-                    "exploration nothing can be learned about the actions not taken"
-                )
-        if not is_finite(self.floor) or not 0 < self.floor <= 0.5:
-            raise ApplicationError(
-                f"EpsilonGreedy(floor={in_short(self.floor)}): must be in (0, 0.5]"
-            )
-        if not is_whole(self.decay, 1, 1 << 62):
-            raise ApplicationError(
-                f"EpsilonGreedy(decay={in_short(self.decay)}): at least 1 decision"
-            )
-
-    def epsilon_after(self, decisions: int) -> float:
-        """ε once this many decisions have been read by the learner."""
-        if self.start is None:
-            return self.epsilon
-        done = min(decisions / self.decay, 1.0)
-        return self.start + (self.epsilon - self.start) * done
 
 
 @dataclass(frozen=True)
@@ -280,12 +238,12 @@ class Application:
 
     name: str
     observation: Sequence[Feature]
-    actions: Discrete
+    actions: Actions
     reward: Reward
     baseline: Baseline
     problem: Bandit | Episodic = Bandit()
     agent: Agent = field(default_factory=lambda: Agent("neural_greedy"))
-    exploration: EpsilonGreedy = EpsilonGreedy()
+    exploration: Explores = None  # type: ignore[assignment]  # by the kind of actions, see below
     training: Training = Training()
     gate: Gate = Gate()
     rollout: Rollout = Rollout()
@@ -319,12 +277,16 @@ class Application:
             raise ApplicationError(
                 f"observation of {self.name!r} has {size} dimensions: at most {MOST_DIMENSIONS}"
             )
+        if self.exploration is None and isinstance(self.actions, ACTIONS):
+            named = self.agent.name if isinstance(self.agent, Agent) else ""
+            own = isinstance(named, str) and named in AGENTS and AGENTS[named].stochastic
+            object.__setattr__(self, "exploration", default_exploration(self.actions.kind, own=own))
         for attribute, expected in (
-            ("actions", Discrete),
+            ("actions", ACTIONS),
             ("reward", Reward),
             ("problem", (Bandit, Episodic)),
             ("agent", Agent),
-            ("exploration", EpsilonGreedy),
+            ("exploration", EXPLORES),
             ("training", Training),
             ("gate", Gate),
             ("rollout", Rollout),
@@ -338,16 +300,11 @@ class Application:
         if not callable(self.baseline):
             raise ApplicationError(
                 f"Application(baseline={in_short(self.baseline)}): give a function of the "
-                f"context to one of {list(self.actions.labels)}: the game's rules today"
+                f"context to {action_words(self.actions)}: the game's rules today"
             )
         if self.mode not in ("online", "apprentice", "logging_only"):
             raise ApplicationError(
                 f"Application(mode={in_short(self.mode)}): 'online', 'apprentice' or 'logging_only'"
-            )
-        if self.exploration.floor * len(self.actions) > 1:
-            raise ApplicationError(
-                f"EpsilonGreedy(floor={self.exploration.floor}) with {len(self.actions)} actions "
-                f"adds up to more than 1: at most {1 / len(self.actions):.4f}"
             )
         check_agent(
             self.agent.name,
@@ -357,46 +314,94 @@ class Application:
         )
         if isinstance(self.baseline, Segments):
             self.baseline.check(self.observation, self.baseline_action)
+        self._check_exploration()
+
+    def _check_exploration(self) -> None:
+        exploration, kind = self.exploration, self.actions.kind
+        if kind not in exploration.kinds:
+            fitting = [rule.__name__ for rule in EXPLORES if kind in rule.kinds]
+            raise ApplicationError(
+                f"{type(exploration).__name__}(…) explores {' and '.join(exploration.kinds)} "
+                f"actions, and this application's are {kind}; use {' or '.join(fitting)}"
+            )
+        own = AGENTS[self.agent.name].stochastic
+        if self.shape.dims and isinstance(exploration, (AgentsOwn, EpsilonGreedy)) and not own:
+            raise ApplicationError(
+                f"{type(exploration).__name__}(…): Agent({self.agent.name!r}) has no randomness of "
+                "its own, so its numbers would never vary; use Gaussian(0.1)"
+            )
+        if isinstance(exploration, Thompson) and not AGENTS[self.agent.name].believes:
+            believing = [name for name, agent in sorted(AGENTS.items()) if agent.believes]
+            raise ApplicationError(
+                f"Thompson(…): Agent({self.agent.name!r}) does not say with which probability an "
+                f"action is the best; use {' or '.join(believing) or 'another exploration'}"
+            )
+        most = max((stop - start for start, stop in self.shape.segments), default=0)
+        if kind == "ranking":
+            most = self.shape.choices
+        if exploration.floor * most > 1:
+            raise ApplicationError(
+                f"{type(exploration).__name__}(floor={exploration.floor}) with {most} actions "
+                f"adds up to more than 1: at most {1 / most:.4f}"
+            )
 
     @cached_property
     def encoder(self) -> Encoder:
         """Context → observation."""
         return Encoder(self.observation)
 
+    @property
+    def shape(self) -> Shape:
+        """The actions in numbers."""
+        return self.actions.shape
+
     @cached_property
     def contract(self) -> str:
         """Fingerprint of observation, actions and problem kind: 16 hexadecimal digits."""
         described = {
-            "observation": [
-                {"feature": type(f).__name__} | _without_default(asdict(f))
-                for f in self.observation
-            ],
-            "actions": {self.actions.kind: list(self.actions.labels)},
+            "observation": [described_feature(feature) for feature in self.observation],
+            "actions": {self.actions.kind: self.actions.described()},
             "problem": self.problem.kind,
         }
         text = json.dumps(described, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def baseline_action(self, context: Mapping[str, Any]) -> str:
-        """The baseline's answer.
+    def baseline_action(
+        self, context: Mapping[str, Any], items: Sequence[Item] | None = None
+    ) -> Any:
+        """The baseline's answer, as JSON carries it.
+
+        Args:
+            items: of a request to rank; the baseline finds them in its context as `items`.
 
         Raises:
             ApplicationError: the baseline raised, or answered something that is no action.
         """
         try:
-            action = self.baseline(context)
+            action = self.baseline(context if items is None else {**context, "items": items})
         except (Exception, SystemExit) as error:
             raise ApplicationError(
                 f"the baseline of {self.name!r} raised {type(error).__name__}: {error}"
             ) from error
-        if not isinstance(action, str) or self.actions.position(action) is None:
+        try:
+            problem = self.actions.problem_with(action, items)
+        except Exception as error:  # a value whose own methods raise
+            problem = f"{type(error).__name__}: {error}"
+        if problem is not None:
             raise ApplicationError(
-                f"the baseline of {self.name!r} answered {in_short(action)}: expected one of "
-                f"{list(self.actions.labels)}"
+                f"the baseline of {self.name!r} answered {in_short(action)}: {problem}"
             )
         return action
 
 
-def _without_default(feature: dict[str, Any]) -> dict[str, Any]:
-    """A default changes what is encoded for a missing value, not what the vector means."""
-    return {name: value for name, value in feature.items() if name != "default"}
+def action_words(actions: Actions) -> str:
+    """What an action is, for a message."""
+    match actions:
+        case Discrete():
+            return f"one of {list(actions.labels)}"
+        case Continuous():
+            return f"a list of {actions.length} numbers"
+        case Parts():
+            return f"an object of {list(actions.parts)}"
+        case Ranking():
+            return f"a list of {actions.k} item ids"

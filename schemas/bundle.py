@@ -16,8 +16,10 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from schemas.actions import Shape, discrete_shape, shape_from
 from schemas.errors import BundleCorrupt, BundleError, ContractMismatch
-from schemas.events import Exploration, describe
+from schemas.events import describe
+from schemas.exploration import Exploration
 from schemas.failpoints import reach
 from schemas.network import Array
 from schemas.policy import Head, Policy
@@ -47,7 +49,8 @@ class Manifest(BaseModel):
     anchor: Int64 = Field(ge=0)  # the last version shown to be good, when this was published
     previous: Int64 = Field(default=0, ge=0)  # the version that this one replaces
     agent: str
-    actions: list[str] = Field(min_length=1)
+    actions: list[str] = Field(min_length=1)  # labels, or what else a mask covers
+    shape: dict[str, Any] | None = None  # of the action space; None: labels alone
     operations: list[dict[str, Any]]
     head: Head
     exploration: Exploration
@@ -62,6 +65,18 @@ class Manifest(BaseModel):
     gate: dict[str, Any] = {}
     mlflow_run: str | None = None
     files_sha256: dict[str, str] = {}
+
+    def action_shape(self) -> Shape:
+        """The action space that this policy decides in. Raises BundleCorrupt."""
+        if self.shape is None:
+            return discrete_shape(len(self.actions))
+        try:
+            return shape_from(self.shape)
+        except (KeyError, TypeError, ValueError) as error:
+            raise BundleCorrupt(
+                f"the action space {self.shape!r:.200} cannot be read: "
+                f"{type(error).__name__}: {error}"
+            ) from None
 
 
 class LoadedPolicy:
@@ -80,6 +95,7 @@ def write_bundle(
     *,
     golden_observations: Array,
     golden_eligible: Array,
+    golden_items: Array | None = None,
 ) -> str:
     """Write a bundle whole, or not at all; returns the SHA-256 of its manifest.
 
@@ -88,6 +104,7 @@ def write_bundle(
         golden_observations: float32 `[G, D]`; their outputs are recorded, and every server
             must reproduce them before it serves the bundle.
         golden_eligible: bool `[G, A]`
+        golden_items: float32 `[G, A, F]` where items are ranked
 
     Raises:
         BundleError: the policy cannot be run as written; nothing is left behind.
@@ -96,14 +113,18 @@ def write_bundle(
         operations=manifest.operations,
         head=manifest.head,
         arrays=arrays,
-        actions=len(manifest.actions),
+        actions=manifest.action_shape(),
     )
     golden = {
         "golden_observations": golden_observations,
         "golden_eligible": golden_eligible,
-        "golden_scores": policy.scores(golden_observations),
-        "golden_probabilities": policy.distribution(golden_observations, golden_eligible),
+        "golden_scores": policy.scores(golden_observations, golden_items),
+        "golden_probabilities": policy.own(
+            golden_observations, golden_eligible, golden_items
+        ).probabilities,
     }
+    if golden_items is not None:
+        golden["golden_items"] = golden_items
     check_golden(policy, golden)
     packed = io.BytesIO()
     np.savez(packed, allow_pickle=False, **arrays, **golden)
@@ -142,6 +163,7 @@ def load_bundle(
     sha256: str | None,
     inside: Path | None = None,
     labels: Sequence[str] | None = None,
+    shape: Shape | None = None,
     dimensions: int | None = None,
 ) -> LoadedPolicy:
     """The policy of a bundle, after every check.
@@ -150,8 +172,8 @@ def load_bundle(
         application, contract: what this process serves.
         sha256: of the manifest, as the pointer says; None for a bundle from a local cache.
         inside: the only folder that bundles are loaded from, links resolved, of each file too.
-        labels, dimensions: of the actions, in order, and of an observation. A contract is a name;
-            these are what an answer takes.
+        labels, shape, dimensions: of the actions, in order, and of an observation. A contract is
+            a name; these are what an answer takes.
 
     Raises:
         BundleError: with the reason; the caller's current policy is untouched.
@@ -176,6 +198,11 @@ def load_bundle(
             f"policy {manifest.version} decides between {manifest.actions}, {application!r} "
             f"between {list(labels)}"
         )
+    if shape is not None and shape.described() != manifest.action_shape().described():
+        raise ContractMismatch(
+            f"policy {manifest.version} decides in {manifest.action_shape().described()}, "
+            f"{application!r} in {shape.described()}"
+        )
     content = _read(folder / ARRAYS)
     if hashlib.sha256(content).hexdigest() != manifest.files_sha256.get(ARRAYS):
         raise BundleCorrupt(f"{folder / ARRAYS} differs from its recorded SHA-256")
@@ -186,7 +213,7 @@ def load_bundle(
             operations=manifest.operations,
             head=manifest.head,
             arrays=arrays,
-            actions=len(manifest.actions),
+            actions=manifest.action_shape(),
         )
         check_golden(policy, golden)
         if dimensions is not None and policy.dimensions != dimensions:
@@ -219,31 +246,38 @@ def check_golden(policy: Policy, golden: Mapping[str, Array]) -> None:
     observations = golden["golden_observations"].astype(np.float32)
     eligible = golden["golden_eligible"].astype(bool)
     rows = len(observations) if observations.ndim == 2 else 0
+    space = policy.shape
+    items = golden.get("golden_items")
     shape = (rows, policy.actions)
     shapes = {name: array.shape for name, array in golden.items()}
-    if not rows or any(
-        shapes[f"golden_{name}"] != shape for name in ("eligible", "scores", "probabilities")
-    ):
+    if not rows or any(shapes[f"golden_{name}"] != shape for name in ("eligible", "probabilities")):
         raise BundleCorrupt(
             f"the golden arrays have the shapes {shapes}; expected at least one observation, and "
             f"{policy.actions} actions for each"
         )
+    wanted = (*shape, space.features) if space.kind == "ranking" else None
+    if (None if items is None else items.shape) != wanted:
+        raise BundleCorrupt(f"the golden items have shape {shapes.get('golden_items')}; {wanted}")
     for name, array in golden.items():
         if not np.all(np.isfinite(array)):
             raise BundleCorrupt(f"array {name!r} holds values that are not finite")
-    if not eligible.any(axis=1).all():
+    segments = space.segments or ((0, policy.actions),)
+    if not all(eligible[:, start:stop].any(axis=1).all() for start, stop in segments):
         raise BundleCorrupt("golden_eligible has a row in which no action is eligible")
-    scores, expected = policy.scores(observations), golden["golden_scores"]
+    scores, expected = policy.scores(observations, items), golden["golden_scores"]
+    if scores.shape != expected.shape:
+        raise BundleCorrupt(f"golden scores have shape {expected.shape}; expected {scores.shape}")
     if not np.allclose(scores, expected, rtol=GOLDEN_TOLERANCE, atol=GOLDEN_TOLERANCE):
         worst = float(np.max(np.abs(scores - expected)))
         raise BundleCorrupt(f"golden outputs differ by {worst:g}; at most {GOLDEN_TOLERANCE:g}")
+    own = policy.own(observations, eligible, items)
+    if not (np.isfinite(own.mean).all() and np.isfinite(own.std).all()):
+        raise BundleCorrupt("the golden observations are answered by numbers that are not finite")
     # Recorded probabilities are not compared: at a near tie a rounding decides who is best.
-    for probabilities in (
-        golden["golden_probabilities"],
-        policy.distribution(observations, eligible),
-    ):
+    for probabilities in (golden["golden_probabilities"], own.probabilities):
+        sums = [probabilities[:, start:stop].sum(axis=1) for start, stop in segments]
         if (
-            not np.allclose(probabilities.sum(axis=1), 1.0, atol=GOLDEN_TOLERANCE)
+            not np.allclose(sums, 1.0, atol=GOLDEN_TOLERANCE)
             or np.any(probabilities < 0)
             or np.any(probabilities[~eligible] != 0)
         ):

@@ -6,15 +6,20 @@ Values are JSON; times are integer milliseconds, UTC. Actions are labels, never 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from schemas.actions import Ranking
 from schemas.application import Application
 from schemas.errors import InvalidEvent, UnknownApplication
+from schemas.exploration import Exploration
 from schemas.ids import uuid7_time_ms
+from schemas.numbers import is_text
 from schemas.observation import FLOAT32_MAX
+from schemas.propensity import own_from_density
 from schemas.wire import parse_object
 
 DAY_MS = 86_400_000
@@ -33,6 +38,8 @@ Propensity = Annotated[float, Field(gt=0.0)]
 Float32 = Annotated[float, Field(ge=-FLOAT32_MAX, le=FLOAT32_MAX)]
 Mode = Literal["online", "apprentice", "logging_only"]
 Cohort = Literal["policy", "holdout", "canary", "fallback"]
+# labels, item ids, or, of several parts, `part=label`
+Choices = list[Name]
 OutcomeKind = Literal["reward", "executed", "activated", "end"]
 
 
@@ -51,9 +58,9 @@ class DecisionRequest(_Strict):
     episode_id: Name | None = None
     previous_decision_id: DecisionId | None = None
     decision_id: DecisionId | None = None
-    eligible_actions: list[Name] | None = None
-    excluded_actions: list[Name] | None = None
-    baseline_action: Name | None = None
+    eligible_actions: Choices | None = None
+    excluded_actions: Choices | None = None
+    baseline_action: Any = None
 
 
 class OutcomeRequest(_Strict):
@@ -70,14 +77,6 @@ class OutcomeRequest(_Strict):
     token: Annotated[str, Field(max_length=200)] | None = None  # that came with the decision
 
 
-class Exploration(_Strict):
-    """What it takes, with `draw`, to recompute a decision."""
-
-    kind: Literal["epsilon_greedy", "none"]
-    epsilon: Annotated[float, Field(ge=0, le=1)] = 0.0
-    floor: Annotated[float, Field(ge=0, le=1)] = 0.0
-
-
 class Decision(_Strict):
     """A record of `decisions.v1`, keyed by `decision_id`."""
 
@@ -92,7 +91,7 @@ class Decision(_Strict):
     context: dict[str, Any]
     observation: list[Float32] | None = None
     items: list[dict[str, Any]] | None = None
-    eligible_actions: list[Name] | None = None
+    eligible_actions: Choices | None = None
     action: Any
     propensity: Propensity
     action_probabilities: dict[str, Annotated[float, Field(ge=0, le=1.000001)]] | None = None
@@ -183,13 +182,83 @@ def describe(error: ValidationError) -> str:
     return "; ".join(problems)
 
 
-def check_label(application: Application, label: Any, field: str) -> None:
-    """Raise InvalidEvent unless `label` is one of the application's actions."""
-    if not isinstance(label, str) or application.actions.position(label) is None:
+def check_action(
+    application: Application,
+    action: Any,
+    field: str,
+    items: Sequence[Mapping[str, Any]] | None = None,
+) -> None:
+    """Raise InvalidEvent unless `action` is one of the application's."""
+    problem = application.actions.problem_with(action, items)
+    if problem is not None:
         raise InvalidEvent(
-            f"{field}: {label!r:.60} is not an action of {application.name!r}; "
-            f"expected one of {list(application.actions.labels)}"
+            f"{field}: {action!r:.60} is not an action of {application.name!r}; {problem}"
         )
+
+
+def check_items(application: Application, items: Sequence[Mapping[str, Any]] | None) -> None:
+    """Raise InvalidEvent unless a request's items are what its application ranks."""
+    actions = application.actions
+    problem = actions.problem_with_items(items) if isinstance(actions, Ranking) else None
+    if problem is not None:
+        raise InvalidEvent(f"items: {problem}")
+
+
+def choices_of(
+    application: Application, items: Sequence[Mapping[str, Any]] | None = None
+) -> Sequence[str]:
+    """What a request's eligible and excluded actions may name, in the order of its mask.
+
+    Labels; of several parts `part=label`; of a ranking the ids of the request's items.
+    """
+    if isinstance(application.actions, Ranking):
+        return [item["id"] for item in items or ()]
+    return application.actions.choices
+
+
+def eligible_mask(
+    application: Application,
+    *,
+    eligible: Sequence[str] | None,
+    excluded: Sequence[str] | None = None,
+    items: Sequence[Mapping[str, Any]] | None = None,
+) -> np.ndarray:
+    """What a decision may choose from. bool `[A]`
+
+    Of several parts, one that `eligible` does not name keeps all its labels.
+
+    Raises:
+        InvalidEvent: an unknown choice, or a part with none left.
+    """
+    shape, names = application.shape, choices_of(application, items)
+    mask = np.zeros(shape.choices, dtype=bool)
+    mask[: len(names)] = True
+    positions = {name: at for at, name in enumerate(names)}
+
+    def position(name: str, field: str) -> int:
+        if name not in positions or shape.kind == "continuous":
+            expected = "nothing" if shape.kind == "continuous" else f"some of {list(names)}"
+            raise InvalidEvent(
+                f"{field}: {name!r:.60} is not an action of {application.name!r}; expected "
+                f"{expected:.300}"
+            )
+        return positions[name]
+
+    if eligible is not None:
+        kept = np.zeros(shape.choices, dtype=bool)
+        kept[[position(name, "eligible_actions") for name in eligible]] = True
+        for start, stop in shape.segments or ((0, shape.choices),):
+            if shape.kind != "parts" or kept[start:stop].any():
+                mask[start:stop] &= kept[start:stop]
+    for name in excluded or ():
+        mask[position(name, "excluded_actions")] = False
+    for start, stop in shape.segments or ((0, shape.choices),):
+        if not mask[start:stop].any():
+            raise InvalidEvent(
+                "eligible_actions: nothing is left to choose from after excluded_actions; leave "
+                f"at least one of {list(names[start:stop])}"
+            )
+    return mask
 
 
 def check_outcome(application: Application, outcome: OutcomeRequest | Outcome) -> None:
@@ -199,13 +268,25 @@ def check_outcome(application: Application, outcome: OutcomeRequest | Outcome) -
             "name: missing; an outcome of kind 'reward' is named, such as 'level_won'"
         )
     if outcome.kind == "executed":
-        check_label(application, outcome.executed_action, "executed_action")
+        check_executed(application, outcome.executed_action)
     elif outcome.executed_action is not None:
         raise InvalidEvent(
             f"executed_action: goes with kind 'executed', and this outcome is a {outcome.kind!r}"
         )
     if outcome.outcome_id is not None and outcome.outcome_id.startswith("next:"):
         raise InvalidEvent("outcome_id: ids that begin with 'next:' are the stream's own")
+
+
+def check_executed(application: Application, action: Any) -> None:
+    """Raise InvalidEvent unless an `executed_action` can be one of the application's.
+
+    The items of a ranking are not known here: any list of ids is taken.
+    """
+    if isinstance(application.actions, Ranking):
+        if not isinstance(action, list) or not all(is_text(one) for one in action):
+            raise InvalidEvent(f"executed_action: {action!r:.60}; expected a list of item ids")
+        return
+    check_action(application, action, "executed_action")
 
 
 def check_decision(application: Application, decision: Decision) -> None:
@@ -216,28 +297,19 @@ def check_decision(application: Application, decision: Decision) -> None:
     """
     if decision.contract != application.contract:
         return
-    check_label(application, decision.action, "action")
-    if decision.propensity > 1.0:
+    check_items(application, decision.items)
+    check_action(application, decision.action, "action", decision.items)
+    mask = eligible_mask(application, eligible=decision.eligible_actions, items=decision.items)
+    if not _is_eligible(application, decision, mask):
+        raise InvalidEvent(f"action: {decision.action!r:.60} is not among eligible_actions")
+    if decision.propensity > 1.0 and not application.shape.dims:
         raise InvalidEvent(f"propensity: {decision.propensity} is above 1")
-    for label in decision.eligible_actions or ():
-        check_label(application, label, "eligible_actions")
-    if decision.eligible_actions is not None and decision.action not in decision.eligible_actions:
-        raise InvalidEvent(f"action: {decision.action!r} is not among eligible_actions")
     if decision.baseline_action is not None:
-        check_label(application, decision.baseline_action, "baseline_action")
+        check_action(application, decision.baseline_action, "baseline_action", decision.items)
     if (probabilities := decision.action_probabilities) is not None:
-        for label in probabilities:
-            check_label(application, label, "action_probabilities")
-        if abs(sum(probabilities.values()) - 1.0) > 1e-6:
-            raise InvalidEvent(
-                f"action_probabilities: they add up to {sum(probabilities.values())}, expected 1"
-            )
-        logged = probabilities.get(decision.action, 0.0)
-        if abs(logged - decision.propensity) > 1e-9:
-            raise InvalidEvent(
-                f"propensity: {decision.propensity} differs from action_probabilities of "
-                f"{decision.action!r}, {logged}"
-            )
+        _check_probabilities(application, decision, probabilities)
+    if application.shape.kind != "discrete":
+        _check_density(application, decision)
     if decision.observation is None:
         application.encoder.encode(decision.context)
     elif len(decision.observation) != application.encoder.size:
@@ -245,6 +317,50 @@ def check_decision(application: Application, decision: Decision) -> None:
             f"observation: {len(decision.observation)} numbers, expected "
             f"{application.encoder.size} (contract {application.contract})"
         )
+    if isinstance(application.actions, Ranking):
+        application.actions.encode_items(decision.items or ())
+
+
+def _is_eligible(application: Application, decision: Decision, mask: np.ndarray) -> bool:
+    shape = application.shape
+    row = application.actions.row_of(decision.action, decision.items).astype(int)
+    if shape.kind == "ranking":
+        return bool(mask[row[row >= 0]].all())
+    return all(mask[start + row[part]] for part, (start, _) in enumerate(shape.segments))
+
+
+def _check_probabilities(
+    application: Application, decision: Decision, probabilities: Mapping[str, float]
+) -> None:
+    if application.shape.kind != "discrete":
+        raise InvalidEvent(
+            "action_probabilities: these go with labels alone; other actions log their density"
+        )
+    for label in probabilities:
+        check_action(application, label, "action_probabilities")
+    if abs(sum(probabilities.values()) - 1.0) > 1e-6:
+        raise InvalidEvent(
+            f"action_probabilities: they add up to {sum(probabilities.values())}, expected 1"
+        )
+    logged = probabilities.get(decision.action, 0.0)
+    if abs(logged - decision.propensity) > 1e-9:
+        raise InvalidEvent(
+            f"propensity: {decision.propensity} differs from action_probabilities of "
+            f"{decision.action!r}, {logged}"
+        )
+
+
+def _check_density(application: Application, decision: Decision) -> None:
+    """Whoever decided elsewhere need not say how; what is said must be of this shape."""
+    if decision.density is None or decision.density.get("kind") == "point":
+        return
+    try:
+        own_from_density(application.shape, decision.density)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidEvent(
+            f"density: {type(error).__name__}: {error}; expected what serving logs of a "
+            f"{application.shape.kind} action"
+        ) from None
 
 
 def _application(applications: Mapping[str, Application], name: str) -> Application:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -171,6 +171,16 @@ class Vector:
 
 
 Feature = Numeric | Categorical | Boolean | Vector
+
+
+def described_feature(feature: Feature) -> dict[str, Any]:
+    """What a feature is, for a contract's fingerprint.
+
+    A default changes what is encoded for a missing value, not what the vector means.
+    """
+    return {"feature": type(feature).__name__} | {
+        name: value for name, value in asdict(feature).items() if name != "default"
+    }
 
 
 class Bounds(NamedTuple):

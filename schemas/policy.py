@@ -12,28 +12,47 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from schemas.actions import Shape, discrete_shape
 from schemas.errors import BundleCorrupt
 from schemas.network import Array, check_bounded, compile_network, refuse_unbounded
 from schemas.observation import FLOAT32_MAX
+from schemas.propensity import Own
 from schemas.thompson import probability_of_being_best
 
 _T = TypeVar("_T")
 _ZERO = np.zeros((), np.float32)
 
+LOG_STD = (-10.0, 2.0)  # what a network may say of the logarithm of a spread
+
 
 class Head(BaseModel):
-    """How scores become probabilities.
+    """How a network's answer becomes a policy's own distribution.
 
-    `linear` and `thompson` read arrays `theta` and `inverse`; `c51` reads `support [N]`, and its
-    network answers N logits for each action.
+    `argmax`, `softmax`, `linear`, `thompson` and `c51` make probabilities of labels, of one score
+    for each; `linear` and `thompson` read arrays `theta` and `inverse`, `c51` reads `support [N]`,
+    and its network answers N logits for each action. `gaussian` reads a mean in [−1, 1] of each
+    number's box and, where the network answers twice as many, the logarithm of its spread in half
+    ranges; `tanh_gaussian` reads mean and log-spread before squashing; `parts` reads one logit for
+    each choice, then mean and log-spread before squashing of each number. `plackett_luce` reads
+    one score for each item.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    kind: Literal["argmax", "softmax", "linear", "thompson", "c51"]
+    kind: Literal[
+        "argmax",
+        "softmax",
+        "linear",
+        "thompson",
+        "c51",
+        "gaussian",
+        "tanh_gaussian",
+        "parts",
+        "plackett_luce",
+    ]
     alpha: float = 0.0  # linear: width of the optimistic bonus
     scale: float = Field(default=1.0, ge=0)  # thompson: deviation of a reward about its mean
-    temperature: float = Field(default=1.0, ge=1e-6)  # softmax
+    temperature: float = Field(default=1.0, ge=1e-6)  # softmax, plackett_luce
 
 
 class Policy:
@@ -46,8 +65,10 @@ class Policy:
         operations: the network (empty where the head takes the observation itself).
         head: how its scores become probabilities.
         arrays: `normaliser_offset [D]`, `normaliser_scale [D]`, `normaliser_clip []`, and what
-            the network and head name.
-        actions: number of actions, A.
+            the network and head name. A network that scores items one by one, each behind the
+            observation, has `item_offset [F]`, `item_scale [F]`, `item_clip []` too; where the
+            items are the actions themselves, also their features, `action_features [A, F]`.
+        actions: the action space, or the number of labels.
 
     Raises:
         BundleCorrupt: arrays are missing, do not fit each other, or could answer no number.
@@ -62,34 +83,36 @@ class Policy:
         operations: list[dict[str, Any]],
         head: Head,
         arrays: Mapping[str, Array],
-        actions: int,
+        actions: int | Shape,
     ) -> None:
         for name, array in arrays.items():
             if not np.all(np.isfinite(array)):
                 raise BundleCorrupt(f"array {name!r} holds values that are not finite")
-        try:
-            self._offset = arrays["normaliser_offset"].astype(np.float32)
-            self._scale = arrays["normaliser_scale"].astype(np.float32)
-            clip = arrays["normaliser_clip"].astype(np.float32)
-        except KeyError as error:
-            raise BundleCorrupt(f"the normaliser's array {error} is missing") from None
-        if self._offset.ndim != 1 or self._scale.shape != self._offset.shape or clip.shape != ():
+        self.shape = discrete_shape(actions) if isinstance(actions, int) else actions
+        normaliser = _Normaliser(arrays, "normaliser")
+        self.normalise = normaliser.apply
+        self.dimensions = normaliser.size  # numbers of an observation, D
+        farthest = normaliser.farthest
+        self._items: _Normaliser | None = None
+        self._action_features: Array | None = None
+        if self.shape.kind == "ranking" or "action_features" in arrays:
+            self._items = _Normaliser(arrays, "item")
+            farthest = np.concatenate([farthest, self._items.farthest])
+        if "action_features" in arrays:
+            features = arrays["action_features"].astype(np.float32)
+            assert self._items is not None
+            if features.shape != (self.shape.choices, self._items.size):
+                raise BundleCorrupt(
+                    f"action_features has shape {features.shape}; expected "
+                    f"{(self.shape.choices, self._items.size)}"
+                )
+            self._action_features = self._items.apply(features)
+        elif self._items is not None and self._items.size != self.shape.features:
             raise BundleCorrupt(
-                f"the normaliser's offset {self._offset.shape}, scale {self._scale.shape} and clip "
-                f"{clip.shape} do not fit; expected (D,), (D,) and ()"
+                f"the policy reads {self._items.size} numbers of an item; expected "
+                f"{self.shape.features}"
             )
-        if np.any(self._scale <= 0) or clip <= 0:
-            raise BundleCorrupt("the normaliser's scale and clip must be above 0")
-        # a clip that lies beyond float32 lies beyond every context, and must not overflow
-        reach = np.minimum(clip / self._scale, np.float32(FLOAT32_MAX / 2))
-        self._least = np.maximum(self._offset - reach, np.float32(-FLOAT32_MAX))
-        self._most = np.minimum(self._offset + reach, np.float32(FLOAT32_MAX))
-        ends = self.normalise(np.stack([self._least, self._most]))
-        # rounding is monotone, so nothing between the ends leaves them: [D]
-        farthest = np.abs(ends).max(axis=0).astype(np.float64)
-        refuse_unbounded(farthest, "normalised observation")
         self._head = head
-        self.actions = actions
         self.largest_bonus = 0.0  # that optimism can add to a score
         self._score: Callable[[Array], Array]
         self._posterior: Callable[[Array], tuple[Array, Array]] | None = None
@@ -104,62 +127,199 @@ class Policy:
             else:
                 self._score = _expected(self._posterior)
         elif head.kind == "c51":
-            self._score = _after(network, _categorical(arrays, actions, len(farthest)))
+            categorical = _categorical(arrays, self.shape.choices, len(farthest))
+            self._score = _after(network, categorical)
         else:
             self._score = network
-        width = self.scores(np.zeros((1, self._offset.shape[0]), np.float32)).shape
-        if width != (1, actions):
-            raise BundleCorrupt(f"the network answers {width[1:]} scores for {actions} actions")
+        items = None
+        if self.shape.kind == "ranking":
+            items = np.zeros((1, self.shape.choices, self.shape.features), np.float32)
+        width = self.scores(np.zeros((1, self.dimensions), np.float32), items).shape
+        if len(width) != 2 or width[1] not in self._widths():
+            raise BundleCorrupt(
+                f"the network answers {width[1:]} numbers for the head {head.kind!r} of "
+                f"{self._counted()}; expected {' or '.join(map(str, self._widths()))}"
+            )
 
     @property
     def scores_are_rewards(self) -> bool:
-        """Whether a score is an expectation in the game's rewards; a softmax's are logits."""
-        return self._head.kind != "softmax"
+        """Whether a score is an expectation in the game's rewards; others are logits or numbers."""
+        return self._head.kind in ("argmax", "linear", "thompson", "c51", "plackett_luce")
 
     @property
-    def dimensions(self) -> int:
-        """Numbers of an observation, D."""
-        return len(self._offset)
+    def actions(self) -> int:
+        """Choices that a mask covers, A."""
+        return self.shape.choices
 
-    def normalise(self, observations: Array) -> Array:
-        """`clip((x − offset) · scale)`: float32 `[B, D]` → `[B, D]`."""
-        # clipped before it is scaled: a context near float32's limit must not overflow
-        x: Array = np.maximum(observations, self._least)
-        np.minimum(x, self._most, out=x)
-        x -= self._offset
-        x *= self._scale
-        return x
+    def _counted(self) -> str:
+        dims = f" and {self.shape.dims} numbers" if self.shape.dims else ""
+        return f"{self.shape.choices} actions{dims}"
 
-    def scores(self, observations: Array) -> Array:
-        """Score of every action: float32 `[B, D]` → `[B, A]`."""
-        return self._score(self.normalise(observations))
+    def _widths(self) -> tuple[int, ...]:
+        """Numbers that a network may answer for this head and shape."""
+        shape = self.shape
+        heads = {
+            "discrete": ("gaussian", "tanh_gaussian", "parts", "plackett_luce"),  # those it has not
+            "continuous": ("gaussian", "tanh_gaussian"),
+            "parts": ("parts",),
+            "ranking": ("plackett_luce",),
+        }[shape.kind]
+        if (self._head.kind in heads) == (shape.kind == "discrete"):
+            raise BundleCorrupt(f"a {self._head.kind} head decides no {shape.kind} actions")
+        match self._head.kind:
+            case "gaussian":
+                return (shape.dims, 2 * shape.dims)
+            case "tanh_gaussian":
+                return (2 * shape.dims,)
+            case "parts":
+                return (sum(stop - start for start, stop in shape.segments) + 2 * shape.dims,)
+            case _:
+                return (shape.choices,)
 
-    def distribution(self, observations: Array, eligible: Array) -> Array:
-        """Probability of every action, zero where not eligible.
+    def scores(self, observations: Array, items: Array | None = None) -> Array:
+        """What the network answers: float32 `[B, D]` → `[B, K]`; of labels and items, K = A.
+
+        Args:
+            items: features of the items to rank, float32 `[B, A, F]`.
+        """
+        x = self.normalise(observations)
+        if self._items is None:
+            return self._score(x)
+        if self._action_features is not None:
+            described = np.broadcast_to(
+                self._action_features, (len(x), *self._action_features.shape)
+            )
+        else:
+            assert items is not None
+            described = self._items.apply(items)
+        choices = described.shape[1]
+        seen = np.broadcast_to(x[:, None], (len(x), choices, x.shape[1]))
+        flat = np.concatenate([seen, described], axis=2).reshape(len(x) * choices, -1)
+        return self._score(flat).reshape(len(x), choices)
+
+    def distribution(
+        self, observations: Array, eligible: Array, *, temperature: float | None = None
+    ) -> Array:
+        """Probability of every label, zero where not eligible.
 
         Args:
             observations: float32 `[B, D]`
             eligible: bool `[B, A]`, at least one True a row
+            temperature: of a softmax over the scores, in place of the head's own choice.
 
         Returns:
             float64 `[B, A]`, each row sums to 1.
         """
-        if self._head.kind == "thompson":
+        if self._head.kind == "thompson" and temperature is None:
             assert self._posterior is not None
             mean, spread = self._posterior(self.normalise(observations))
             deviation = self._head.scale * np.sqrt(spread.astype(np.float64))
             return probability_of_being_best(mean, deviation, eligible)
         scores = np.where(eligible, self.scores(observations), -np.inf)
+        if temperature is not None:
+            return softmax(scores, temperature)
         if self._head.kind == "softmax":
-            logits = scores.astype(np.float64) / self._head.temperature
-            weights = np.exp(logits - logits.max(axis=1, keepdims=True))
-            return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+            return softmax(scores, self._head.temperature)
         probabilities = np.zeros(scores.shape, dtype=np.float64)
         if len(scores) == 1:  # the same, for the one row of a request
             probabilities[0, scores.argmax()] = 1.0
         else:
             probabilities[np.arange(len(scores)), scores.argmax(axis=1)] = 1.0
         return probabilities
+
+    def own(
+        self,
+        observations: Array,
+        eligible: Array,
+        items: Array | None = None,
+        *,
+        temperature: float | None = None,
+    ) -> Own:
+        """What the policy would do by itself, of any kind of action; see `schemas.propensity`.
+
+        Args:
+            observations: float32 `[B, D]`
+            eligible: bool `[B, A]`, of each discrete part at least one True a row
+            items: float32 `[B, A, F]` where items are ranked
+            temperature: see `distribution`.
+        """
+        shape, rows = self.shape, len(observations)
+        nothing = np.zeros((rows, 0))
+        if shape.kind == "discrete":
+            return Own(
+                self.distribution(observations, eligible, temperature=temperature), nothing, nothing
+            )
+        answer = self.scores(observations, items).astype(np.float64)
+        if shape.kind == "ranking":
+            scores = np.where(eligible, answer, -np.inf)
+            worths = softmax(scores, temperature or self._head.temperature)
+            return Own(worths, nothing, nothing)
+        probabilities = np.ones((rows, shape.choices))
+        for start, stop in shape.segments:
+            logits = np.where(eligible[:, start:stop], answer[:, start:stop], -np.inf)
+            probabilities[:, start:stop] = softmax(logits, temperature or self._head.temperature)
+        numbers = answer[:, -2 * shape.dims :] if shape.dims else nothing
+        if self._head.kind == "gaussian":
+            half = (shape.high - shape.low) / 2
+            middle = (shape.high + shape.low) / 2
+            mean = middle + half * np.clip(answer[:, : shape.dims], -1.0, 1.0)
+            std = np.zeros_like(mean)
+            if answer.shape[1] > shape.dims:
+                std = half * np.exp(np.clip(answer[:, shape.dims :], *LOG_STD))
+            return Own(probabilities, mean, std)
+        mean, log_std = numbers[:, : shape.dims], numbers[:, shape.dims :]
+        return Own(probabilities, mean, np.exp(np.clip(log_std, *LOG_STD)), squashed=True)
+
+
+class _Normaliser:
+    """`clip((x − offset) · scale)` over the last dimension, bounded whatever comes.
+
+    Args:
+        name: of its arrays, `<name>_offset [D]`, `<name>_scale [D]` and `<name>_clip []`.
+    """
+
+    def __init__(self, arrays: Mapping[str, Array], name: str) -> None:
+        try:
+            self._offset = arrays[f"{name}_offset"].astype(np.float32)
+            self._scale = arrays[f"{name}_scale"].astype(np.float32)
+            clip = arrays[f"{name}_clip"].astype(np.float32)
+        except KeyError as error:
+            raise BundleCorrupt(f"the normaliser's array {error} is missing") from None
+        if self._offset.ndim != 1 or self._scale.shape != self._offset.shape or clip.shape != ():
+            raise BundleCorrupt(
+                f"the normaliser's offset {self._offset.shape}, scale {self._scale.shape} and clip "
+                f"{clip.shape} do not fit; expected (D,), (D,) and ()"
+            )
+        if np.any(self._scale <= 0) or clip <= 0:
+            raise BundleCorrupt("the normaliser's scale and clip must be above 0")
+        # a clip that lies beyond float32 lies beyond every context, and must not overflow
+        reach = np.minimum(clip / self._scale, np.float32(FLOAT32_MAX / 2))
+        self._least = np.maximum(self._offset - reach, np.float32(-FLOAT32_MAX))
+        self._most = np.minimum(self._offset + reach, np.float32(FLOAT32_MAX))
+        ends = self.apply(np.stack([self._least, self._most]))
+        # rounding is monotone, so nothing between the ends leaves them: [D]
+        self.farthest = np.abs(ends).max(axis=0).astype(np.float64)
+        refuse_unbounded(self.farthest, "normalised observation")
+
+    @property
+    def size(self) -> int:
+        return len(self._offset)
+
+    def apply(self, values: Array) -> Array:
+        """float32 `[…, D]` → `[…, D]`."""
+        # clipped before it is scaled: a context near float32's limit must not overflow
+        x: Array = np.maximum(values, self._least)
+        np.minimum(x, self._most, out=x)
+        x -= self._offset
+        x *= self._scale
+        return x
+
+
+def softmax(scores: Array, temperature: float) -> Array:
+    """`exp(score / temperature)`, adding up to 1 over the last dimension. float64"""
+    logits = scores.astype(np.float64) / temperature
+    weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(weights / weights.sum(axis=-1, keepdims=True))
 
 
 def _linear(

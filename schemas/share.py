@@ -9,26 +9,38 @@ baseline is taken as the game runs it, without exploration: the strictest compar
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from schemas.actions import Discrete, Shape
 from schemas.application import Application, Episodic
 from schemas.errors import BakehouseError
-from schemas.propensity import executed_distribution, one_hot
+from schemas.events import eligible_mask
+from schemas.exploration import NONE, Exploration
+from schemas.propensity import (
+    LEAST_STD,
+    Own,
+    baseline_own,
+    execute,
+    executed_distribution,
+    one_hot,
+)
 from schemas.world import BanditWorld, EpisodicWorld, World
+
+SAMPLES = 8  # draws that stand for a distribution over actions that are no labels
 
 
 class Logged(NamedTuple):
     """What a share needs of one decision."""
 
-    context: Mapping[str, Any]
-    probabilities: np.ndarray  # executed; float64 [A]
+    context: Mapping[str, Any]  # with the items to rank as `items`, where there are
+    probabilities: np.ndarray  # of labels, executed; float64 [A]
     eligible: np.ndarray  # bool [A]
-    epsilon: float
-    floor: float
+    exploration: Exploration
+    action: Any = None  # as JSON carries it; needed where it is no label
 
 
 class Values(NamedTuple):
@@ -72,33 +84,34 @@ def world_values(world: World, application: Application, decisions: Iterable[Log
 
 def logged_decision(application: Application, row: Mapping[str, Any]) -> Logged:
     """What a share needs of a row of the folded replay table (shapes as JSON text)."""
-    labels = application.actions.labels
-    if row.get("action_probabilities"):
-        given = json.loads(row["action_probabilities"])
-        probabilities = np.array([given.get(label, 0.0) for label in labels], dtype=np.float64)
+    actions = application.actions
+    context, action = json.loads(row["context"]), json.loads(row["action"])
+    items = json.loads(row.get("items") or "null") if actions.kind == "ranking" else None
+    given = json.loads(row.get("action_probabilities") or "null")
+    if given is not None:
+        probabilities = np.array([given.get(label, 0.0) for label in actions.choices])
+    elif isinstance(actions, Discrete):
+        probabilities = one_hot(actions.labels.index(action), len(actions))
     else:
-        probabilities = one_hot(labels.index(json.loads(row["action"])), len(labels))
-    exploration = json.loads(row.get("exploration") or "null") or {}
+        probabilities = np.zeros(application.shape.choices)
+    logged = json.loads(row.get("exploration") or "null")
     return Logged(
-        context=json.loads(row["context"]),
+        context=context if items is None else {**context, "items": items},
         probabilities=probabilities,
-        eligible=eligible_mask(application, json.loads(row.get("eligible_actions") or "null")),
-        epsilon=float(exploration.get("epsilon", 0.0)),
-        floor=float(exploration.get("floor", 0.0)),
+        eligible=eligible_mask(
+            application, eligible=json.loads(row.get("eligible_actions") or "null"), items=items
+        ),
+        exploration=Exploration(**logged) if logged else NONE,
+        action=action,
     )
-
-
-def eligible_mask(application: Application, labels: Sequence[str] | None) -> np.ndarray:
-    """Labels as a mask; None means all. bool `[A]`"""
-    if labels is None:
-        return np.ones(len(application.actions), dtype=bool)
-    return np.array([label in labels for label in application.actions.labels], dtype=bool)
 
 
 def bandit_values(
     world: BanditWorld, application: Application, decisions: Sequence[Logged]
 ) -> Values:
     """Mean expected reward over the contexts of `decisions`: Σ_a p(a)·q(x, a), without noise."""
+    if application.shape.kind != "discrete":
+        return shaped_bandit_values(world, application, decisions)
     total = np.zeros(4)
     for made in decisions:
         q = expected_rewards(world, application, made.context)  # [A]
@@ -117,7 +130,9 @@ def expected_rewards(
     world: BanditWorld, application: Application, context: Mapping[str, Any]
 ) -> np.ndarray:
     """The world's expected reward of every action. float64 `[A]`"""
-    return np.array([world.expected_reward(context, label) for label in application.actions.labels])
+    return np.array(
+        [world.expected_reward(context, label) for label in application.actions.choices]
+    )
 
 
 def episodic_values(
@@ -129,6 +144,8 @@ def episodic_values(
     is uniform. `best` and `myopic` explore as the decisions of that state did (elsewhere: as all
     of them did on average).
     """
+    if application.shape.kind != "discrete":
+        return shaped_episodic_values(world, application, decisions)
     model = _Model(world, application)
     states, actions = model.reward.shape
     policy = np.zeros((states, actions))
@@ -166,17 +183,159 @@ def episodic_values(
     )
 
 
+def shaped_bandit_values(
+    world: BanditWorld, application: Application, decisions: Sequence[Logged]
+) -> Values:
+    """`bandit_values` of actions that are no labels.
+
+    The policy is valued by the actions that it took, which is unbiased; uniform and best by a few
+    draws for each context, the same ones at every call.
+    """
+    draws = np.random.default_rng(0)
+    total = np.zeros(4)
+    for made in decisions:
+        context = made.context
+
+        def worth(action: Any, context: Mapping[str, Any] = context) -> float:
+            return world.expected_reward(context, action)
+
+        total += (
+            _mean_worth(application, made, worth, _anywhere(application, made), draws),
+            worth(application.baseline_action(context, context.get("items"))),
+            worth(made.action),
+            _mean_worth(
+                application,
+                made,
+                worth,
+                _around(application, made, world.best_action(context)),
+                draws,
+            ),
+        )
+    uniform, baseline, policy, best = (float(value) for value in total / len(decisions))
+    return Values(uniform, baseline, policy, best, myopic=best)
+
+
+def _mean_worth(
+    application: Application,
+    made: Logged,
+    worth: Callable[[Any], float],
+    how: tuple[Own, Exploration],
+    draws: np.random.Generator,
+) -> float:
+    own, exploration = how
+    items = made.context.get("items")
+    drawn = (
+        execute(application.shape, own, made.eligible, exploration, float(u)).row
+        for u in draws.random(SAMPLES)
+    )
+    return float(np.mean([worth(application.actions.action_of(row, items)) for row in drawn]))
+
+
+def _anywhere(application: Application, made: Logged) -> tuple[Own, Exploration]:
+    """Every eligible choice alike, and every number of the box."""
+    shape = application.shape
+    probabilities = made.eligible / made.eligible.sum()
+    for start, stop in shape.segments:
+        probabilities[start:stop] = _uniform(made.eligible[start:stop])
+    middle = ((shape.low + shape.high) / 2)[None]
+    own = Own(probabilities[None], middle, np.ones_like(middle))
+    return own, Exploration(kind="none", epsilon=1.0)
+
+
+def _around(application: Application, made: Logged, action: Any) -> tuple[Own, Exploration]:
+    """A wanted action, executed with the exploration of a decision."""
+    shape = application.shape
+    row = application.actions.row_of(action, made.context.get("items"))
+    own = baseline_own(shape, row[None], made.exploration)
+    return own._replace(std=_spread(shape, made.exploration)[None]), made.exploration
+
+
+def _spread(shape: Shape, exploration: Exploration) -> np.ndarray:
+    """What exploration adds to a wanted number; an agent's own randomness could be next to none."""
+    return np.asarray((exploration.std or LEAST_STD) * (shape.high - shape.low))
+
+
+def shaped_episodic_values(
+    world: EpisodicWorld, application: Application, decisions: Sequence[Logged]
+) -> Values:
+    """`episodic_values` of actions that are no labels.
+
+    The policy in a state is what it did there; `best` and `myopic` want an action of the world's
+    grid in each state, and get what the exploration of the last decision makes of it.
+    """
+    grid = list(world.grid())
+    last = decisions[-1]
+    draws = np.random.default_rng(0)
+    executed: list[Any] = []  # SAMPLES of each wanted action, then of uniform
+    for wanted in grid:
+        own, exploration = _around(application, last, wanted)
+        executed += _drawn(application, own, last.eligible, exploration, draws)
+    everywhere, uniformly = _anywhere(application, last)
+    executed += _drawn(application, everywhere, last.eligible, uniformly, draws)
+    model = _Model(world, application, executed)
+    states = len(model.states)
+    wants = np.kron(np.eye(len(grid)), np.full(SAMPLES, 1 / SAMPLES))  # [G, G·S]
+    wants = np.concatenate([wants, np.zeros((len(grid), SAMPLES))], axis=1)
+    uniform = np.concatenate([np.zeros(len(grid) * SAMPLES), np.full(SAMPLES, 1 / SAMPLES)])
+    made: list[list[Any]] = [[] for _ in range(states)]
+    for one in decisions:
+        made[model.position[world.state_of(one.context)]].append(one.action)
+    rng = np.random.default_rng(0)
+    ruled = [[application.baseline_action(world.context(state, rng))] for state in model.states]
+    return Values(
+        uniform=model.value(np.tile(uniform, (states, 1))),
+        baseline=_value_of(world, application, ruled),
+        policy=_value_of(world, application, [m or executed[-SAMPLES:] for m in made]),
+        best=model.best_wanted(wants),
+        myopic=model.best_wanted(wants, myopic=True),
+    )
+
+
+def _drawn(
+    application: Application,
+    own: Own,
+    eligible: np.ndarray,
+    exploration: Exploration,
+    draws: np.random.Generator,
+) -> list[Any]:
+    return [
+        application.actions.action_of(
+            execute(application.shape, own, eligible, exploration, float(u)).row
+        )
+        for u in draws.random(SAMPLES)
+    ]
+
+
+def _value_of(
+    world: EpisodicWorld, application: Application, taken: Sequence[Sequence[Any]]
+) -> float:
+    """Return from the start where each state's actions are drawn from those given for it."""
+    flat = [action for some in taken for action in some]
+    model = _Model(world, application, flat)
+    policy = np.zeros((len(taken), len(flat)))
+    at = 0
+    for state, some in enumerate(taken):
+        policy[state, at : at + len(some)] = 1 / len(some)
+        at += len(some)
+    return model.value(policy)
+
+
 class _Model:
     """A world's transitions as arrays, discounted by the application's γ and by vanishing."""
 
-    def __init__(self, world: EpisodicWorld, application: Application) -> None:
+    def __init__(
+        self,
+        world: EpisodicWorld,
+        application: Application,
+        grid: Sequence[Any] | None = None,
+    ) -> None:
         problem = application.problem
         if not isinstance(problem, Episodic):
             raise BakehouseError(
                 f"the world of {application.name!r} is episodic, and its problem is a "
                 f"{problem.kind}: expected Episodic(…)"
             )
-        self.labels = application.actions.labels
+        self.labels: Sequence[Any] = application.actions.choices if grid is None else grid
         self.states: list[Hashable] = list(world.states)
         self.position = {state: at for at, state in enumerate(self.states)}
         n, actions = len(self.states), len(self.labels)
@@ -228,6 +387,21 @@ class _Model:
                 return float(self.start @ values)
             wanted = np.where(better, worth.argmax(axis=1), wanted)
 
+    def best_wanted(self, wants: np.ndarray, *, myopic: bool = False) -> float:
+        """`best` where any of G wants, each a distribution over the actions, can be had. `[G, A]`
+
+        `myopic`: only those with the largest reward of the step itself may be wanted.
+        """
+        states = len(self.states)
+        executed = np.zeros((states, wants.shape[1], wants.shape[1]))
+        executed[:, : len(wants)] = wants
+        allowed = np.zeros((states, wants.shape[1]), dtype=bool)
+        nearest = self.reward @ wants.T  # [S, G]
+        allowed[:, : len(wants)] = (
+            nearest >= nearest.max(axis=1, keepdims=True) - 1e-12 if myopic else True
+        )
+        return self.best(executed, allowed)
+
 
 def _uniform(eligible: np.ndarray) -> np.ndarray:
     return np.asarray(eligible / eligible.sum())
@@ -235,13 +409,16 @@ def _uniform(eligible: np.ndarray) -> np.ndarray:
 
 def _baseline(application: Application, made: Logged) -> np.ndarray:
     """The game's rules, pure; uniform where their answer is not eligible, as in serving."""
-    at = application.actions.labels.index(application.baseline_action(made.context))
+    at = application.actions.choices.index(application.baseline_action(made.context))
     return one_hot(at, len(made.eligible)) if made.eligible[at] else _uniform(made.eligible)
 
 
 def _executed(made: Logged, actions: int) -> np.ndarray:
     """What is executed when each action is wanted; zeros for an ineligible one. `[A, A]`"""
-    return _executed_matrix(made.eligible.tobytes(), actions, made.epsilon, made.floor)
+    exploration = made.exploration
+    return _executed_matrix(
+        made.eligible.tobytes(), actions, exploration.epsilon, exploration.floor
+    )
 
 
 @lru_cache(maxsize=4096)

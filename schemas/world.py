@@ -66,15 +66,30 @@ class BanditWorld(ABC):
     def context(self, rng: np.random.Generator) -> dict[str, Any]:
         """What a random player sends."""
 
+    def items(self, context: Context, rng: np.random.Generator) -> list[dict[str, Any]]:
+        """What is to be ranked for this player; the methods below find it in `context["items"]`.
+
+        Only asked of worlds whose application ranks.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__}.items(): an application that ranks needs a world with items"
+        )
+
     @abstractmethod
     def happenings(
-        self, context: Context, action: str, rng: np.random.Generator
+        self, context: Context, action: Any, rng: np.random.Generator
     ) -> list[Happening]:
         """What comes of an action; empty where the player just leaves."""
 
     @abstractmethod
-    def expected_reward(self, context: Context, action: str) -> float:
+    def expected_reward(self, context: Context, action: Any) -> float:
         """Noise-free mean reward under the application's reward, window and default."""
+
+    def best_action(self, context: Context) -> Any:
+        """The action of the largest expected reward; of labels it need not be said."""
+        raise NotImplementedError(
+            f"{type(self).__name__}.best_action(): only labels can be tried one by one; say it"
+        )
 
 
 class EpisodicWorld(ABC):
@@ -102,12 +117,18 @@ class EpisodicWorld(ABC):
         """The state that a context was sent from."""
 
     @abstractmethod
-    def transitions(self, state: Hashable, action: str) -> Sequence[Transition]:
+    def transitions(self, state: Hashable, action: Any) -> Sequence[Transition]:
         """Where an action leads; probabilities add up to 1."""
+
+    def grid(self) -> Sequence[Any]:
+        """Actions, close enough together that the best of them is the best; labels need none."""
+        raise NotImplementedError(
+            f"{type(self).__name__}.grid(): only labels can be tried one by one; list others"
+        )
 
     @abstractmethod
     def happenings(
-        self, state: Hashable, action: str, went: Transition, rng: np.random.Generator
+        self, state: Hashable, action: Any, went: Transition, rng: np.random.Generator
     ) -> list[Happening]:
         """The outcomes of a step that went `went`; their expected reward is `went.reward`."""
 

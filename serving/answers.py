@@ -1,6 +1,7 @@
 """A repeated decision_id gets the same answer, for some minutes, also after a restart.
 
-Answers are 36 bytes each, in memory and in a small log. Both have two generations: what is
+Answers of labels are 36 bytes each, in memory and in a small log; others add their action as
+JSON. Both have two generations: what is
 younger than the span asked for is always in one of them, and the older is dropped whole. The log
 is written some answers at a time; after a kill the last few are found again in the spool, which
 has every decision before it is answered.
@@ -12,16 +13,20 @@ import os
 import struct
 import time
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from schemas.application import Discrete
+import orjson
+
+from schemas.actions import Actions, Discrete
 
 COHORTS = ("policy", "holdout", "canary", "fallback")
 MODES = ("online", "apprentice", "logging_only")
 _ANSWER = struct.Struct("<dIHBB")  # propensity, version, action's position, cohort | mode, flags
-_RECORD = struct.Struct("<16s16sI")  # decision_id, answer, crc32 of both
+_LENGTH = struct.Struct("<I")  # of what follows the decision_id in a record
+_CHECKSUM = struct.Struct("<I")  # crc32 of decision_id and answer
+_ID = 16
 EXPLORED, LOGGED = 1, 2
 AT_ONCE = 64  # answers to a write of the log
 
@@ -29,7 +34,7 @@ AT_ONCE = 64  # answers to a write of the log
 class Remembered(NamedTuple):
     """What was answered."""
 
-    action: str
+    action: Any
     propensity: float
     policy_version: int
     mode: str
@@ -51,14 +56,15 @@ class AnswerMemory:
 
     def __init__(
         self,
-        actions: Discrete,
+        actions: Actions,
         *,
         folder: Path | None,
         span_s: float,
         most: int = 1_200_000,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._actions = actions
+        self._labels = actions if isinstance(actions, Discrete) else None
+        self._waiting = 0  # answers not yet in the log
         self._folder = folder
         self._span_s = span_s
         self._most = most
@@ -83,9 +89,9 @@ class AnswerMemory:
         packed = self._young.get(key) or self._old.get(key)
         if packed is None:
             return None
-        propensity, version, position, kinds, flags = _ANSWER.unpack(packed)
+        propensity, version, position, kinds, flags = _ANSWER.unpack_from(packed)
         return Remembered(
-            self._actions.labels[position],
+            self._labels.labels[position] if self._labels else orjson.loads(packed[_ANSWER.size :]),
             propensity,
             version,
             MODES[kinds >> 4],
@@ -95,7 +101,11 @@ class AnswerMemory:
         )
 
     def put(self, decision_id: str, position: int, answer: Remembered) -> None:
-        """Remember, and write the log where `AT_ONCE` answers have come together."""
+        """Remember, and write the log where `AT_ONCE` answers have come together.
+
+        Args:
+            position: of a label; of other actions it says nothing.
+        """
         packed = _ANSWER.pack(
             answer.propensity,
             answer.policy_version,
@@ -103,13 +113,18 @@ class AnswerMemory:
             MODES.index(answer.mode) << 4 | COHORTS.index(answer.cohort),
             EXPLORED * answer.explored | LOGGED * answer.logged,
         )
+        if self._labels is None:
+            packed += orjson.dumps(answer.action)
         if self._clock() - self._since > self._span_s or len(self._young) >= self._most // 2:
             self._turn()
         key = _key(decision_id)
         self._young[key] = packed
         if self._folder is not None:
-            self._unwritten += _RECORD.pack(key, packed, zlib.crc32(key + packed))
-            if len(self._unwritten) >= AT_ONCE * _RECORD.size:
+            if self._labels is None:
+                self._unwritten += _LENGTH.pack(len(packed))
+            self._unwritten += key + packed + _CHECKSUM.pack(zlib.crc32(key + packed))
+            self._waiting += 1
+            if self._waiting >= AT_ONCE:
                 self.flush()
 
     def recover(self, events: Iterable[Mapping[str, Any]]) -> None:
@@ -119,7 +134,7 @@ class AnswerMemory:
             events: records of `decisions.v1` of this application and contract.
         """
         for event in events:
-            position = self._actions.position(event["action"])
+            position = self._labels.position(event["action"]) if self._labels else 0
             if position is not None and self.get(event["decision_id"]) is None:
                 told = Remembered(
                     event["action"],
@@ -145,7 +160,7 @@ class AnswerMemory:
         """Write what is not yet in the log (as the spool does: no fsync)."""
         if not self._unwritten or self._folder is None:
             return
-        data, self._unwritten = self._unwritten, bytearray()
+        data, self._unwritten, self._waiting = self._unwritten, bytearray(), 0
         try:
             if self._fd is None:
                 self._path = self._folder / f"{time.time_ns():020d}.answers"
@@ -164,12 +179,24 @@ class AnswerMemory:
                 path.unlink()
                 paths.remove(path)
                 continue
-            data = path.read_bytes()
-            for at in range(0, len(data) - _RECORD.size + 1, _RECORD.size):
-                key, packed, checksum = _RECORD.unpack_from(data, at)
-                if zlib.crc32(key + packed) == checksum:
-                    self._old[key] = packed
+            self._old.update(self._records(path.read_bytes()))
         return paths
+
+    def _records(self, data: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Decision ids and answers of a log, up to where it is torn."""
+        at, size = 0, _ANSWER.size
+        while True:
+            if self._labels is None:
+                if at + _LENGTH.size > len(data):
+                    return
+                (size,) = _LENGTH.unpack_from(data, at)
+                at += _LENGTH.size
+            end = at + _ID + size
+            if end + _CHECKSUM.size > len(data):
+                return
+            if zlib.crc32(data[at:end]) == _CHECKSUM.unpack_from(data, end)[0]:
+                yield data[at : at + _ID], data[at + _ID : end]
+            at = end + _CHECKSUM.size
 
     def close(self) -> None:
         """Write and close the log; the next answer opens a new one."""

@@ -116,7 +116,7 @@ def _described(served: Served) -> dict[str, Any]:
         "name": application.name,
         "contract": application.contract,
         "mode": application.mode,
-        "actions": list(application.actions.labels),
+        "actions": list(application.actions.choices),
         "policy_version": served.slot.version,
     }
 
@@ -133,7 +133,7 @@ def _policy(served: Served) -> dict[str, Any]:
     return {
         **_described(served),
         **served.state(),
-        "exploration": slot.exploration.model_dump(),
+        "exploration": slot.exploration.logged(),
         "manifest": manifest,
         "control": served.control.model_dump(),
         "history": list(served.history),

@@ -6,18 +6,37 @@ drawn from: `draw_action(action_probabilities, draw)` on the log gives the actio
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from schemas.actions import Discrete, Ranking
 from schemas.application import Application
 from schemas.cohort import in_holdout
 from schemas.errors import ApplicationError, InvalidEvent
-from schemas.events import DecisionRequest, check_id_time, check_label
-from schemas.propensity import draw_action, executed_distribution, one_hot
-from serving.slot import NONE, Slot
+from schemas.events import (
+    DecisionRequest,
+    check_action,
+    check_id_time,
+    check_items,
+    choices_of,
+    eligible_mask,
+)
+from schemas.exploration import NONE
+from schemas.propensity import (
+    BASELINE_STD,
+    POINT,
+    Own,
+    baseline_own,
+    draw_action,
+    execute,
+    executed_distribution,
+    logged_density,
+    one_hot,
+)
+from serving.slot import Slot
 
 
 class Asked(NamedTuple):
@@ -28,16 +47,18 @@ class Asked(NamedTuple):
     observation: np.ndarray  # float32 [D]
     eligible: np.ndarray  # bool [A]
     restricted: bool  # the request left some actions out
-    baseline: int | None  # position of the baseline's action; None where the baseline failed
+    baseline: int | None  # position of the baseline's label; None where the baseline failed
     holdout: bool
+    baseline_row: np.ndarray | None = None  # of other actions than labels; float64 [W]
+    items: np.ndarray | None = None  # features of the items to rank; float32 [A, F]
 
 
 class Answer(NamedTuple):
     """What the game is told."""
 
     decision_id: str
-    position: int  # of the action, inside this process
-    action: str
+    position: int  # of a label, inside this process; 0 of other actions
+    action: Any  # as JSON carries it
     propensity: float
     policy_version: int
     mode: str
@@ -60,37 +81,50 @@ def check(
     if request.previous_decision_id == decision_id:
         raise InvalidEvent("previous_decision_id: a decision cannot precede itself")
     observation = application.encoder.encode(request.context)
-    eligible, restricted = _eligible(application, request)
-    baseline: int | None
-    if request.baseline_action is not None:
-        check_label(application, request.baseline_action, "baseline_action")
-        baseline = application.actions.position(request.baseline_action)
-    else:
-        try:
-            baseline = application.actions.position(application.baseline_action(request.context))
-        except ApplicationError:
-            baseline = None
+    actions, items = application.actions, request.items
     holdout = in_holdout(application.name, request.subject_id, application.rollout.holdout)
-    return Asked(request, decision_id, observation, eligible, restricted, baseline, holdout)
+    if isinstance(actions, Discrete):
+        eligible, restricted = _eligible(application, request)
+        baseline = _baseline(application, request)
+        position = None if baseline is None else actions.position(baseline)
+        return Asked(request, decision_id, observation, eligible, restricted, position, holdout)
+    check_items(application, items)
+    encoded = actions.encode_items(items or ()) if isinstance(actions, Ranking) else None
+    eligible, restricted = _eligible(application, request)
+    baseline = _baseline(application, request)
+    row = None if baseline is None else actions.row_of(baseline, items)
+    return Asked(
+        request, decision_id, observation, eligible, restricted, None, holdout, row, encoded
+    )
+
+
+def _baseline(application: Application, request: DecisionRequest) -> Any:
+    """The baseline's action, the game's own word first; None where the baseline failed."""
+    if request.baseline_action is not None:
+        check_action(application, request.baseline_action, "baseline_action", request.items)
+        return request.baseline_action
+    items = request.items if isinstance(application.actions, Ranking) else None
+    try:
+        return application.baseline_action(request.context, items)
+    except ApplicationError:
+        return None
 
 
 def _eligible(application: Application, request: DecisionRequest) -> tuple[np.ndarray, bool]:
-    size = len(application.actions)
-    if request.eligible_actions is None and not request.excluded_actions:
-        return _everything(size), False
-    eligible = np.full(size, request.eligible_actions is None)
-    for label in request.eligible_actions or ():
-        check_label(application, label, "eligible_actions")
-        eligible[application.actions.position(label)] = True
-    for label in request.excluded_actions or ():
-        check_label(application, label, "excluded_actions")
-        eligible[application.actions.position(label)] = False
-    if not eligible.any():
-        raise InvalidEvent(
-            "eligible_actions: nothing is left to choose from after excluded_actions; leave at "
-            f"least one of {list(application.actions.labels)}"
-        )
-    return eligible, not bool(eligible.all())
+    if (
+        request.eligible_actions is None
+        and not request.excluded_actions
+        and application.shape.kind != "ranking"
+    ):
+        return _everything(application.shape.choices), False
+    mask = eligible_mask(
+        application,
+        eligible=request.eligible_actions,
+        excluded=request.excluded_actions,
+        items=request.items,
+    )
+    there = len(choices_of(application, request.items))
+    return mask, not bool(mask[:there].all())
 
 
 @cache
@@ -116,6 +150,11 @@ def answer(
         logged: False (the spool is full) gives everyone the plain baseline.
     """
     open_ = logged and not slot.killed and application.mode == "online"
+    if application.shape.kind != "discrete":
+        return [
+            _shaped(application, slot, one, draw, open_, now_ms)
+            for one, draw in zip(asked, draws, strict=True)
+        ]
     ruled = [open_ and not one.holdout for one in asked]
     own: list[np.ndarray | None] = [None] * len(asked)
     if slot.policy is not None:
@@ -142,6 +181,8 @@ def answer_one(
 ) -> Answer:
     """`answer` for one decision, without what several need."""
     open_ = logged and not slot.killed and application.mode == "online"
+    if application.shape.kind != "discrete":
+        return _shaped(application, slot, one, draw, open_, now_ms)
     by_policy = open_ and not one.holdout
     own = None
     if by_policy and slot.policy is not None:
@@ -166,20 +207,121 @@ def _one(
             cohort = "fallback"
     exploration = slot.exploration if by_policy else NONE
     executed = own
-    if exploration.kind == "epsilon_greedy":
+    if exploration.kind != "none":
         executed = executed_distribution(
             own, one.eligible, epsilon=exploration.epsilon, floor=exploration.floor
         )
     position = draw_action(executed, draw)
     if not executed[position] > 0.0:  # scores that overflowed: such a policy answers nobody
         return _one(application, slot, one, draw, None, False, False, now_ms)
-    labels = application.actions.labels
+    labels = application.actions.choices
     by_position = executed.tolist()
-    propensity: float = by_position[position]
-    version = slot.version if by_policy else 0
-    explored = cohort == "policy" and position != int(own.argmax())
+    baseline = None if one.baseline is None else labels[one.baseline]
+    return _told(
+        application,
+        one,
+        position=position,
+        action=labels[position],
+        propensity=by_position[position],
+        version=slot.version if by_policy else 0,
+        cohort=cohort,
+        explored=cohort == "policy" and position != int(own.argmax()),
+        how={
+            "action_probabilities": {labels[at]: p for at, p in enumerate(by_position) if p > 0.0},
+            "exploration": exploration.logged(),
+            "draw": draw,
+        },
+        baseline=baseline,
+        now_ms=now_ms,
+    )
+
+
+def _shaped(
+    application: Application, slot: Slot, one: Asked, draw: float, open_: bool, now_ms: int
+) -> Answer:
+    """A decision that is no label: numbers, several parts, or a ranking."""
+    actions, shape, items = application.actions, application.shape, one.request.items
+    by_policy = open_ and not one.holdout
+    cohort = "policy" if by_policy else "holdout" if open_ else "fallback"
+    baseline = None if one.baseline_row is None else actions.action_of(one.baseline_row, items)
+    row = one.baseline_row
+    if row is not None and not _allowed(shape.segments, row, one.eligible, shape.slots):
+        row = None
+    if row is None and (not by_policy or slot.policy is None):
+        cohort = "fallback" if one.baseline_row is None else cohort
+    how: dict[str, Any] = {"exploration": NONE.logged(), "draw": draw, "density": POINT}
+    exploration = slot.exploration if by_policy else NONE
+    if by_policy and slot.policy is not None:
+        own = slot.own(one.observation[None], one.eligible[None], one.items)
+    elif row is not None:
+        own = baseline_own(shape, row[None], exploration)
+    else:
+        own = _undecided(one, application)
+    if not by_policy and row is not None:
+        action, propensity, explored = baseline, 1.0, False
+    else:
+        executed = execute(shape, own, one.eligible, exploration, draw)
+        action = actions.action_of(executed.row, items)
+        propensity, explored = executed.propensity, cohort == "policy" and executed.explored
+        how |= {
+            "exploration": exploration.logged(),
+            "density": logged_density(shape, own, exploration, executed),
+        }
+    return _told(
+        application,
+        one,
+        position=0,
+        action=action,
+        propensity=propensity,
+        version=slot.version if by_policy else 0,
+        cohort=cohort,
+        explored=explored,
+        how=how,
+        baseline=baseline,
+        now_ms=now_ms,
+    )
+
+
+def _allowed(
+    segments: Sequence[tuple[int, int]], row: np.ndarray, eligible: np.ndarray, slots: int
+) -> bool:
+    """Whether every label or item of a row is eligible."""
+    if slots:
+        return bool(eligible[row[row >= 0].astype(int)].all())
+    return all(eligible[start + int(row[part])] for part, (start, _) in enumerate(segments))
+
+
+def _undecided(one: Asked, application: Application) -> Own:
+    """Nobody knows: every eligible choice alike, numbers in the middle of their box."""
+    shape = application.shape
+    probabilities = one.eligible.astype(np.float64)
+    for start, stop in shape.segments or ((0, shape.choices),):
+        probabilities[start:stop] /= probabilities[start:stop].sum()
+    middle = ((shape.low + shape.high) / 2)[None]
+    return Own(probabilities[None], middle, BASELINE_STD * (shape.high - shape.low)[None])
+
+
+def _told(
+    application: Application,
+    one: Asked,
+    *,
+    position: int,
+    action: Any,
+    propensity: float,
+    version: int,
+    cohort: str,
+    explored: bool,
+    how: Mapping[str, Any],
+    baseline: Any,
+    now_ms: int,
+) -> Answer:
+    """The answer, and its record.
+
+    Args:
+        how: what it takes to recompute the draw.
+        baseline: the baseline's action, None where the baseline failed.
+    """
     request = one.request
-    action = labels[position]
     event: dict[str, Any] = {
         "schema": "decision.v1",
         "decision_id": one.decision_id,
@@ -192,20 +334,14 @@ def _one(
         "observation": one.observation.tolist(),
         "action": action,
         "propensity": propensity,
-        "action_probabilities": {labels[at]: p for at, p in enumerate(by_position) if p > 0.0},
         "policy_version": version,
-        "exploration": {
-            "kind": exploration.kind,
-            "epsilon": exploration.epsilon,
-            "floor": exploration.floor,
-        },
-        "draw": draw,
         "mode": application.mode,
         "cohort": cohort,
         "explored": explored,
+        **how,
     }
-    if one.baseline is not None:
-        event["baseline_action"] = labels[one.baseline]
+    if baseline is not None:
+        event["baseline_action"] = baseline
     if request.episode_id is not None:
         event["episode_id"] = request.episode_id
     if request.previous_decision_id is not None:
@@ -213,7 +349,8 @@ def _one(
     if request.items is not None:
         event["items"] = request.items
     if one.restricted:
-        event["eligible_actions"] = [labels[at] for at in np.flatnonzero(one.eligible)]
+        names = choices_of(application, request.items)
+        event["eligible_actions"] = [names[at] for at in np.flatnonzero(one.eligible[: len(names)])]
     return Answer(
         one.decision_id,
         position,

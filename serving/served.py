@@ -223,15 +223,19 @@ class Served:
             contract=self.application.contract,
             sha256=sha256,
             inside=self._policies,
-            labels=self.application.actions.labels,
+            labels=self.application.actions.choices,
+            shape=self.application.shape,
             dimensions=self.application.encoder.size,
         )
         if loaded.version != version:
             raise BundleError(f"{folder} holds policy {loaded.version}, expected {version}")
         # The first run of a shape costs more than the others: not a player's to pay.
         size = self.application.encoder.size
-        everything = np.ones((1, len(self.application.actions)), dtype=bool)
-        loaded.policy.distribution(np.zeros((1, size), np.float32), everything)
+        shape = self.application.shape
+        items = np.zeros((1, shape.choices, shape.features), np.float32)
+        loaded.policy.own(
+            np.zeros((1, size), np.float32), np.ones((1, shape.choices), dtype=bool), items
+        )
         return loaded
 
     def _named(self, uri: str) -> Path:

@@ -11,9 +11,8 @@ import numpy as np
 
 from schemas.application import Application
 from schemas.bundle import LoadedPolicy
-from schemas.events import Exploration
-
-NONE = Exploration(kind="none")
+from schemas.exploration import Exploration
+from schemas.propensity import Own
 
 
 @dataclass(frozen=True)
@@ -46,12 +45,33 @@ class Slot:
             float64 `[B, A]`
         """
         assert self.policy is not None
-        return self.policy.policy.distribution(observations, eligible)
+        return self.policy.policy.distribution(
+            observations, eligible, temperature=self._temperature
+        )
+
+    def own(self, observations: np.ndarray, eligible: np.ndarray, items: np.ndarray | None) -> Own:
+        """The policy's own distribution of any kind of action.
+
+        Args:
+            observations: float32 `[1, D]`
+            eligible: bool `[1, A]`
+            items: float32 `[A, F]` where items are ranked
+        """
+        assert self.policy is not None
+        return self.policy.policy.own(
+            observations,
+            eligible,
+            None if items is None else items[None],
+            temperature=self._temperature,
+        )
+
+    @property
+    def _temperature(self) -> float | None:
+        """Where the exploration is a softmax over scores."""
+        exploration = self.exploration
+        return exploration.temperature if exploration.kind == "softmax" else None
 
 
 def version_zero(application: Application, *, killed: bool = False) -> Slot:
     """The slot before anything was learned."""
-    rule = application.exploration
-    epsilon = rule.epsilon if rule.start is None else rule.start
-    exploration = Exploration(kind="epsilon_greedy", epsilon=epsilon, floor=rule.floor)
-    return Slot(policy=None, exploration=exploration, killed=killed)
+    return Slot(policy=None, exploration=application.exploration.after(0), killed=killed)

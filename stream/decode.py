@@ -71,7 +71,7 @@ def decision_row(decision: Decision, record: Record) -> Row:
         "density": as_json(decision.density),
         "baseline_action": as_json(decision.baseline_action),
         "policy_version": decision.policy_version,
-        "exploration": as_json(exploration.model_dump() if exploration else None),
+        "exploration": as_json(exploration.logged() if exploration else None),
         "draw": decision.draw,
         "mode": decision.mode,
         "cohort": decision.cohort,

@@ -15,7 +15,7 @@ PLACES = Categorical("place", values=["a", "b", "c", "d"])
 GAMMA = 0.9
 TAKE, WAIT = 0, 1
 MANY = 1_000_000  # decisions resident: the ridge is to leave exact worlds exact
-COLUMNS = [name for name in Batch._fields if name != "resident"]
+COLUMNS = [name for name in Batch._fields if name not in ("resident", "propensity", "items")]
 
 
 def _agent(**parameters: int) -> Agent:

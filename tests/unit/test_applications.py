@@ -14,6 +14,7 @@ from schemas.share import Logged, bandit_values, episodic_values, share
 from schemas.world import BanditWorld, EpisodicWorld, Happening
 
 FOLDER = Path(__file__).parents[2] / "applications"
+MANY = 1 << 40  # decisions: exploration has come to its final value
 REFS = [str(FOLDER / "level_difficulty.py"), str(FOLDER / "quest_chain.py")]
 
 
@@ -28,12 +29,12 @@ def level_decisions(loaded: Loaded, wanted: str, count: int = 3_000) -> list[Log
     assert isinstance(loaded.world, BanditWorld)
     size = len(application.actions)
     eligible = np.ones(size, dtype=bool)
-    epsilon, floor = application.exploration.epsilon, application.exploration.floor
+    final = application.exploration.after(MANY)
     at = application.actions.labels.index(wanted)
-    executed = executed_distribution(one_hot(at, size), eligible, epsilon=epsilon, floor=floor)
-    return [
-        Logged(loaded.world.context(rng), executed, eligible, epsilon, floor) for _ in range(count)
-    ]
+    executed = executed_distribution(
+        one_hot(at, size), eligible, epsilon=final.epsilon, floor=final.floor
+    )
+    return [Logged(loaded.world.context(rng), executed, eligible, final) for _ in range(count)]
 
 
 def reward_of(loaded: Loaded, happenings: list[Happening]) -> float:
@@ -83,9 +84,9 @@ def test_a_policy_that_looks_at_the_next_reward_alone_has_a_share_of_at_most_hal
     world, application, rng = loaded.world, loaded.application, np.random.default_rng(0)
     assert isinstance(world, EpisodicWorld)
     eligible = np.ones(3, dtype=bool)
-    epsilon, floor = application.exploration.epsilon, application.exploration.floor
+    final = application.exploration.after(MANY)
     made = [
-        Logged(world.context(state, rng), np.full(3, 1 / 3), eligible, epsilon, floor)
+        Logged(world.context(state, rng), np.full(3, 1 / 3), eligible, final)
         for state in world.states
     ]
     values = episodic_values(world, application, made)

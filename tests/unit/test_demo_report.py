@@ -15,7 +15,7 @@ from bakehouse.demo_report import DemoReport, make_report, tell
 from bakehouse.play import world_of
 from bakehouse.players import AcceptedOutcome, AnsweredDecision, Journal
 from bakehouse.watch import PolicyWatch, Published, ReplayWatch
-from schemas.events import Exploration
+from schemas.exploration import Exploration
 from schemas.loading import load_application
 from schemas.propensity import executed_distribution, one_hot
 from schemas.settings import Settings

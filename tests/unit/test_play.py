@@ -12,7 +12,7 @@ from bakehouse.demo_report import read_account
 from bakehouse.play import PlayerThread, Scoreboard, world_of
 from bakehouse.simulate import run_simulate
 from schemas.errors import ApplicationError, BakehouseError
-from schemas.events import Exploration
+from schemas.exploration import Exploration
 from schemas.loading import Loaded, load_application
 from schemas.settings import Settings
 from schemas.share import share

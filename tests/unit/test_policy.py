@@ -143,7 +143,7 @@ def test_a_network_outside_the_vocabulary_is_refused_by_name():
 def test_arrays_that_are_not_finite_or_do_not_fit_are_refused():
     with pytest.raises(BundleCorrupt, match="'b0' holds values that are not finite"):
         policy(arrays=ARRAYS_OF_A_POLICY | {"b0": np.array([np.nan, 0.0])})
-    with pytest.raises(BundleCorrupt, match="scores for 3 actions"):
+    with pytest.raises(BundleCorrupt, match="numbers for the head 'argmax' of 3 actions"):
         policy(actions=3)
 
 

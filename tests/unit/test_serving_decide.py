@@ -179,7 +179,9 @@ def test_a_policy_whose_scores_overflow_answers_nobody(easy: LoadedPolicy) -> No
 
         class policy:  # noqa: N801 - an attribute of the bundle
             @staticmethod
-            def distribution(_: np.ndarray, eligible: np.ndarray) -> np.ndarray:
+            def distribution(
+                _: np.ndarray, eligible: np.ndarray, *, temperature: float | None
+            ) -> np.ndarray:
                 return np.full(eligible.shape, np.nan)
 
     application, broken = make_application(), Overflowing()

@@ -9,6 +9,7 @@ import pytest
 
 from schemas.application import Agent, Application, Bandit, Discrete, Episodic
 from schemas.errors import BakehouseError
+from schemas.exploration import Exploration
 from schemas.observation import Numeric
 from schemas.propensity import executed_distribution, one_hot
 from schemas.reward import Reward
@@ -75,8 +76,12 @@ class Detour(EpisodicWorld):
         return []
 
 
+def explored(epsilon: float, floor: float = 0.0) -> Exploration:
+    return Exploration(kind="epsilon_greedy", epsilon=epsilon, floor=floor)
+
+
 def decisions(xs: list[float], probabilities: list[float], epsilon: float = 0.2) -> list[Logged]:
-    return [Logged({"x": x}, np.array(probabilities), ALL, epsilon, 0.0) for x in xs]
+    return [Logged({"x": x}, np.array(probabilities), ALL, explored(epsilon)) for x in xs]
 
 
 BANDIT = make_application(Bandit(), "neural_greedy")
@@ -101,7 +106,7 @@ def test_the_best_policy_with_its_exploration_has_a_share_of_one() -> None:
 
 def test_the_floor_raises_the_exploration_of_the_best_too() -> None:
     executed = executed_distribution(one_hot(0, 2), ALL, epsilon=0.0, floor=0.25)
-    made = [Logged({"x": 0.0}, executed, ALL, 0.0, 0.25)]
+    made = [Logged({"x": 0.0}, executed, ALL, explored(0.0, 0.25))]
     values = bandit_values(TwoArms(), BANDIT, made)
     assert values.best == pytest.approx(0.75 * 1.0 + 0.25 * 0.5)
     assert share(values) == pytest.approx(1.0)
@@ -109,7 +114,7 @@ def test_the_floor_raises_the_exploration_of_the_best_too() -> None:
 
 def test_the_best_answers_only_what_was_eligible() -> None:
     only_right = np.array([False, True])
-    made = [Logged({"x": 0.0}, np.array([0.0, 1.0]), only_right, 0.2, 0.0)]
+    made = [Logged({"x": 0.0}, np.array([0.0, 1.0]), only_right, explored(0.2))]
     values = bandit_values(TwoArms(), BANDIT, made)
     assert values.uniform == values.best == values.baseline == pytest.approx(0.5)
     assert share(values) is None
@@ -155,7 +160,7 @@ def test_a_row_of_the_table_is_read_with_its_mask_and_exploration() -> None:
     assert made.context == {"x": 1.0}
     assert made.probabilities.tolist() == [0.0, 1.0]
     assert made.eligible.tolist() == [False, True]
-    assert (made.epsilon, made.floor) == (0.3, 0.01)
+    assert (made.exploration.epsilon, made.exploration.floor) == (0.3, 0.01)
 
 
 def test_a_row_without_probabilities_counts_as_its_action() -> None:

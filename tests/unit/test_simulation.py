@@ -14,6 +14,8 @@ from learner.virtual_players import START_MS, VirtualPlayers, draw, version_zero
 from schemas.application import Application, EpsilonGreedy, Rollout
 from schemas.errors import ApplicationError
 from schemas.events import DecisionRequest
+from schemas.exploration import NONE
+from schemas.propensity import Own
 from schemas.world import BanditWorld, Context, Delivery, Happening
 from serving import decide
 from serving.slot import version_zero as slot_of_version_zero
@@ -99,8 +101,7 @@ def test_a_version_answers_only_after_it_was_published() -> None:
 def test_rows_are_seen_no_sooner_than_the_table_would_show_them() -> None:
     rng = np.random.default_rng(0)
     players = VirtualPlayers(RIGHT_TO_GO_RIGHT, Walkers(), 100.0, rng, row_delay_ms=800)
-    rule = RIGHT_TO_GO_RIGHT.exploration
-    players.play(START_MS + 1_000, version_zero(rule), most=1_000)
+    players.play(START_MS + 1_000, version_zero(RIGHT_TO_GO_RIGHT), most=1_000)
     seen = players.rows(START_MS + 1_000)
     assert seen
     assert all(row.known.received_at_ms <= START_MS + 200 for row in seen)
@@ -124,10 +125,10 @@ def test_a_draw_is_the_one_that_serving_would_make() -> None:
             now_ms=START_MS,
         )
         [served] = decide.answer(application, slot, [asked], [uniform], now_ms=START_MS)
-        rule = None if asked.holdout else application.exploration
-        epsilon = version_zero(application.exploration).epsilon
-        drawn = draw(np.array([1.0, 0.0]), everything, rule, epsilon, uniform)
-        assert (drawn.action, drawn.propensity) == (served.position, served.propensity)
+        exploration = NONE if asked.holdout else version_zero(application).exploration
+        left = Own(np.array([[1.0, 0.0]]), np.zeros((1, 0)), np.zeros((1, 0)))
+        drawn = draw(application, left, everything, exploration, uniform)
+        assert (drawn.row[0], drawn.propensity) == (served.position, served.propensity)
 
 
 def test_the_holdout_keeps_the_baseline_and_is_no_part_of_the_share(played: Result) -> None:
@@ -186,7 +187,7 @@ def test_a_virtual_row_is_what_the_learner_would_have_read_from_the_table() -> N
     """Every field but the broker's offsets, which are another broker's, and the digest."""
     application, rng = quest_chain.application, np.random.default_rng(1)
     players = VirtualPlayers(application, quest_chain.world, 200.0, rng, row_delay_ms=0)
-    zero = version_zero(application.exploration)
+    zero = version_zero(application)
     for step in range(1, 15):
         players.play(START_MS + 200 * step, zero, most=1_000)
     rows = players.rows(START_MS + 2_800)
@@ -230,7 +231,7 @@ def _logged(application: Application, row: Any, *, exploration: str) -> dict[str
     return decision(
         application,
         context,
-        application.actions.labels[row.action],
+        application.actions.labels[int(row.action[0])],
         at_ms=row.decided_at_ms,
         propensity=row.known.propensity,
         decision_id=row.decision_id,

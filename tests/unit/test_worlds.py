@@ -12,6 +12,7 @@ from schemas.world import BanditWorld, EpisodicWorld, Happening
 from tests.worlds import WORLDS, Exam, exam_of
 
 every_world = pytest.mark.parametrize("exam", WORLDS, ids=lambda exam: exam.module)
+MANY = 1 << 40  # decisions: exploration has come to its final value
 ENOUGH = 0.5  # of the way to the best: "near" begins here
 
 
@@ -26,10 +27,10 @@ def logged(exam: Exam, action: int, context: dict[str, object]) -> Logged:
     """What is executed where a policy wants this action."""
     application = exam.application
     eligible = np.ones(len(application.actions), dtype=bool)
-    rule = application.exploration
+    final = application.exploration.after(MANY)
     wanted = one_hot(action, len(eligible))
-    executed = executed_distribution(wanted, eligible, epsilon=rule.epsilon, floor=rule.floor)
-    return Logged(context, executed, eligible, rule.epsilon, rule.floor)
+    executed = executed_distribution(wanted, eligible, epsilon=final.epsilon, floor=final.floor)
+    return Logged(context, executed, eligible, final)
 
 
 @every_world
