@@ -15,7 +15,11 @@ from schemas.world import BanditWorld, EpisodicWorld, Happening
 
 FOLDER = Path(__file__).parents[2] / "applications"
 MANY = 1 << 40  # decisions: exploration has come to its final value
-REFS = [str(FOLDER / "level_difficulty.py"), str(FOLDER / "quest_chain.py")]
+REFS = [
+    str(FOLDER / "level_difficulty.py"),
+    str(FOLDER / "quest_chain.py"),
+    str(FOLDER / "message_hour.py"),
+]
 
 
 @pytest.fixture(params=REFS, ids=lambda ref: Path(ref).stem)
@@ -79,6 +83,51 @@ def test_every_difficulty_is_the_best_for_many_players() -> None:
     assert all(best.count(label) >= 200 for label in labels)
 
 
+def test_no_hour_no_segment_rule_and_no_count_comes_near_the_best() -> None:
+    loaded = load_application(REFS[2])
+    application, world, rng = loaded.application, loaded.world, np.random.default_rng(2)
+    assert isinstance(world, BanditWorld)
+    labels = application.actions.labels
+    players = [world.context(rng) for _ in range(3_000)]
+    q = np.array([[world.expected_reward(c, label) for label in labels] for c in players])  # [N, A]
+    everyone = np.arange(len(players))
+    opens = np.array([context["opens_by_hour"] for context in players])  # [N, 24]
+    zones = np.array([context["timezone"] for context in players])
+    rules = [application.actions.position(application.baseline_action(c)) for c in players]
+    uniform, best = q.mean(), q.max(axis=1).mean()
+    earns = {
+        "the best hour for all": q.mean(axis=0).max(),
+        "the game's rules": q[everyone, rules].mean(),
+        # with the world's own expectations, so no segment rule is better than this one
+        "the best hour of each time zone": np.mean(
+            [q[zones == z].mean(axis=0).max() for z in zones]
+        ),
+        "the hour of most opens": q[everyone, opens.argmax(axis=1)].mean(),
+        "the hour before": q[everyone, opens.argmax(axis=1) - 1].mean(),
+    }
+    shares = {name: (value - uniform) / (best - uniform) for name, value in earns.items()}
+    most = {
+        "the best hour for all": 0.15,
+        "the game's rules": 0.15,
+        "the best hour of each time zone": 0.4,
+        "the hour of most opens": 0.0,
+        "the hour before": 0.7,
+    }
+    assert all(shares[name] <= most[name] for name in most), shares
+
+
+def test_every_hour_is_the_best_for_some_players() -> None:
+    loaded = load_application(REFS[2])
+    world, rng = loaded.world, np.random.default_rng(3)
+    assert isinstance(world, BanditWorld)
+    labels = loaded.application.actions.labels
+    best = [
+        max(labels, key=lambda label: world.expected_reward(context, label))
+        for context in (world.context(rng) for _ in range(2_000))
+    ]
+    assert all(best.count(label) >= 20 for label in labels)
+
+
 def test_a_policy_that_looks_at_the_next_reward_alone_has_a_share_of_at_most_half() -> None:
     loaded = load_application(REFS[1])
     world, application, rng = loaded.world, loaded.application, np.random.default_rng(0)
@@ -95,12 +144,13 @@ def test_a_policy_that_looks_at_the_next_reward_alone_has_a_share_of_at_most_hal
     assert baseline is not None and baseline <= 0.7
 
 
-def test_expected_rewards_of_levels_are_the_means_of_what_the_reward_rule_says() -> None:
-    loaded = load_application(REFS[0])
+@pytest.mark.parametrize("ref", [REFS[0], REFS[2]], ids=lambda ref: Path(ref).stem)
+def test_expected_rewards_of_a_bandit_are_the_means_of_what_the_reward_rule_says(ref: str) -> None:
+    loaded = load_application(ref)
     world, rng = loaded.world, np.random.default_rng(3)
     assert isinstance(world, BanditWorld)
     for context in [world.context(rng) for _ in range(4)]:
-        for label in loaded.application.actions.labels:
+        for label in loaded.application.actions.labels[:6]:
             drawn = [reward_of(loaded, world.happenings(context, label, rng)) for _ in range(4_000)]
             # 5 standard errors
             assert np.mean(drawn) == pytest.approx(
