@@ -1,0 +1,38 @@
+"""What each example learns with its own agent and settings, through production's learner and gate.
+
+A minute or so: run it with `pytest -m long`.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.loading import load_application
+
+FOLDER = Path(__file__).parents[2] / "applications"
+BUDGETS = {"message_hour": (25_000, 0.85)}  # page: decisions, and the share reached within them
+
+
+@pytest.fixture(scope="module")
+def build() -> Any:
+    from learner.agents import build_agent  # TensorFlow
+
+    return build_agent
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("page", "decisions", "least"), [(p, *b) for p, b in BUDGETS.items()])
+def test_a_page_is_learned_within_its_budget(
+    build: Any, page: str, decisions: int, least: float
+) -> None:
+    from learner.simulation import simulate
+
+    loaded = load_application(str(FOLDER / f"{page}.py"))
+    assert loaded.world is not None
+    result = simulate(
+        loaded.application, loaded.world, build, decisions=decisions, rate_per_s=200.0, seed=0
+    )
+    assert result.share is not None
+    assert result.share >= least
+    assert not [turn for turn in result.turns if turn.what == "rolled back"]
