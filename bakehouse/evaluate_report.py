@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -18,9 +19,10 @@ def show_evaluation(result: dict[str, Any]) -> None:
     say(f"[bold]{escape(result['application'])}[/], from {escape(result['source'])}")
     for warning in result["warnings"]:
         say(f"[yellow]! {escape(warning)}[/]")
+    out_of = ", ".join(f"{n:,} {why}" for why, n in result["left_out"].items())
     say(
         f"{result['n']:,} {units} can be used, of {result['decisions']:,} decisions read"
-        + "".join(f"; left out: {n:,} {why}" for why, n in result["left_out"].items())
+        + (f"; left out: {out_of}" if out_of else "")
     )
     logged = result["as_logged"]
     say(f"\nReward of {_article(unit)}, as logged: {bounded(logged)}")
@@ -29,18 +31,16 @@ def show_evaluation(result: dict[str, Any]) -> None:
     table = Table("", box=None, pad_edge=False)
     for one in result["policies"]:
         table.add_column(escape(one["policy"]))
-    for name in _names(result["policies"]):
-        cells = [_cell(one["estimates"], name) for one in result["policies"]]
-        table.add_row(escape(name), *cells)
+    _rows(table, result["policies"])
     table.add_row("[dim]evidence[/]", *(_evidence(one) for one in result["policies"]))
-    out.print(table)
+    _print(table)
     if result["differences"]:
         _differences(result)
     if "segments" in result:
         _segments(result)
     say(
         f"\n[dim]Intervals: {result['confidence']:.0%}, {result['interval']}. Read the first line; "
-        "where the others disagree with it, propensities or model are wrong.[/]"
+        "the direct method is as good as its model, and has no interval.[/]"
     )
 
 
@@ -58,11 +58,9 @@ def _differences(result: dict[str, Any]) -> None:
     table = Table(f"{escape(judged)} −", box=None, pad_edge=False)
     for one in result["differences"]:
         table.add_column(escape(one["against"]))
-    for name in _names(result["differences"]):
-        cells = [_cell(one["estimates"], name, signed=True) for one in result["differences"]]
-        table.add_row(escape(name), *cells)
+    _rows(table, result["differences"], signed=True)
     say("")
-    out.print(table)
+    _print(table)
 
 
 def _segments(result: dict[str, Any]) -> None:
@@ -80,7 +78,25 @@ def _segments(result: dict[str, Any]) -> None:
             *(_coloured(differences[name]) if name in differences else "" for name in others),
         )
     say("")
-    out.print(table)
+    _print(table)
+
+
+def _rows(table: Table, columns: list[dict[str, Any]], *, signed: bool = False) -> None:
+    """A row for each estimator; one that says no more than the one before it is left out."""
+    shown: list[list[str]] = []
+    for name in _names(columns):
+        cells = [_cell(one["estimates"], name, signed=signed) for one in columns]
+        if cells not in shown:
+            table.add_row(escape(name), *cells)
+        shown.append(cells)
+
+
+def _print(table: Table) -> None:
+    """Cells are not broken: what is narrower than the table shows it wrapped."""
+    for column in table.columns:
+        column.no_wrap = True
+    width = Console(width=1_000).measure(table).maximum
+    Console(highlight=False, soft_wrap=True, width=max(width, out.width)).print(table)
 
 
 def _names(columns: list[dict[str, Any]]) -> list[str]:

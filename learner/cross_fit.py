@@ -9,9 +9,13 @@ from __future__ import annotations
 import numpy as np
 
 from learner.batch import Rows
+from learner.fitted_q import Features
 from learner.reward_model import RewardModel
 
 FOLDS = 5
+PRODUCTS_UP_TO = 32  # dimensions for which squares and products are features too
+ROWS_A_FEATURE = 10  # of each action on average; with fewer, the model is linear
+_SHOW_WHAT_VARIES = 5_000  # rows
 
 
 def cross_fitted_rewards(
@@ -27,13 +31,24 @@ def cross_fitted_rewards(
     Returns:
         float64 `[n, A]`
     """
-    n, width = rows.observation.shape
-    fold = np.arange(n) % folds  # neighbours in time are in all folds, so drift is too
+    n = len(rows.action)
     predicted = np.zeros((n, actions))
+    if n == 0:
+        return predicted
+    features = Features(rows.observation[:_SHOW_WHAT_VARIES], products_up_to=PRODUCTS_UP_TO)
+    if n < ROWS_A_FEATURE * actions * features.width:
+        features = Features(rows.observation[:_SHOW_WHAT_VARIES], products_up_to=0)
+    rows = _expanded(rows, features)
+    also = None if also is None else _expanded(also, features)
+    fold = np.arange(n) % folds  # neighbours in time are in all folds, so drift is too
     for left_out in range(folds):
-        model = RewardModel(actions, width)
+        model = RewardModel(actions, rows.observation.shape[1])
         if also is not None:
             model.update(*also)
         model.update(*(column[fold != left_out] for column in rows))
         predicted[fold == left_out] = model.predict(rows.observation[fold == left_out])
     return predicted
+
+
+def _expanded(rows: Rows, features: Features) -> Rows:
+    return rows._replace(observation=features(rows.observation)[:, 1:])  # the model adds the 1

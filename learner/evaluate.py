@@ -47,12 +47,19 @@ def evaluate(asked: argparse.Namespace) -> dict[str, Any]:
         raise BakehouseError(f"confidence {asked.confidence}: expected from 0.5 to below 1")
     settings = load_settings()
     application = load_application(asked.ref).application
+    if application.actions.kind != "discrete":
+        raise BakehouseError(
+            f"{application.name!r} decides on {application.actions.kind} actions; this command "
+            "reads discrete ones so far. learner/estimators takes densities as it takes "
+            "probabilities"
+        )
     targets = _targets(asked, application, settings.policies / application.name)
     sized = replace(application, training=replace(application.training, buffer=asked.limit))
     logged = read_logged(sized, asked.source or settings.tables, fields=asked.segment is not None)
     learned = [target.learned_until_ms for target in targets]
-    after_ms = max((until for until in learned if until is not None), default=-1)
-    found = material(logged.ring, sized, targets, after_ms=after_ms if asked.unseen else -1)
+    judged = learned[0]
+    after_ms = judged if asked.unseen and judged is not None else -1
+    found = material(logged.ring, sized, targets, after_ms=after_ms)
     if found.logged.n == 0:
         reasons = "; ".join(f"{n:,} {why}" for why, n in found.left_out.items() if n)
         raise BakehouseError(

@@ -189,9 +189,10 @@ def _warnings(
             words = f"{target.name}: {'; '.join(diagnosis.words)}{ends}"
             (grave if diagnosis.verdict == "a guess" else light).append(words)
         if learned > 0:
+            hint = "; --unseen leaves them out" if target is targets[0] else ""
             light.append(
                 f"{target.name}: has learned from {100 * learned:.0f}% of these {material.units}, "
-                "which flatters it; --unseen leaves them out"
+                f"which flatters it{hint}"
             )
     out = sum(material.left_out.values())
     whole = material.logged.n + out

@@ -159,7 +159,7 @@ class _Regression:
 
     def __init__(self, rows: Transitions, start: np.ndarray, *, actions: int) -> None:
         self._rows = rows
-        features = _Features(rows.observation)
+        features = Features(rows.observation)
         self._taken = features(rows.observation)  # [n, P]
         self._after = rows.discount[:, None] * features(rows.next_observation)  # [n, P]
         self._start = features(start)  # [m, P]
@@ -233,23 +233,34 @@ def _sweep(constant: np.ndarray, step: np.ndarray, *, scale: float) -> np.ndarra
     return None
 
 
-class _Features:
-    """`[1, x]`, with all squares and products where D is small; constant columns left out."""
+class Features:
+    """`[1, x]`, with all squares and products where D is small; constant columns left out.
 
-    def __init__(self, observation: np.ndarray) -> None:
+    Args:
+        observation: rows that show which columns vary, normalised, float `[n, D]`
+        products_up_to: dimensions up to which squares and products are features too.
+    """
+
+    def __init__(self, observation: np.ndarray, *, products_up_to: int = PRODUCTS_UP_TO) -> None:
         width = observation.shape[1]
-        self._pairs = np.triu_indices(width) if width <= PRODUCTS_UP_TO else (np.zeros(0, int),) * 2
+        self._pairs = np.triu_indices(width) if width <= products_up_to else (np.zeros(0, int),) * 2
         expanded = self._expand(observation)
         # one-hot products are constant or copies: without them the fit stays small and sound
         _, first = np.unique(expanded.round(6), axis=1, return_index=True)
         varied = np.ptp(expanded, axis=0) > 1e-9
         self._kept = np.array(sorted(column for column in first if varied[column]), dtype=int)
 
+    @property
+    def width(self) -> int:
+        """How many there are, the 1 included."""
+        return 1 + len(self._kept)
+
     def _expand(self, observation: np.ndarray) -> np.ndarray:
         x = np.asarray(observation, dtype=np.float64)
         return np.concatenate([x, x[:, self._pairs[0]] * x[:, self._pairs[1]]], axis=1)
 
     def __call__(self, observation: np.ndarray) -> np.ndarray:
+        """Of normalised observations, float `[n, D]` → `[n, P]`."""
         chosen = self._expand(observation)[:, self._kept]
         return np.concatenate([np.ones((len(chosen), 1)), chosen], axis=1)
 

@@ -59,7 +59,6 @@ def find_target(
         raise BakehouseError(
             f"policy {name!r}: expected a version such as 17, or champion, baseline or random"
         )
-    title = f"policy {version}" if name == "champion" else ""
     own: Distribution = _baseline
     until: int | None = None
     if version == 0:
@@ -74,8 +73,7 @@ def find_target(
     else:
         how = f"as it is executed, with exploration {epsilon:g} and floor {floor:g}"
         distribution = _explored(own, epsilon, floor)
-    words = f"{title}, {how}" if title else how
-    return Target(name, words, version, distribution, until)
+    return Target(name, f"policy {version}, {how}", version, distribution, until)
 
 
 def newest_version(policies: Path) -> int:

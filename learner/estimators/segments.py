@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -24,11 +25,10 @@ def segments(values: Sequence[Any], *, quantiles: int = QUANTILES) -> dict[str, 
     numbers = [v for v in values if _is_number(v)]
     if len(set(numbers)) > MOST:
         return _by_quantile(values, np.array(numbers, dtype=np.float64), quantiles)
-    names = np.array([_name(value) for value in values], dtype=object)
-    found, counts = np.unique(names.astype(str), return_counts=True)
-    order = sorted(zip(found.tolist(), counts.tolist(), strict=True), key=lambda x: (-x[1], x[0]))
+    names = [_name(value) for value in values]
+    order = sorted(Counter(names).items(), key=lambda found: (-found[1], found[0]))
     kept = [name for name, _ in (order if len(order) <= MOST else order[: MOST - 1])]
-    made = {name: np.asarray(names == name) for name in kept}
+    made = {name: np.array([each == name for each in names]) for name in kept}
     if len(kept) < len(order):
         made[OTHERS] = ~np.logical_or.reduce(list(made.values()))
     return made

@@ -126,11 +126,11 @@ def test_a_policy_is_judged_as_it_is_executed_or_greedy(home: Path, ask: Any) ->
     uniform_log(home)
     publish_policy(home / "policies", LEVELS.application, 7, favourite=1, epsilon=0.3)
     executed = ask(REF, "--policy", "7", "--against", "baseline")["policies"][0]
-    assert executed["words"] == "as it is executed, with exploration 0.3 and floor 0.01"
+    assert executed["words"] == "policy 7, as it is executed, with exploration 0.3 and floor 0.01"
     # 0.8 of "normal" at 1, 0.1 of "easy" at 0, 0.1 of "hard" at −1
     assert estimate(executed, "ips")["mean"] == pytest.approx(0.7)
     greedy = ask(REF, "--policy", "7", "--against", "baseline", "--greedy")["policies"][0]
-    assert greedy["words"] == "without its exploration"
+    assert greedy["words"] == "policy 7, without its exploration"
     assert estimate(greedy, "ips")["mean"] == pytest.approx(1.0)
 
 
