@@ -47,12 +47,6 @@ def evaluate(asked: argparse.Namespace) -> dict[str, Any]:
         raise BakehouseError(f"confidence {asked.confidence}: expected from 0.5 to below 1")
     settings = load_settings()
     application = load_application(asked.ref).application
-    if application.actions.kind != "discrete":
-        raise BakehouseError(
-            f"{application.name!r} decides on {application.actions.kind} actions; this command "
-            "reads discrete ones so far. learner/estimators takes densities as it takes "
-            "probabilities"
-        )
     targets = _targets(asked, application, settings.policies / application.name)
     sized = replace(application, training=replace(application.training, buffer=asked.limit))
     logged = read_logged(sized, asked.source or settings.tables, fields=asked.segment is not None)

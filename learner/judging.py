@@ -23,7 +23,7 @@ from learner.estimators.sequences import Episodes
 from learner.fitted_q import Transitions, fitted_q_values
 from learner.normaliser import Normaliser, fit_normaliser, static_normaliser
 from learner.ring import Ring
-from learner.targets import Target
+from learner.targets import Target, distribution, propensity
 from schemas.application import Application, Episodic
 
 MOST_TRANSITIONS = 50_000  # of one fit: the newest
@@ -72,18 +72,26 @@ def _bandit(
     }
     scale = _normaliser(ring, application)
     predicted = cross_fitted_rewards(
-        _rows(ring, scale, kept), actions=ring.eligible.shape[1], also=_rows(ring, scale, others)
+        _rows(ring, scale, kept),
+        actions=ring.shape.choices if ring.labels else 1,
+        also=_rows(ring, scale, others),
     )
     at = np.arange(len(kept))
-    action, propensity, reward = ring.action[kept], ring.propensity[kept], ring.reward[kept]
+    logged = ring.propensity[kept], ring.reward[kept]
     by_target, unsupported = [], []
     for target in targets:
-        chosen = _chosen(target, ring, kept)
-        log = (chosen[at, action], propensity, reward)
-        model = {
-            "predicted": predicted[at, action],
-            "predicted_mean": np.sum(chosen * predicted, axis=1),
-        }
+        model = {"predicted": predicted[at, ring.bucket[kept]]}
+        if ring.labels:
+            chosen = distribution(target, ring, kept)
+            log = (chosen[at, ring.action[kept]], *logged)
+            model["predicted_mean"] = np.sum(chosen * predicted, axis=1)
+            direct = [bandits.direct_method(model["predicted_mean"])]
+            unsupported.append(missing_support(chosen, logged_at_least(ring, kept)))
+        else:  # the model knows the context alone, which has the same mean under every policy
+            log = (propensity(target, ring, kept), *logged)
+            model["predicted_mean"] = model["predicted"]
+            direct = []
+            unsupported.append(0.0)
         by_target.append(
             [
                 bandits.doubly_robust(*log, **model),
@@ -91,12 +99,11 @@ def _bandit(
                 bandits.snips(*log),
                 bandits.ips(*log),
                 bandits.clipped_ips(*log),
-                bandits.direct_method(model["predicted_mean"]),
+                *direct,
             ]
         )
-        unsupported.append(missing_support(chosen, logged_at_least(ring, kept)))
-    logged = plain("as logged", reward, np.ones(len(kept)))
-    return Material("decisions", kept, logged, by_target, unsupported, left_out, len(slots))
+    as_logged = plain("as logged", ring.reward[kept], np.ones(len(kept)))
+    return Material("decisions", kept, as_logged, by_target, unsupported, left_out, len(slots))
 
 
 def _episodic(
@@ -131,19 +138,19 @@ def _episodic(
         problem.discount,
     )  # fmt: skip
     for target, q in zip(targets, walks.values(targets, slots, fold), strict=True):
-        chosen = _chosen(target, ring, slots)
-        log = played._replace(target=chosen[at, ring.action[slots]])
-        said = [
-            sequences.weighted_per_decision_is(log),
-            sequences.per_decision_is(log),
-        ]
-        if q is not None:
-            v = np.sum(chosen * q, axis=1)
-            q_taken = q[at, ring.action[slots]]
-            said.insert(0, sequences.doubly_robust_sequences(log, q_taken=q_taken, v=v))
-            said.append(sequences.fitted_q_direct(v[step == 0]))
+        log = played._replace(target=propensity(target, ring, slots))
+        said = [sequences.weighted_per_decision_is(log), sequences.per_decision_is(log)]
+        missing = 0.0
+        if ring.labels:
+            chosen = distribution(target, ring, slots)
+            missing = missing_support(chosen, logged_at_least(ring, slots))
+            if q is not None:
+                v = np.sum(chosen * q, axis=1)
+                q_taken = q[at, ring.action[slots]]
+                said.insert(0, sequences.doubly_robust_sequences(log, q_taken=q_taken, v=v))
+                said.append(sequences.fitted_q_direct(v[step == 0]))
         by_target.append(said)
-        unsupported.append(missing_support(chosen, logged_at_least(ring, slots)))
+        unsupported.append(missing)
     first = np.array([e[0] for e in kept], dtype=np.int64)
     logged = sequences.logged_returns(played)
     return Material("episodes", first, logged, by_target, unsupported, left_out, ring.size)
@@ -173,9 +180,11 @@ class _Walks:
             fold: of each slot: its episode's place among the finished, modulo `FOLDS`. int `[n]`
         """
         ring, scale = self._ring, self._scale
+        if not ring.labels:  # fitted Q is of labels
+            return [None for _ in targets]
         shape = (len(slots), ring.eligible.shape[1])
         values: list[np.ndarray | None] = [np.zeros(shape) for _ in targets]
-        chosen = [_chosen(target, ring, self._after) for target in targets]
+        chosen = [distribution(target, ring, self._after) for target in targets]
         for left_out in range(FOLDS):
             asked = fold == left_out
             rows = np.flatnonzero(self._episode % FOLDS != left_out)[-MOST_TRANSITIONS:]
@@ -222,12 +231,8 @@ def logged_at_least(ring: Ring, slots: np.ndarray) -> np.ndarray:
     return np.asarray(logged)
 
 
-def _chosen(target: Target, ring: Ring, slots: np.ndarray) -> np.ndarray:
-    return target.distribution(ring.observation[slots], ring.eligible[slots], ring.baseline[slots])
-
-
 def _rows(ring: Ring, scale: Normaliser, slots: np.ndarray) -> Rows:
-    return Rows(scale.apply(ring.observation[slots]), ring.action[slots], ring.reward[slots])
+    return Rows(scale.apply(ring.observation[slots]), ring.bucket[slots], ring.reward[slots])
 
 
 def _normaliser(ring: Ring, application: Application) -> Normaliser:

@@ -8,13 +8,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from learner.ring import Ring
 from schemas.application import Application
 from schemas.bundle import LoadedPolicy, load_bundle
 from schemas.errors import BakehouseError, BundleError
-from schemas.propensity import executed_distribution
+from schemas.exploration import NONE, Exploration
+from schemas.policy import Policy
+from schemas.propensity import Own, baseline_own, propensities
 
-# observation float32 [n, D], eligible bool [n, A], baseline's action int [n] (−1: none) → [n, A]
-Distribution = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+EVERYTHING = Exploration(kind="epsilon_greedy", epsilon=1.0)  # all choices, all of a box, alike
 
 
 class Target(NamedTuple):
@@ -23,8 +25,24 @@ class Target(NamedTuple):
     name: str  # as it was asked for
     words: str
     version: int | None  # None: no published policy
-    distribution: Distribution
+    own: Callable[[Ring, np.ndarray], Own]  # of the contexts in these slots, int [n]
+    exploration: Exploration
     learned_until_ms: int | None  # stream time of what it has learned from; None: nothing
+
+
+def propensity(target: Target, ring: Ring, slots: np.ndarray) -> np.ndarray:
+    """Probability or density that a target gives resident decisions' actions. float64 `[n]`"""
+    return _propensity(target, target.own(ring, slots), ring, slots, _rows(ring.action[slots]))
+
+
+def distribution(target: Target, ring: Ring, slots: np.ndarray) -> np.ndarray:
+    """What a target gives every label in the contexts of resident decisions. float64 `[n, A]`"""
+    own = target.own(ring, slots)
+    each = [
+        _propensity(target, own, ring, slots, np.full((len(slots), 1), label))
+        for label in range(ring.eligible.shape[1])
+    ]
+    return np.stack(each, axis=1)
 
 
 def find_target(
@@ -44,13 +62,22 @@ def find_target(
         greedy: published policies without their exploration; else as they are executed.
 
     Raises:
-        BakehouseError: there is no such policy, or its bundle cannot be used.
+        BakehouseError: there is no such policy, its bundle cannot be used, or it is to be greedy
+            in numbers, of which no log holds the very same.
     """
-    if name == "baseline":
-        words = "the game's rules, without exploration"
-        return Target(name, words, None, _baseline, None)
+    first = application.exploration.after(0)
+    numbers = application.shape.dims > 0
+    if greedy and numbers:
+        raise BakehouseError(
+            f"{application.name!r} decides on numbers: no log holds the very number that a policy "
+            "would choose, so policies can be judged as they are executed only, without --greedy"
+        )
     if name == "random":
-        return Target(name, "every eligible action alike", None, _uniform, None)
+        return Target(name, "every eligible action alike", None, _nothing, EVERYTHING, None)
+    if name == "baseline":
+        how = _described(first) if numbers else "without exploration"
+        exploration = first if numbers else NONE
+        return Target(name, f"the game's rules, {how}", None, _baseline(first), exploration, None)
     if name == "champion":
         version = champion if champion is not None else newest_version(policies)
     elif name.isdecimal():
@@ -59,21 +86,14 @@ def find_target(
         raise BakehouseError(
             f"policy {name!r}: expected a version such as 17, or champion, baseline or random"
         )
-    own: Distribution = _baseline
-    until: int | None = None
-    if version == 0:
-        epsilon, floor = application.exploration.epsilon_after(0), application.exploration.floor
-    else:
+    own, exploration, until = _baseline(first), first, None
+    if version > 0:
         loaded = _load(policies, version, application)
-        exploration = loaded.manifest.exploration
-        epsilon, floor = exploration.epsilon, exploration.floor
-        own, until = _own(loaded), loaded.manifest.stream_time_ms
-    if greedy:
-        how, distribution = "without its exploration", own
-    else:
-        how = f"as it is executed, with exploration {epsilon:g} and floor {floor:g}"
-        distribution = _explored(own, epsilon, floor)
-    return Target(name, f"policy {version}, {how}", version, distribution, until)
+        exploration, until = loaded.manifest.exploration, loaded.manifest.stream_time_ms
+        own = _published(loaded.policy, NONE if greedy else exploration)
+    how = "without its exploration" if greedy else f"as it is executed, {_described(exploration)}"
+    words = f"policy {version}, {how}"
+    return Target(name, words, version, own, NONE if greedy else exploration, until)
 
 
 def newest_version(policies: Path) -> int:
@@ -92,46 +112,80 @@ def _load(policies: Path, version: int, application: Application) -> LoadedPolic
         application=application.name,
         contract=application.contract,
         sha256=None,
-        labels=application.actions.labels,
+        shape=application.shape,
         dimensions=application.encoder.size,
     )
 
 
-def _own(loaded: LoadedPolicy) -> Distribution:
-    def distribution(
-        observation: np.ndarray, eligible: np.ndarray, _baseline: np.ndarray
-    ) -> np.ndarray:
-        if len(observation) == 0:
-            return np.zeros(eligible.shape)
-        return loaded.policy.distribution(observation, eligible)
-
-    return distribution
-
-
-def _explored(own: Distribution, epsilon: float, floor: float) -> Distribution:
-    def distribution(
-        observation: np.ndarray, eligible: np.ndarray, baseline: np.ndarray
-    ) -> np.ndarray:
-        chosen = own(observation, eligible, baseline)
-        executed = np.zeros(chosen.shape)
-        for at in range(len(chosen)):
-            executed[at] = executed_distribution(
-                chosen[at], eligible[at], epsilon=epsilon, floor=floor
-            )
-        return executed
-
-    return distribution
+def _described(exploration: Exploration) -> str:
+    """`with exploration 0.1 and floor 0.01`"""
+    named = {
+        "exploration": exploration.epsilon or None,
+        "spread": exploration.std,
+        "temperature": exploration.temperature,
+        "floor": exploration.floor or None,
+    }
+    given = [f"{name} {value:g}" for name, value in named.items() if value is not None]
+    return f"with {' and '.join(given)}" if given else "with its own randomness"
 
 
-def _uniform(_observation: np.ndarray, eligible: np.ndarray, _baseline: np.ndarray) -> np.ndarray:
-    return np.asarray(eligible / np.maximum(eligible.sum(axis=1, keepdims=True), 1))
+def _propensity(
+    target: Target, own: Own, ring: Ring, slots: np.ndarray, rows: np.ndarray
+) -> np.ndarray:
+    return propensities(ring.shape, own, ring.eligible[slots], rows, target.exploration)
 
 
-def _baseline(observation: np.ndarray, eligible: np.ndarray, baseline: np.ndarray) -> np.ndarray:
-    """Its action; uniform where it has none or one that is not eligible, as in serving."""
-    distribution = _uniform(observation, eligible, baseline)
-    rows = np.flatnonzero(baseline >= 0)
-    rows = rows[eligible[rows, baseline[rows]]]
-    distribution[rows] = 0.0
-    distribution[rows, baseline[rows]] = 1.0
-    return distribution
+def _rows(actions: np.ndarray) -> np.ndarray:
+    """Labels' positions `[n]` as rows `[n, 1]`; other actions are rows already."""
+    return actions[:, None] if actions.ndim == 1 else actions
+
+
+def _published(policy: Policy, exploration: Exploration) -> Callable[[Ring, np.ndarray], Own]:
+    temperature = exploration.temperature if exploration.kind == "softmax" else None
+
+    def own(ring: Ring, slots: np.ndarray) -> Own:
+        if len(slots) == 0:
+            return _nothing(ring, slots)
+        items = ring.items[slots] if ring.shape.kind == "ranking" else None
+        return policy.own(
+            ring.observation[slots], ring.eligible[slots], items, temperature=temperature
+        )
+
+    return own
+
+
+def _baseline(first: Exploration) -> Callable[[Ring, np.ndarray], Own]:
+    """The game's rules; uniform where they have no answer, or a label that is not eligible.
+
+    Args:
+        first: exploration of version 0, whose spread a number has around the rules' own.
+    """
+
+    def own(ring: Ring, slots: np.ndarray) -> Own:
+        rows = _rows(ring.baseline[slots])
+        known = ring.has_baseline[slots].copy()
+        if ring.labels:
+            known &= ring.eligible[slots, np.maximum(ring.baseline[slots], 0)]
+        found = baseline_own(ring.shape, np.where(known[:, None], rows, 0), first)
+        uniform = _nothing(ring, slots)
+        return Own(
+            np.where(known[:, None], found.probabilities, uniform.probabilities),
+            np.where(known[:, None], found.mean, uniform.mean),
+            np.where(known[:, None], found.std, uniform.std),
+        )
+
+    return own
+
+
+def _nothing(ring: Ring, slots: np.ndarray) -> Own:
+    """No preference: choices alike; numbers in the middle of their box, and as wide as it."""
+    shape, eligible = ring.shape, ring.eligible[slots]
+    probabilities = np.zeros(eligible.shape)
+    for start, stop in shape.segments or ((0, shape.choices),):
+        count = np.maximum(eligible[:, start:stop].sum(axis=1, keepdims=True), 1)
+        probabilities[:, start:stop] = eligible[:, start:stop] / count
+    numbers = (len(slots), shape.dims)
+    middle, wide = (shape.low + shape.high) / 2, shape.high - shape.low
+    return Own(
+        probabilities, np.broadcast_to(middle, numbers).copy(), np.broadcast_to(wide, numbers)
+    )

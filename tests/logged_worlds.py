@@ -12,8 +12,9 @@ import numpy as np
 from learner.logged import close
 from learner.ring import Ring
 from learner.rows import Decoder
-from learner.targets import Target
+from learner.targets import Target, distribution
 from schemas.application import Application
+from schemas.exploration import NONE
 from schemas.propensity import draw_action, executed_distribution, one_hot
 from schemas.share import Logged, world_values
 from schemas.world import BanditWorld, EpisodicWorld, World
@@ -54,15 +55,13 @@ def truth(
     world: World, application: Application, rows: Sequence[dict[str, Any]], of: Target
 ) -> float:
     """What the target really earns in these contexts, without noise (`schemas.share`)."""
-    everything = np.ones((1, len(application.actions)), dtype=bool)
-    decisions = []
-    for row in rows:
-        context = json.loads(row["context"])
-        baseline = application.actions.position(application.baseline_action(context))
-        probabilities = of.distribution(
-            application.encoder.encode(context)[None], everything, np.array([baseline])
-        )
-        decisions.append(Logged(context, probabilities[0], everything[0], 0.0, 0.0))
+    ring = ring_of(application, rows)
+    slots = ring.slots(ring.tail, ring.head)
+    contexts = {row["decision_id"]: json.loads(row["context"]) for row in rows}
+    decisions = [
+        Logged(contexts[ring.ids[int(slot)]], probabilities, ring.eligible[slot], NONE)
+        for slot, probabilities in zip(slots, distribution(of, ring, slots), strict=True)
+    ]
     return world_values(world, application, decisions).policy
 
 

@@ -42,8 +42,7 @@ def test_intervals_cover_what_policies_really_earn(name: str, players: int, tmp_
         found = material(ring_of(one.application, rows), one.application, targets)
         assert found.logged.n == players
         answer = report(found, targets, [0.0] * len(targets), Asked(0.95, 0))
-        decided = [row for row in rows if not row["outcomes"]]
-        real = {t.name: truth(one.world, one.application, decided, t) for t in targets}
+        real = {t.name: truth(one.world, one.application, rows, t) for t in targets}
         for policy in answer["policies"]:
             if policy["verdict"] == "a guess":
                 continue  # and is labelled one: its interval promises nothing

@@ -13,11 +13,11 @@ import pytest
 
 from learner import evaluate
 from learner.logged import read_logged
-from learner.targets import find_target, newest_version
+from learner.targets import distribution, find_target, newest_version, propensity
 from schemas.bundle import MANIFEST
 from schemas.loading import load_application
 from tests.fakes import publish_policy
-from tests.logged_worlds import played, truth
+from tests.logged_worlds import played, ring_of, truth
 from tests.replay_rows import T0, Table, decision, outcome
 
 REF = str(Path(__file__).parents[2] / "applications" / "level_difficulty.py")
@@ -213,7 +213,7 @@ def test_episodes_are_judged_whole(home: Path, ask: Any) -> None:
     names = [e["name"] for e in answer["policies"][0]["estimates"]]
     assert names == ["doubly robust", "weighted is", "per-decision is", "fitted q"]
     zero = find_target("0", quests.application, home)
-    real = truth(quests.world, quests.application, [r for r in rows if not r["outcomes"]], zero)
+    real = truth(quests.world, quests.application, rows, zero)
     robust = estimate(answer["policies"][0], "doubly robust")
     assert robust["lower"] < real < robust["upper"]
     assert sum(row["n"] for row in answer["segments"]["segments"]) == 300
@@ -256,11 +256,10 @@ def test_without_a_bundle_the_champion_is_version_0(tmp_path: Path) -> None:
     assert newest_version(tmp_path / "nothing") == 0
     zero = find_target("champion", LEVELS.application, tmp_path / "nothing")
     assert zero.version == 0
-    chosen = zero.distribution(
-        np.zeros((2, LEVELS.application.encoder.size), np.float32),
-        np.array([[True, True, True], [True, False, True]]),
-        np.array([1, 1]),
-    )
+    odd = decision(LEVELS.application, CONTEXT, "hard", eligible_actions='["easy", "hard"]')
+    ring = ring_of(LEVELS.application, [decision(LEVELS.application, CONTEXT, "easy"), odd])
+    chosen = distribution(zero, ring, np.arange(2))
     # ε = 0.5 over three; where the rules' answer may not be taken, they are uniform
     assert chosen[0].tolist() == pytest.approx([1 / 6, 2 / 3, 1 / 6])
     assert chosen[1].tolist() == pytest.approx([0.5, 0.0, 0.5])
+    assert propensity(zero, ring, np.arange(2)).tolist() == pytest.approx([1 / 6, 0.5])
