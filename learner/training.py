@@ -33,7 +33,8 @@ class Training:
 
     Args:
         application: for the shapes.
-        loss: mean loss of one `Minibatch`, scalar; rewards and values come normalised.
+        loss: mean loss of one `Minibatch`, scalar; rewards and values come normalised. Where
+            `prioritised`, a pair: the mean loss, and |error| of each row `[B]`.
         variables: what the loss is differentiated by.
         optimiser: a legacy Keras optimiser, its slots created.
         last_layers: pairs (kernel, bias) that are rewritten when the reward's unit moves.
@@ -49,19 +50,21 @@ class Training:
         optimiser: Any,
         last_layers: list[tuple[Any, Any]],
         after_step: Callable[[Any], None],
+        prioritised: bool = False,
     ) -> None:
         self.rows = application.training.batch
         signature = minibatch_signature(application)
         self._items_shape: tuple[int, ...] = tuple(signature.items.shape)
         self._items = item_normaliser(application).apply
         self.block = min(application.training.steps, MOST_STEPS_A_BLOCK)
+        self._prioritised = prioritised
         self.steps = tf.Variable(0, dtype=tf.int64, trainable=False, name="steps")
 
         kernels = [variable for variable in variables if len(variable.shape) == 2]
 
-        def step(batch: Minibatch, ridge: Any) -> tuple[Any, Any]:
+        def step(batch: Minibatch, ridge: Any) -> tuple[Any, Any, Any]:
             with tf.GradientTape() as tape:
-                value = loss(batch)
+                value, errors = loss(batch) if prioritised else (loss(batch), None)
                 total = value + ridge * tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels])
             gradients = tape.gradient(total, variables)
             norm = tf.linalg.global_norm(gradients)
@@ -71,24 +74,28 @@ class Training:
             gradients = [tf.where(sound, g * factor, tf.zeros_like(g)) for g in gradients]
             optimiser.apply_gradients(zip(gradients, variables, strict=True))
             after_step(self.steps.assign_add(1))
-            return value, norm
+            return value, norm, errors
 
         def run(
             batches: Minibatch, count: Any, ridge: Any, ratio: Any, shift: Any
-        ) -> tuple[Any, Any]:
+        ) -> tuple[Any, Any, Any]:
             for kernel, bias in last_layers:
                 kernel.assign(kernel * ratio)
                 bias.assign(bias * ratio + shift)
 
-            def body(at: Any, losses: Any, norms: Any) -> tuple[Any, Any, Any]:
-                value, norm = step(Minibatch(*(column[at] for column in batches)), ridge)
-                return at + 1, losses + value, norms + norm
+            def body(at: Any, losses: Any, norms: Any, found: Any) -> tuple[Any, ...]:
+                batch = Minibatch(*(column[at] for column in batches))
+                value, norm, errors = step(batch, ridge)
+                if prioritised:
+                    found = tf.tensor_scatter_nd_update(found, [[at]], errors[None])
+                return at + 1, losses + value, norms + norm, found
 
             zero = tf.constant(0.0)
-            _, losses, norms = tf.while_loop(
-                lambda at, *_: at < count, body, (tf.constant(0), zero, zero)
+            found = tf.zeros([self.block if prioritised else 0, self.rows])
+            _, losses, norms, found = tf.while_loop(
+                lambda at, *_: at < count, body, (tf.constant(0), zero, zero, found)
             )
-            return losses, norms
+            return losses, norms, found
 
         scalar = tf.TensorSpec([], tf.float32)
         self.compiled = tf.function(
@@ -106,15 +113,18 @@ class Training:
 
     def __call__(
         self, batch: Batch, normaliser: Normaliser, scale: RewardScale
-    ) -> dict[str, float]:
+    ) -> tuple[dict[str, float], np.ndarray | None]:
         """Take a gradient step on each minibatch that has a row of weight above 0.
 
         Rows of weight 0 have no influence. Rewards are learned in the units of `scale`, which
         first takes in this batch's.
 
         Returns:
-            `loss`: mean over the steps, without the ridge; 1 is what predicting the mean reward
-            would lose. `gradient_norm`: before it is cut. Empty where no row was to learn from.
+            `loss`: mean over the steps, without the ridge; of a squared error, 1 is what
+            predicting the mean reward would lose. `gradient_norm`: before it is cut. Empty where
+            no row was to learn from.
+            Where prioritised, |error| of each row when it was trained on, in units `[N, B]`; NaN
+            where it was not.
 
         Raises:
             ValueError: more rows than the application's minibatch.
@@ -128,14 +138,15 @@ class Training:
         real = batch.weight > 0.0  # [N, B]
         chosen = np.flatnonzero(real.any(axis=1))
         if not len(chosen):
-            return {}
+            return {}, None
         rewrite = scale.update(batch.reward[real])
         ridge = np.float32(RIDGE / (batch.resident or int(real.sum())))
+        errors = np.full(batch.weight.shape, np.nan, np.float32) if self._prioritised else None
         losses = norms = 0.0
         for start in range(0, len(chosen), self.block):
             block = chosen[start : start + self.block]
             columns = self._columns(batch, block, normaliser, scale)
-            loss, norm = self.compiled(
+            loss, norm, found = self.compiled(
                 columns,
                 np.int32(len(block)),
                 ridge,
@@ -144,7 +155,9 @@ class Training:
             )
             losses, norms = losses + float(loss), norms + float(norm)
             rewrite = Rewrite(1.0, 0.0)
-        return {"loss": losses / len(chosen), "gradient_norm": norms / len(chosen)}
+            if errors is not None:
+                errors[block] = np.where(real[block], found.numpy()[: len(block), :rows], np.nan)
+        return {"loss": losses / len(chosen), "gradient_norm": norms / len(chosen)}, errors
 
     def _columns(
         self, batch: Batch, block: np.ndarray, normaliser: Normaliser, scale: RewardScale

@@ -58,34 +58,82 @@ class AgentKind:
     believes: bool = False  # says how probably each action is the best: Thompson() can draw
 
 
+_NETWORK = Parameter(
+    None,
+    lambda v: v is None or callable(v),
+    "a function of the number of inputs that makes the hidden Keras layers",
+)
+_DISCRETE = frozenset({"discrete"})
+_BANDIT, _EITHER = frozenset({"bandit"}), frozenset({"bandit", "episodic"})
+
+
+def _neural(learning_rate: float, **others: Parameter) -> dict[str, Parameter]:
+    """Settings of an agent with a network."""
+    return {
+        "hidden": _HIDDEN,
+        "network": _NETWORK,
+        "learning_rate": _positive(learning_rate),
+        **others,
+    }
+
+
+_TARGET = {"target_update_period": _count(50)}
+_ATOMS = Parameter(51, lambda v: is_whole(v, 2, 1_001), "a whole number from 2 to 1001")
+
 AGENTS: dict[str, AgentKind] = {
     "neural_greedy": AgentKind(
-        frozenset({"discrete"}),
-        frozenset({"bandit"}),
-        {"hidden": _HIDDEN, "learning_rate": _positive(3e-3)},
+        _DISCRETE,
+        _BANDIT,
+        _neural(3e-3),
         "a network predicts the reward of every action; the best is answered",
     ),
     "lin_ucb": AgentKind(
-        frozenset({"discrete"}),
-        frozenset({"bandit"}),
+        _DISCRETE,
+        _BANDIT,
         {"alpha": _positive(1.0), "regularisation": _positive(1.0)},
         "a linear model of every action's reward, optimistic where little is known",
     ),
     "lin_ts": AgentKind(
-        frozenset({"discrete"}),
-        frozenset({"bandit"}),
+        _DISCRETE,
+        _BANDIT,
         {"scale": _positive(1.0), "regularisation": _positive(1.0)},
         "a linear model of every action's reward; each is answered as often as it may be best",
     ),
+    "neural_linucb": AgentKind(
+        _DISCRETE,
+        _BANDIT,
+        _neural(3e-3, alpha=_positive(1.0), regularisation=_positive(1.0)),
+        "a linear model over what a network has learned to see, optimistic where little is known",
+    ),
     "dqn": AgentKind(
-        frozenset({"discrete"}),
-        frozenset({"bandit", "episodic"}),
-        {
-            "hidden": _HIDDEN,
-            "learning_rate": _positive(1e-3),
-            "target_update_period": _count(50),
-        },
+        _DISCRETE,
+        _EITHER,
+        _neural(1e-3, **_TARGET),
         "double deep Q-learning with n-step returns; looks ahead over an episode",
+    ),
+    "c51": AgentKind(
+        _DISCRETE,
+        _EITHER,
+        _neural(1e-3, **_TARGET, atoms=_ATOMS),
+        "double Q-learning of the whole distribution of the return",
+    ),
+    "rainbow": AgentKind(
+        _DISCRETE,
+        _EITHER,
+        _neural(1e-3, **_TARGET, atoms=_ATOMS),
+        "double, duelling, n-step, prioritised Q-learning of the distribution of the return",
+    ),
+    "dqn_cql": AgentKind(
+        _DISCRETE,
+        _EITHER,
+        _neural(1e-3, **_TARGET, alpha=_positive(1.0)),
+        "double Q-learning that distrusts what was not tried; for learning from logs",
+    ),
+    "bc": AgentKind(
+        _DISCRETE,
+        _EITHER,
+        _neural(3e-3),
+        "behavioural cloning: answers as the log did, whatever came of it",
     ),
 }
 
@@ -97,6 +145,11 @@ def check_agent(name: str, parameters: Mapping[str, Any], *, actions: str, probl
         raise ApplicationError(
             f"Agent({in_short(name)}): there is no such agent; there are "
             f"{', '.join(sorted(AGENTS))}"
+        )
+    if parameters.get("network") is not None and "hidden" in parameters:
+        raise ApplicationError(
+            f"Agent({name!r}, hidden=…, network=…): either sizes of layers or a function that "
+            "makes them"
         )
     for key, value in parameters.items():
         if key not in kind.parameters:

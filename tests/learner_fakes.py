@@ -32,6 +32,8 @@ class LinearAgent:
     """Predicts each action's reward linearly; one step of plain gradient descent a minibatch."""
 
     learns_from_minibatches = True
+    prioritised = False
+    row_errors = None
     learns_from_ring = False
 
     def __init__(self, setup: Setup) -> None:

@@ -55,14 +55,17 @@ def build(application: Application, *, seed: int = 0) -> Agent:
 
 
 @cache
-def _built(name: str) -> tuple[Agent, dict[str, np.ndarray]]:
+def _built(name: str, twin: int) -> tuple[Agent, dict[str, np.ndarray]]:
     agent = build(application_for(name))
     return agent, {key: array.copy() for key, array in agent.state().items()}
 
 
-def untrained(name: str) -> Agent:
-    """An agent for the world of tastes. Compiled once, and put back to its beginning."""
-    agent, beginning = _built(name)
+def untrained(name: str, twin: int = 0) -> Agent:
+    """An agent for the world of tastes. Compiled once, and put back to its beginning.
+
+    Twins are built and compiled each for itself, of the same seed.
+    """
+    agent, beginning = _built(name, twin)
     agent.restore(beginning)
     return agent
 
@@ -106,6 +109,17 @@ def tastes(rng: np.random.Generator, n: int) -> Rows:
     action = rng.integers(0, 3, n).astype(np.int32)
     liked = rng.random(n) < 0.5 + 0.4 * observation[np.arange(n), action]
     return Rows(observation, action, liked.astype(np.float32))
+
+
+def demonstrated(rng: np.random.Generator, n: int) -> Rows:
+    """The same world, logged by someone who always answers to the strongest taste."""
+    rows = tastes(rng, n)
+    return rows._replace(action=rows.observation.argmax(axis=1).astype(np.int32))
+
+
+def lessons(name: str, rng: np.random.Generator, n: int) -> Rows:
+    """Rows that an agent of this name can learn the world of tastes from."""
+    return (demonstrated if name == "bc" else tastes)(rng, n)
 
 
 def share_of_tastes(policy: Policy) -> float:

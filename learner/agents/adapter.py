@@ -44,7 +44,12 @@ class Agent(Protocol):
     """What the learner asks of an agent. Deterministic under the setup's seed."""
 
     learns_from_minibatches: bool  # by `train`
+    prioritised: bool  # minibatches are to be drawn by `row_errors`; see `learner.priorities`
     learns_from_ring: bool  # by `fit` on all rows, after `train` where it does both
+
+    @property
+    def row_errors(self) -> np.ndarray | None:
+        """|error| of the rows of the last `train`, where prioritised; NaN: none. `[N, B]`"""
 
     def train(self, batch: Batch) -> dict[str, float]:
         """Take N gradient steps in one compiled call; mean losses by name.

@@ -7,7 +7,7 @@ from typing import Any
 
 from learner.agents.adapter import Agent, Setup
 from learner.agents.gradient import GradientAgent
-from learner.agents.networks import perceptron
+from learner.agents.networks import perceptron, target_of
 from learner.specs import Minibatch, specs_of, split_mask, transition_of
 from learner.tensorflow_setup import tf
 
@@ -24,32 +24,12 @@ def build(setup: Setup) -> Agent:
     bandit problem every discount is 0 and the Q value is the mean reward.
     """
     specs = specs_of(setup.application)
-    network = perceptron(specs.values, setup.parameters["hidden"], specs.actions, seed=setup.seed)
-    target = network.copy(name="Target")
-    agent = dqn_agent.DdqnAgent(
-        specs.time_step,
-        specs.action,
-        q_network=network,
-        optimizer=None,  # steps are taken by learner.training
-        observation_and_action_constraint_splitter=split_mask,
-        target_q_network=target,
-        # its minimum is the mean return, Huber's is not; the gradient's norm is cut instead
-        td_errors_loss_fn=common.element_wise_squared_loss,
-        gamma=1.0,
-        train_step_counter=tf.Variable(0, dtype=tf.int64),
-    )
-    agent.initialize()  # the target starts as a copy
-    period = setup.parameters["target_update_period"]
+    network = perceptron(setup, specs.values, specs.actions)
+    target = target_of(network)
+    agent = ddqn(setup, network, target)
 
     def loss(batch: Minibatch) -> Any:
         return agent.loss(transition_of(batch), weights=batch.weight, training=True).loss
-
-    def update_target(steps: Any) -> None:
-        def copy() -> Any:
-            common.soft_variables_update(network.variables, target.variables, tau=1.0)
-            return tf.constant(0)
-
-        tf.cond(steps % period == 0, copy, lambda: tf.constant(0))
 
     return GradientAgent(
         setup,
@@ -58,5 +38,21 @@ def build(setup: Setup) -> Agent:
         learning_rate=setup.parameters["learning_rate"],
         centred=setup.application.problem.kind == "bandit",
         target=target,
-        after_step=update_target,
+    )
+
+
+def ddqn(setup: Setup, network: Any, target: Any) -> Any:
+    """TF-Agents' agent, for its loss alone: steps and targets are `GradientAgent`'s."""
+    specs = specs_of(setup.application)
+    return dqn_agent.DdqnAgent(
+        specs.time_step,
+        specs.action,
+        q_network=network,
+        optimizer=None,
+        observation_and_action_constraint_splitter=split_mask,
+        target_q_network=target,
+        # its minimum is the mean return, Huber's is not; the gradient's norm is cut instead
+        td_errors_loss_fn=common.element_wise_squared_loss,
+        gamma=1.0,
+        train_step_counter=tf.Variable(0, dtype=tf.int64),
     )

@@ -8,29 +8,30 @@ from typing import Any
 import numpy as np
 
 from learner.agents.adapter import Exported, Setup
-from learner.agents.networks import dense_layers, export_perceptron
+from learner.agents.networks import copy_to, last_layer
+from learner.agents.readouts import Readout, Values
 from learner.batch import Batch, Rows
 from learner.reward_scale import RewardScale
 from learner.specs import Minibatch
 from learner.tensorflow_setup import tf
 from learner.training import Training
-from schemas.policy import Head
 
 ADAM_EPSILON = 1e-5  # larger than Keras's: near a perfect fit Adam would amplify rounding
 
 
 class GradientAgent:
-    """An agent whose policy is the argmax of a network's scores.
+    """An agent whose policy is a network and what its outputs mean.
 
     Args:
         setup: application, normaliser, seed.
-        network: TF-Agents network `[B, D]` → `[B, A]`, its variables created.
-        loss: mean loss of one minibatch, scalar.
+        network: TF-Agents network `[B, D]` → `[B, K]`, its variables created.
+        loss: mean loss of one minibatch, scalar; where `prioritised`, with each row's |error|.
         learning_rate: Adam's.
         centred: whether rewards are learned as differences from their mean; false as soon as
             anything is bootstrapped.
-        target: slower copy of the network.
-        after_step: called in the graph after each step with the number of steps taken.
+        target: slower copy of the network, with `target_update_period` among the parameters.
+        readout: what the network's outputs mean.
+        prioritised: rows are drawn by their error; see `learner.priorities`.
     """
 
     learns_from_minibatches = True
@@ -45,10 +46,14 @@ class GradientAgent:
         learning_rate: float,
         centred: bool,
         target: Any | None = None,
-        after_step: Callable[[Any], None] = lambda _: None,
+        readout: Readout | None = None,
+        prioritised: bool = False,
     ) -> None:
         self._setup = setup
         self._network = network
+        self._readout = readout or Values()
+        self.row_errors: np.ndarray | None = None
+        self.prioritised = prioritised
         networks = [network] if target is None else [network, target]
         self._optimiser = tf.keras.optimizers.legacy.Adam(learning_rate, epsilon=ADAM_EPSILON)
         self._optimiser._create_all_weights(network.trainable_weights)
@@ -58,8 +63,9 @@ class GradientAgent:
             loss=loss,
             variables=network.trainable_weights,
             optimiser=self._optimiser,
-            last_layers=[dense_layers(net)[-1] for net in networks],
-            after_step=after_step,
+            last_layers=[last_layer(net) for net in networks] if self._readout.rewritten else [],
+            after_step=self._update_target(target),
+            prioritised=prioritised,
         )
         self._variables: dict[str, Any] = {"steps": self.training.steps}
         for kind, variables in (
@@ -71,7 +77,8 @@ class GradientAgent:
 
     def train(self, batch: Batch) -> dict[str, float]:
         """See `learner.training.Training`."""
-        return self.training(batch, self._setup.normaliser, self._scale)
+        losses, self.row_errors = self.training(batch, self._setup.normaliser, self._scale)
+        return losses
 
     def fit(self, rows: Rows) -> dict[str, float]:
         """Not this agent's way of learning."""
@@ -87,10 +94,19 @@ class GradientAgent:
 
     def score_tensor(self, observation: Any) -> Any:
         """Scores as a TensorFlow graph: float32 `[B, D]` → `[B, A]`, in the game's reward."""
+        outputs, _ = self._network(self._values(observation))
+        return self._readout.scores(outputs, self._scale)
+
+    def features(self, observation: Any) -> Any:
+        """The last hidden layer, likewise: float32 `[B, D]` → `[B, H]`."""
+        values = self._values(observation)
+        for layer in self._network.layers[:-1]:
+            values = layer(values)
+        return values
+
+    def _values(self, observation: Any) -> Any:
         offset, scale, clip = self._setup.normaliser
-        values = tf.clip_by_value((observation - offset) * scale, -clip, clip)
-        scores, _ = self._network(values)
-        return scores * np.float32(self._scale.unit) + np.float32(self._scale.offset)
+        return tf.clip_by_value((observation - offset) * scale, -clip, clip)
 
     def scores(self, observation: np.ndarray) -> np.ndarray:
         """TensorFlow's own scores; the export must equal them."""
@@ -98,11 +114,23 @@ class GradientAgent:
 
     def export(self) -> Exported:
         """The policy as plain arrays."""
-        operations, arrays = export_perceptron(
-            self._network, offset=self._scale.offset, unit=self._scale.unit
-        )
-        arrays |= self._setup.normaliser.arrays()
-        return Exported(operations, Head(kind="argmax"), arrays)
+        operations, head, arrays = self._readout.export(self._network, self._scale)
+        return Exported(operations, head, arrays | self._setup.normaliser.arrays())
+
+    def _update_target(self, target: Any | None) -> Callable[[Any], None]:
+        """What follows each step in the graph: the target is copied once in a period."""
+        if target is None:
+            return lambda _: None
+        period = self._setup.parameters["target_update_period"]
+
+        def update(steps: Any) -> None:
+            def copy() -> Any:
+                copy_to(self._network, target)
+                return tf.constant(0)
+
+            tf.cond(steps % period == 0, copy, lambda: tf.constant(0))
+
+        return update
 
     def state(self) -> Mapping[str, np.ndarray]:
         """Weights, target, optimiser, steps and the reward's scale."""

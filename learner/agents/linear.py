@@ -26,6 +26,8 @@ class LinearAgent:
     """
 
     learns_from_minibatches = False
+    prioritised = False
+    row_errors = None
     learns_from_ring = True
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Multilayer perceptrons as TF-Agents networks, and as a bundle's operations."""
+"""Networks as agents train them: hidden layers, and a last layer that is linear."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from learner.agents.adapter import Setup
+from learner.agents.keras_layers import hidden_layers, operations_of
 from learner.tensorflow_setup import tf
 
 with warnings.catch_warnings():
@@ -15,48 +17,63 @@ with warnings.catch_warnings():
     from tf_agents.networks import sequential
 
 
-def perceptron(values: Any, hidden: Sequence[int], outputs: int, *, seed: int) -> Any:
-    """A TF-Agents network `[B, D]` → `[B, outputs]` with ReLU between layers.
+def perceptron(setup: Setup, values: Any, outputs: int) -> Any:
+    """A TF-Agents network `[B, D]` → `[B, outputs]`, as the application writes it."""
+    return network_of(values, hidden_layers(setup), tf.keras.layers.Dense(outputs), seed=setup.seed)
 
-    Hidden layers are drawn uniformly in ±√(6 / inputs) (He et al. 2015), biases in
+
+def network_of(values: Any, hidden: Sequence[Any], last: Any, *, seed: int) -> Any:
+    """A TF-Agents network of these Keras layers, its variables created.
+
+    Kernels of hidden layers are drawn uniformly in ±√(6 / inputs) (He et al. 2015), biases in
     ±1 / √inputs, from NumPy's generator, so a seed means the same in every version of
-    TensorFlow. The last layer starts at zero: the first prediction is the mean for every action,
+    TensorFlow. The last layer starts at zero: the first prediction is the same for every action,
     and no accident of the draw prefers one.
+
+    Args:
+        values: the input's spec, float32 `[D]`
+        last: a Dense layer, or one that folds into one; see `learner.agents.duelling`.
     """
-    layers = [tf.keras.layers.Dense(width, activation="relu") for width in hidden]
-    network = sequential.Sequential(
-        [*layers, tf.keras.layers.Dense(outputs)], input_spec=values, name="Perceptron"
-    )
+    network = sequential.Sequential([*hidden, last], input_spec=values, name="Perceptron")
     network.create_variables()
     rng = np.random.default_rng(seed)
-    for kernel, bias in dense_layers(network)[:-1]:
-        inputs, width = kernel.shape
-        kernel.assign(rng.uniform(-1, 1, (inputs, width)) * np.sqrt(6 / inputs))
-        bias.assign(rng.uniform(-1, 1, width) / np.sqrt(inputs))
-    kernel, bias = dense_layers(network)[-1]
-    kernel.assign(tf.zeros_like(kernel))
-    bias.assign(tf.zeros_like(bias))
+    for layer in network.layers[:-1]:
+        if isinstance(layer, tf.keras.layers.Dense):
+            inputs, width = layer.kernel.shape
+            layer.kernel.assign(rng.uniform(-1, 1, (inputs, width)) * np.sqrt(6 / inputs))
+            layer.bias.assign(rng.uniform(-1, 1, width) / np.sqrt(inputs))
+    for variable in network.layers[-1].trainable_weights:
+        variable.assign(tf.zeros_like(variable))
     return network
 
 
-def dense_layers(network: Any) -> list[tuple[Any, Any]]:
-    """Variables (kernel `[inputs, width]`, bias `[width]`) of each layer, in order."""
-    return [(layer.kernel, layer.bias) for layer in network.layers]
+def target_of(network: Any) -> Any:
+    """A slower copy of the network."""
+    target = network.copy(name="Target")
+    target.create_variables()
+    copy_to(network, target)
+    return target
 
 
-def export_perceptron(
-    network: Any, *, offset: float, unit: float
+def copy_to(network: Any, target: Any) -> None:
+    """Make the target's variables those of the network."""
+    for variable, slower in zip(network.variables, target.variables, strict=True):
+        slower.assign(variable)
+
+
+def last_layer(network: Any) -> tuple[Any, Any]:
+    """Variables of a last Dense layer: kernel `[inputs, outputs]`, bias `[outputs]`."""
+    layer = network.layers[-1]
+    return layer.kernel, layer.bias
+
+
+def export_network(
+    network: Any, *, offset: float = 0.0, unit: float = 1.0
 ) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
     """Operations and arrays of `offset + unit · network(x)`; see `schemas.network`."""
-    operations: list[dict[str, Any]] = []
-    arrays: dict[str, np.ndarray] = {}
-    layers = dense_layers(network)
-    for at, (kernel, bias) in enumerate(layers):
-        weight, shift = kernel.numpy(), bias.numpy()
-        if at == len(layers) - 1:
-            weight = (weight.astype(np.float64) * unit).astype(np.float32)
-            shift = (shift.astype(np.float64) * unit + offset).astype(np.float32)
-        arrays[f"w{at}"], arrays[f"b{at}"] = weight, shift
-        operations.append({"op": "dense", "weight": f"w{at}", "bias": f"b{at}"})
-        operations.append({"op": "relu"})
-    return operations[:-1], arrays
+    operations, arrays = operations_of(network.layers)
+    last = operations[-1]  # the last layer's, which is linear
+    weight, bias = (arrays[last[part]].astype(np.float64) for part in ("weight", "bias"))
+    arrays[last["weight"]] = (weight * unit).astype(np.float32)
+    arrays[last["bias"]] = (bias * unit + offset).astype(np.float32)
+    return operations, arrays

@@ -23,7 +23,7 @@ def build(setup: Setup) -> Agent:
     median, and would not see a reward that is large and seldom, such as a purchase.
     """
     specs = specs_of(setup.application)
-    network = perceptron(specs.values, setup.parameters["hidden"], specs.actions, seed=setup.seed)
+    network = perceptron(setup, specs.values, specs.actions)
     agent = greedy.GreedyRewardPredictionAgent(
         specs.time_step,
         specs.action,

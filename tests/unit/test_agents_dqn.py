@@ -1,4 +1,4 @@
-"""What is DQN's own: looking ahead, over eligible actions, with a slower target."""
+"""What DQN and its kin have of their own: looking ahead, over eligible actions."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ MANY = 1_000_000  # decisions resident: the ridge is to leave exact worlds exact
 COLUMNS = [name for name in Batch._fields if name not in ("resident", "propensity", "items")]
 
 
-def _agent(**parameters: int) -> Agent:
+def _agent(name: str = "dqn", **parameters: int) -> Agent:
     application = application_for(
-        "dqn", feature=PLACES, actions=2, problem=Episodic(discount=GAMMA), **parameters
+        name, feature=PLACES, actions=2, problem=Episodic(discount=GAMMA), **parameters
     )
     return build(application)
 
@@ -73,6 +73,19 @@ def test_dqn_waits_in_a_chain_where_the_greedy_answer_is_to_take() -> None:
     expected = [[0.3, GAMMA**3], [0.3, GAMMA**2], [0.3, GAMMA], [0.3, 1.0]]
     np.testing.assert_allclose(scores, expected, atol=0.05)
     assert losses["loss"] < 0.01
+
+
+@pytest.mark.parametrize("name", ["c51", "rainbow", "dqn_cql"])
+def test_its_kin_wait_as_well(name: str) -> None:
+    agent, rng = _agent(name), np.random.default_rng(0)
+    decisions = _chain(rng, 10)
+    for _ in range(80):
+        agent.train(_drawn_from(decisions, rng))
+    scores = policy_of(agent, 2).scores(np.eye(4, dtype=np.float32))
+    assert (scores[:, WAIT] > scores[:, TAKE] + 0.1).all(), scores
+    if name != "dqn_cql":  # whose values are lower bounds
+        expected = [[0.3, GAMMA**3], [0.3, GAMMA**2], [0.3, GAMMA], [0.3, 1.0]]
+        np.testing.assert_allclose(scores, expected, atol=0.1)
 
 
 def test_the_next_maximum_is_over_the_next_eligible_actions() -> None:

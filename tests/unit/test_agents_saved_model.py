@@ -10,14 +10,14 @@ import pytest
 from learner.agents.saved_model import save_model
 from learner.tensorflow_setup import tf
 from schemas.agents import AGENTS
-from tests.small_worlds import application_for, learn, policy_of, tastes, untrained
+from tests.small_worlds import application_for, learn, lessons, policy_of, untrained
 
 
 @pytest.mark.parametrize("name", sorted(AGENTS))
 def test_the_saved_model_chooses_as_the_bundle_under_every_mask(name: str, tmp_path: Path) -> None:
     agent, rng = untrained(name), np.random.default_rng(0)
     for _ in range(10):
-        learn(agent, tastes(rng, 400), rng)
+        learn(agent, lessons(name, rng, 400), rng)
     folder = tmp_path / "3"
     for _ in range(2):  # the second replaces the first
         save_model(folder, agent, application_for(name))  # type: ignore[arg-type]

@@ -1,0 +1,45 @@
+"""`rainbow`: double, duelling, n-step, prioritised, categorical Q-learning."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from learner.agents.adapter import Agent, Setup
+from learner.agents.categorical import categorical_loss, support_of
+from learner.agents.duelling import Duelling
+from learner.agents.gradient import GradientAgent
+from learner.agents.keras_layers import hidden_layers
+from learner.agents.networks import copy_to, network_of
+from learner.agents.readouts import Categorical
+from learner.specs import specs_of
+from learner.tensorflow_setup import tf
+
+
+def build(setup: Setup) -> Agent:
+    """Rainbow (Hessel et al. 2018, https://arxiv.org/abs/1710.02298) without noisy layers.
+
+    Serving explores, with a propensity that is known; noise inside a network has none.
+    """
+    specs = specs_of(setup.application)
+    readout = Categorical(support_of(setup))
+
+    def duelling() -> Any:
+        hidden = hidden_layers(setup)
+        split = bool(hidden) and setup.parameters["network"] is None
+        if split:  # twice as wide, so that each stream has a layer to itself
+            hidden[-1] = tf.keras.layers.Dense(2 * hidden[-1].units, activation="relu")
+        last = Duelling(specs.actions, len(readout.support), split=split)
+        return network_of(specs.values, hidden, last, seed=setup.seed)
+
+    network, target = duelling(), duelling()
+    copy_to(network, target)
+    return GradientAgent(
+        setup,
+        network=network,
+        loss=categorical_loss(network, target, readout),
+        learning_rate=setup.parameters["learning_rate"],
+        centred=setup.application.problem.kind == "bandit",
+        target=target,
+        readout=readout,
+        prioritised=True,
+    )
