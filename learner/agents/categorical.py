@@ -49,8 +49,9 @@ def project(probability: Any, returns: Any, support: np.ndarray) -> Any:
     Returns:
         `[B, N]`
     """
-    gap = np.float32(support[1] - support[0])
-    at = (tf.clip_by_value(returns, support[0], support[-1]) - support[0]) / gap  # [B, M]
+    last = len(support) - 1
+    gap = np.float32((support[-1] - support[0]) / last)
+    at = tf.clip_by_value((returns - support[0]) / gap, 0.0, float(last))  # [B, M]
     places = tf.range(len(support), dtype=tf.float32)
     share = tf.maximum(1.0 - tf.abs(at[:, :, None] - places), 0.0)  # [B, M, N]
     return tf.einsum("bm,bmn->bn", probability, share)
