@@ -16,6 +16,7 @@ from bakehouse.control import find_target, get
 from bakehouse.evaluate_report import show_evaluation
 from bakehouse.options import Home, Json
 from bakehouse.output import say_json
+from bakehouse.train_report import show_training
 from schemas import errors
 from schemas.errors import BakehouseError, MissingDependency, StackError
 from schemas.loading import load_application
@@ -77,6 +78,46 @@ def evaluate(
         show_evaluation(result)
 
 
+def train(
+    ref: Annotated[str, typer.Argument(metavar="REF", help="The application.")],
+    source: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            help="`replay` (what the home has recorded), another home, or a .parquet, .csv or "
+            "Delta table of your own; the README says which columns it needs.",
+        ),
+    ] = "replay",
+    steps: Annotated[
+        int | None, typer.Option(help="Minibatches (default: 20 passes over the history).", min=1)
+    ] = None,
+    held_out: Annotated[
+        float, typer.Option(help="Share of decisions, the newest, kept to judge the policy by.")
+    ] = 0.2,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--out", help="Where the bundle goes; then no home is touched unless named."),
+    ] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Learn from history, under the reward as it is now; the next `up` begins with it.
+
+    Players get what was learned once the gate lets it through, on their own decisions.
+
+    Examples: [bold]bakehouse train game.py --from replay[/]
+    | [bold]bakehouse train game.py --from logs.parquet --out policy[/]
+    """
+    arguments = [ref, "--from", source, "--held-out", str(held_out)]
+    arguments += [*_given("--steps", steps), *_given("--out", folder)]
+    arguments += ["--home"] if home is not None else []
+    result = ask("learner.train", arguments, load_settings(home=home))
+    if as_json:
+        say_json(result)
+    else:
+        show_training(result)
+
+
 def ask(module: str, arguments: list[str], settings: Settings) -> dict[str, Any]:
     """What `python -m module …` answers: the JSON object that it prints as its last line.
 
@@ -122,11 +163,11 @@ def _answering(settings: Settings, ref: str) -> str | None:
         return None
 
 
-def _given(option: str, value: str | Path | None) -> list[str]:
+def _given(option: str, value: str | int | Path | None) -> list[str]:
     return [] if value is None else [option, str(value)]
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the command line."""
-    for command in (evaluate,):
+    for command in (evaluate, train):
         app.command(rich_help_panel=PANEL)(command)

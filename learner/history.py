@@ -35,6 +35,7 @@ _TEXT = (
     "previous_decision_id",
     "context",
     "action",
+    "items",
     "eligible_actions",
     "baseline_action",
     "cohort",
@@ -238,7 +239,7 @@ def _with_estimates(
 ) -> list[Arrival]:
     found = estimate_propensities(
         np.array([row.observation for row in arrivals]),
-        np.array([row.action for row in arrivals]),
+        np.array([row.action[0] for row in arrivals], dtype=np.int64),
         np.array([row.eligible for row in arrivals]),
         groups,
         floor=application.exploration.floor,

@@ -5,12 +5,13 @@ One row a decision. Columns, by name; only `action` and something to make a rewa
 | column | meaning |
 |---|---|
 | a feature's name | its value (a vector: a list, in CSV as JSON); or all of them as JSON in `context` |
-| `action` | what was done: a label |
+| `action` | what was done: a label; numbers, parts or a ranking as JSON (or as a list) |
+| `items` | of a ranking: what there was to rank, as JSON |
 | an outcome's name, as in `Reward` | a number: it happened, with this value; true: it happened; false, 0 or empty: it did not |
 | `outcomes` | instead, as JSON: `[{"name": "level_won", "value": 1, "after_s": 12.5}, …]` |
 | `reward` | instead: the reward itself; the application's own rule is then not used |
-| `propensity` | probability with which the action was chosen; empty: it is estimated |
-| `eligible_actions` | JSON list of labels; empty: all |
+| `propensity` | probability (of numbers: density) with which the action was chosen; of labels, empty: it is estimated |
+| `eligible_actions` | JSON list of labels (or item ids); empty: all |
 | `baseline_action` | what the game's rules would have done; without it, they are asked |
 | `decided_at` | ISO 8601, or milliseconds since 1970; without it, a second apart in the file's order |
 | `subject_id` | whose decision it was |
@@ -34,8 +35,10 @@ import pyarrow.compute
 from learner import history_values as values
 from learner.columns import REPLAY_SCHEMA
 from learner.rows import COLUMNS
+from schemas.actions import Continuous, Discrete, Ranking
 from schemas.application import Application, Episodic
 from schemas.errors import ApplicationError, InvalidContext, InvalidHistory
+from schemas.events import choices_of
 from schemas.numbers import in_short
 from schemas.observation import Boolean, Feature, Vector
 from schemas.reward import Reward
@@ -84,14 +87,12 @@ class _Log:
 
     def laid(self) -> Laid:
         times = self._times()
-        contexts, observations = self._contexts()
-        actions = self._checked("action", self._label, needed=True)
-        given = self._checked("propensity", values.propensity)
-        eligible = self._checked("eligible_actions", self._eligible)
-        for at, (labels, action) in enumerate(zip(eligible, actions, strict=True)):
-            if labels is not None and action is not None and action not in labels:
-                self._refuse(at, "action", action, f"one of its eligible_actions, {labels}")
-        baselines = self._checked("baseline_action", self._label)
+        items = self._items()
+        contexts, observations = self._contexts(items)
+        actions = self._actions("action", items)
+        given = self._propensities()
+        eligible = self._eligible(items, actions)
+        baselines = self._actions("baseline_action", items)
         cohorts = self._checked("cohort", values.cohort)
         outcomes = self._outcomes(times)
         ends = self._checked("end", values.boolean)
@@ -123,6 +124,8 @@ class _Log:
             "context": context_texts,
             "observation": observations,
             "eligible_actions": eligible_texts,
+            "items": [None if one is None else json.dumps(one) for one in items],
+            "density": [None] * self.size,
             "action": [json.dumps(action) for action in actions],
             "propensity": [1.0 if p is None else p for p in given],
             "baseline_action": [None if b is None else json.dumps(b) for b in baselines],
@@ -153,7 +156,7 @@ class _Log:
         if "action" not in self.names:
             raise InvalidHistory(
                 f"{self.named} has the columns {self.names}: expected `action` among them, the "
-                f"label of what was done, one of {list(self.application.actions.labels)}"
+                f"what was done"
             )
         if "context" not in self.names and not set(features) & set(self.names):
             raise InvalidHistory(
@@ -197,7 +200,8 @@ class _Log:
         self.problem_count += 1
         if len(self.problems) < PROBLEMS_TOLD:
             self.problems.append(
-                f"row {row + 1}, column {column!r}: {in_short(came)} came, expected {expected}"
+                f"row {row + 1}, column {column!r}: {in_short(came)} came, "
+                + (expected if "expected" in expected else f"expected {expected}")
             )
 
     def _raise_problems(self) -> None:
@@ -226,21 +230,67 @@ class _Log:
             found[at] = value
         return found
 
-    def _label(self, came: Any) -> tuple[Any, str | None]:
-        labels = self.application.actions.labels
-        label = came if isinstance(came, str) else str(came)
-        if label not in labels:
-            return None, f"one of {list(labels)}"
-        return label, None
+    def _items(self) -> list[Any]:
+        """What there was to rank, None where nothing is ranked."""
+        actions = self.application.actions
+        if not isinstance(actions, Ranking):
+            return [None] * self.size
+        found = [values.parsed_json(came) for came in self.columns.get("items", [None] * self.size)]
+        for at, items in enumerate(found):
+            if (expected := actions.problem_with_items(items)) is not None:
+                self._refuse(at, "items", items, expected)
+                found[at] = None
+        return found
 
-    def _eligible(self, came: Any) -> tuple[Any, str | None]:
-        labels = values.parsed_json(came)
-        possible = self.application.actions.labels
-        if not isinstance(labels, list) or not labels or not set(map(str, labels)) <= {*possible}:
-            return None, f"a JSON list of some of {list(possible)}"
-        return labels, None
+    def _actions(self, column: str, items: Sequence[Any]) -> list[Any]:
+        """Actions as JSON carries them, checked."""
+        actions = self.application.actions
+        found: list[Any] = [None] * self.size
+        for at, came in enumerate(self.columns.get(column, ())):
+            if came in (None, "") and column != "action":
+                continue
+            action: Any = came if isinstance(came, str) else str(came)
+            if not isinstance(actions, Discrete):
+                action = values.parsed_json(came)
+                if isinstance(actions, Continuous) and not isinstance(action, list):
+                    action = [action]  # a column of plain numbers
+            if (problem := actions.problem_with(action, items[at])) is not None:
+                self._refuse(at, column, came, problem)
+            else:
+                found[at] = action
+        return found
 
-    def _contexts(self) -> tuple[list[dict[str, Any]], list[list[float]]]:
+    def _propensities(self) -> list[float | None]:
+        numbers = self.application.shape.dims > 0
+        check = values.density if numbers else values.propensity
+        given = self._checked("propensity", check)
+        if not isinstance(self.application.actions, Discrete) and None in given:
+            cohorts = self.columns.get("cohort", [None] * self.size)
+            for at, (one, cohort) in enumerate(zip(given, cohorts, strict=True)):
+                if one is None and cohort != "holdout":
+                    self._refuse(
+                        at, "propensity", None, "a number: only that of labels can be estimated"
+                    )
+        return given
+
+    def _eligible(self, items: Sequence[Any], actions: Sequence[Any]) -> list[list[str] | None]:
+        found: list[list[str] | None] = [None] * self.size
+        for at, came in enumerate(self.columns.get("eligible_actions", ())):
+            if came in (None, ""):
+                continue
+            possible = list(choices_of(self.application, items[at]))
+            named = values.parsed_json(came)
+            if not isinstance(named, list) or not named or not {*map(str, named)} <= {*possible}:
+                self._refuse(
+                    at, "eligible_actions", came, f"a JSON list of some of {in_short(possible)}"
+                )
+            elif isinstance(actions[at], str) and actions[at] not in named:
+                self._refuse(at, "action", actions[at], f"one of its eligible_actions, {named}")
+            else:
+                found[at] = named
+        return found
+
+    def _contexts(self, items: Sequence[Any]) -> tuple[list[dict[str, Any]], list[list[float]]]:
         features = [f for f in self.application.observation if f.name in self.names]
         texts = self.columns.get("context", [None] * self.size)
         encode, contexts, observations = self.application.encoder.encode, [], []
@@ -269,7 +319,7 @@ class _Log:
                 self._refuse(at, named, came, expected)
             if not has_baseline and not self.problems:
                 try:
-                    self.application.baseline_action(context)
+                    self.application.baseline_action(context, items[at])
                 except ApplicationError as error:
                     self.notes.append(f"row {at + 1}: {error}")
                     has_baseline = True  # once is enough; the learner asks again for itself

@@ -28,6 +28,13 @@ def propensity(came: Any) -> Checked:
     return float(came), None
 
 
+def density(came: Any) -> Checked:
+    """A density above 0, of numbers."""
+    if not is_finite(came) or came <= 0:
+        return None, "a density above 0"
+    return float(came), None
+
+
 def number(came: Any) -> Checked:
     """A finite number; true is 1."""
     if isinstance(came, bool):

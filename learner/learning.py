@@ -461,6 +461,7 @@ class Learning:
         return {
             "json": {
                 "contract": self.application.contract,
+                "reward": self.application.reward.fingerprint,
                 "version": self.version,
                 "trainings": self.trainings,
                 "remembered": self._remembered,
@@ -491,13 +492,18 @@ class Learning:
         """Continue as if the learner that gave `state` had never stopped.
 
         Raises:
-            ValueError: the state is of another contract, or shapes differ.
+            ValueError: the state is of another contract or reward, or shapes differ.
         """
         saved = state["json"]
         if saved["contract"] != self.application.contract:
             raise ValueError(
                 f"the checkpoint is of contract {saved['contract']}, expected "
                 f"{self.application.contract}"
+            )
+        rule = self.application.reward.fingerprint
+        if saved.get("reward", rule) != rule:  # not in checkpoints of earlier releases
+            raise ValueError(
+                "the checkpoint's rewards are of another rule than the application's is now"
             )
         self.ring.restore(state["ring"])
         self.remaining.restore(state["remaining"])

@@ -23,9 +23,10 @@ from learner.checkpoint import read_checkpoint, write_checkpoint
 from learner.learning import Candidate, Learning
 from learner.plan import Plan, PlanLog, training_seed
 from learner.publish import Bundles
-from learner.rebuild import rebuild
+from learner.rebuild import newest_rows, rebuild
 from learner.rows import COLUMNS, Decoder
 from learner.tail import LogGap, Tail
+from learner.warm_start import take_up, taken_up
 from schemas.application import Application
 from schemas.boot import boot_id
 from schemas.errors import BundleError
@@ -117,8 +118,9 @@ class ApplicationLoop:
         """Come back to where the last life ended, or begin."""
         self.bundles.tidy()
         state = None
+        warm = take_up(self._folder, self.application, self._build)
         try:
-            state = read_checkpoint(self._checkpoint)
+            state = None if warm else read_checkpoint(self._checkpoint)
             if state is not None:
                 self.learning.restore(state["learning"])
                 self.tail = Tail(
@@ -130,7 +132,7 @@ class ApplicationLoop:
             state = None
         if state is None:
             self._plans.keep_after(1 << 62)
-            self._begin()
+            self._begin(warm)
         elif state["json"].get("boot", self._boot) != self._boot:
             self._go_on_after_a_cut()
         else:
@@ -140,16 +142,22 @@ class ApplicationLoop:
             self.learning.version = max(self.learning.version, pointer.version)
         self._point_again()
         self._save_now()
+        taken_up(self._folder)
 
-    def _begin(self) -> None:
-        """From the table's fold, under the policy that answers."""
+    def _begin(self, warm: Learning | None) -> None:
+        """From the table's fold, and from history where some was left; under what answers."""
+        if warm is not None:
+            self.learning = warm
         pointer = self._bus.pointer(self.application.name)
         if pointer is not None and pointer.version > 0:
             try:
                 self.learning.begin_under(self.bundles.load(pointer))
             except BundleError as error:
                 log.warning("%s; the gate begins at the baseline", error)
-        self._rebuild()
+        if warm is None:
+            self._rebuild()
+        else:
+            self._add_the_table()
 
     def _go_on_after_a_cut(self) -> None:
         """The machine was started anew: versions of the table may stand for other rows now."""
@@ -157,6 +165,16 @@ class ApplicationLoop:
         if plans := self._plans.after(self.learning.version):
             self.learning.version = plans[-1].version
         self._rebuild()
+
+    def _add_the_table(self) -> None:
+        """What the table holds, on top of the history that is in the buffer."""
+        most = self.learning.ring.capacity
+        found = newest_rows(self._table, self.application, self._decoder.decode, most=most)
+        self.learning.ingest(found.rows)
+        if self.learning.evidence is not None:  # what was before the start shows nothing of it
+            self.learning.evidence.replace_ring(self.learning.ring)
+        self.tail = Tail(self._table, self.application.name, found.version)
+        self._changed = True
 
     def _rebuild(self) -> None:
         ring, version = rebuild(self._table, self.application, self._decoder)

@@ -167,6 +167,11 @@ class RemainingReward:
         share = (age - self.edges[left]) / (self.edges[right] - self.edges[left])
         return np.asarray((1 - share) * means[action, left] + share * means[action, right])
 
+    @property
+    def groups(self) -> int:
+        """Actions that are told apart, A."""
+        return len(self._counts)
+
     def _means(self) -> np.ndarray:
         """Mean at each edge; where nobody was open, that of the last edge with somebody. [A, K]"""
         known = self._counts > 0

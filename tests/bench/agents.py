@@ -76,5 +76,5 @@ def export_error(learning: Learning) -> float:
     ring = learning.ring
     observation = ring.observation[: min(ring.size, 1_000)]
     own = learning.agent.scores(observation)
-    policy = policy_of(learning.agent.export(), len(learning.application.actions))
+    policy = policy_of(learning.agent.export(), learning.application.shape)
     return float(np.max(np.abs(policy.scores(observation) - own)))
