@@ -23,6 +23,7 @@ from learner.maturity import RemainingReward, curve
 from learner.minibatches import draw_rows, gather
 from learner.normaliser import Normaliser, fit_normaliser, static_normaliser
 from learner.plan import Plan
+from learner.priorities import Priorities, importance
 from learner.returns import Chain, Returns, n_step_returns
 from learner.ring import Ring
 from learner.rows import Arrival
@@ -104,6 +105,7 @@ class Learning:
         self.decisions_before = 0  # read by earlier lives of this learner
         self.trainings = 0
         self._unpublished_ms: list[int] = []
+        self.priorities = Priorities()  # empty unless the agent asks for them
         self._sound: Mapping[str, np.ndarray] = {}  # the agent's last finite state
         static = static_normaliser(application.encoder.bounds())
         if static is not None:
@@ -135,6 +137,7 @@ class Learning:
         self.decisions_before = max(self.decisions - ring.head, 0)
         self.ring = ring
         self._remembered = ring.tail
+        self.priorities = Priorities()
         if self.evidence is not None:
             self.evidence.replace_ring(ring)
 
@@ -250,12 +253,27 @@ class Learning:
         new = trainable[ring.dirty[trainable]]
         losses: dict[str, float] = {}
         if self.agent.learns_from_minibatches:
-            calls = draw_rows(new, trainable, per_call=training.steps * training.batch, rng=rng)
+            weight, probabilities = None, None
+            if self.agent.prioritised:
+                probabilities = self.priorities.probabilities(trainable, ring.sequence[trainable])
+                weight = np.ones(ring.size, np.float32)
+                weight[trainable] = importance(probabilities)
+            calls = draw_rows(
+                new,
+                trainable,
+                per_call=training.steps * training.batch,
+                rng=rng,
+                probabilities=probabilities,
+            )
             for slots in calls:
                 of_slots = Returns(*(values[slots] for values in returns))
-                losses = self.agent.train(
-                    gather(ring, slots, of_slots, steps=training.steps, batch=training.batch)
-                )
+                batch = gather(ring, slots, of_slots, steps=training.steps, batch=training.batch)
+                if weight is not None:
+                    batch = batch._replace(weight=weight[slots].reshape(batch.weight.shape))
+                losses = self.agent.train(batch)
+                if self.agent.row_errors is not None:
+                    errors = self.agent.row_errors.ravel()
+                    self.priorities.update(slots, ring.sequence[slots], errors)
         if self.agent.learns_from_ring:  # after the minibatches: it may build on what they made
             losses = losses | self.agent.fit(
                 Rows(
@@ -475,6 +493,7 @@ class Learning:
             },
             "ring": self.ring.state(),
             "remaining": self.remaining.state(),
+            "priorities": self.priorities.state(),
             "current": _version_state(self.current),
             "anchor": _version_state(self.anchor),
             **(
@@ -507,6 +526,8 @@ class Learning:
             )
         self.ring.restore(state["ring"])
         self.remaining.restore(state["remaining"])
+        if "priorities" in state:  # not in checkpoints of earlier releases
+            self.priorities.restore(state["priorities"])
         if "normaliser" in state:
             arrays = state["normaliser"]
             self._normalise_with(

@@ -10,19 +10,27 @@ from learner.ring import Ring
 
 
 def draw_rows(
-    fresh: np.ndarray, trainable: np.ndarray, *, per_call: int, rng: np.random.Generator
+    fresh: np.ndarray,
+    trainable: np.ndarray,
+    *,
+    per_call: int,
+    rng: np.random.Generator,
+    probabilities: np.ndarray | None = None,
 ) -> list[np.ndarray]:
     """Slots for each call of the training function, `per_call` each.
 
-    Every slot of `fresh` is in one of them; the rest is drawn uniformly, with replacement, from
-    `trainable`. More fresh rows than fit make more calls of the same size, never a larger one.
+    Every slot of `fresh` is in one of them; the rest is drawn with replacement from `trainable`,
+    uniformly unless `probabilities` says otherwise. More fresh rows than fit make more calls of
+    the same size, never a larger one.
 
     Args:
         fresh: slots that are new or amended, int `[f]`, all of them trainable
         trainable: slots, int `[t]`, t ≥ 1
+        probabilities: of each of `trainable`; see `learner.priorities`. float64 `[t]`
     """
     calls = max(1, -(-len(fresh) // per_call))
-    fill = rng.choice(trainable, size=calls * per_call - len(fresh), replace=True)
+    size = calls * per_call - len(fresh)
+    fill = rng.choice(trainable, size=size, replace=True, p=probabilities)
     slots = np.concatenate([fresh, fill])
     rng.shuffle(slots)
     return [np.asarray(part) for part in slots.reshape(calls, per_call)]

@@ -305,12 +305,13 @@ def test_old_bundles_go_and_those_that_someone_needs_stay(tmp_path: Path) -> Non
     assert set(kept) == {pinned, *newest} | anchor
 
 
-def test_an_agent_of_tensorflow_resumes_to_the_same_weights(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["neural_greedy", "rainbow"])  # one remembers errors of rows
+def test_an_agent_of_tensorflow_resumes_to_the_same_weights(tmp_path: Path, name: str) -> None:
     from dataclasses import replace
 
     from learner.agents import build_agent
 
-    game = replace(GAME, agent=Agent("neural_greedy", hidden=[8]))
+    game = replace(GAME, agent=Agent(name, hidden=[8]))
     play = Play(tmp_path, application=game)
     loop = play.loop(build_agent)
     loop.learning.warm_up()
