@@ -17,11 +17,12 @@ import numpy as np
 
 from learner.estimators.segments import segments
 from learner.evaluation_report import Asked, report
+from learner.history import History, read_history
 from learner.judging import material
-from learner.logged import Logged, read_logged
+from learner.ring import Ring
 from learner.targets import Target, find_target
 from schemas.application import Application
-from schemas.errors import BakehouseError
+from schemas.errors import BakehouseError, InvalidHistory
 from schemas.loading import load_application
 from schemas.settings import load_settings
 
@@ -49,29 +50,44 @@ def evaluate(asked: argparse.Namespace) -> dict[str, Any]:
     application = load_application(asked.ref).application
     targets = _targets(asked, application, settings.policies / application.name)
     sized = replace(application, training=replace(application.training, buffer=asked.limit))
-    logged = read_logged(sized, asked.source or settings.tables, fields=asked.segment is not None)
+    source = asked.source or settings.tables
+    history = _read(sized, source, asked)
+    ring = history.ring()
     learned = [target.learned_until_ms for target in targets]
     judged = learned[0]
     after_ms = judged if asked.unseen and judged is not None else -1
-    found = material(logged.ring, sized, targets, after_ms=after_ms)
+    found = material(ring, history.application, targets, after_ms=after_ms)
     if found.logged.n == 0:
         reasons = "; ".join(f"{n:,} {why}" for why, n in found.left_out.items() if n)
         raise BakehouseError(
-            f"nothing in {logged.source} can judge a policy of {application.name!r}: it has "
-            f"{found.decisions:,} decisions{f' ({found.units}: {reasons})' if reasons else ''}"
-            f"{_passed_over(logged)}"
+            f"nothing in {source} can judge a policy of {application.name!r}: of "
+            f"{found.decisions:,} decisions, no {found.units} are left ({reasons})"
         )
-    received = logged.ring.received_at_ms[found.slots]
+    received = ring.received_at_ms[found.slots]
+    segment = None
+    if asked.segment is not None:
+        segment = _segment(asked.segment, history, ring, found.slots)
     answer = report(
         found,
         targets,
         [0.0 if until is None else float(np.mean(received <= until)) for until in learned],
         Asked(asked.confidence, asked.bootstrap),
-        segment=None if asked.segment is None else _segment(asked.segment, logged, found.slots),
+        segment=segment,
     )
-    if passed := _passed_over(logged):
-        answer["warnings"].append(f"the history{passed}")
-    return {"application": application.name, "source": logged.source} | answer
+    answer["warnings"] += history.notes
+    return {"application": application.name, "source": str(source)} | answer
+
+
+def _read(application: Application, source: str, asked: argparse.Namespace) -> History:
+    try:
+        return read_history(application, source, contexts=asked.segment is not None)
+    except InvalidHistory as error:
+        if asked.source is not None:
+            raise
+        raise InvalidHistory(
+            f"{error}. Name the home of a stack that has played with --home, or another history "
+            "with --from"
+        ) from None
 
 
 def _targets(asked: argparse.Namespace, application: Application, policies: Any) -> list[Target]:
@@ -92,8 +108,10 @@ def _targets(asked: argparse.Namespace, application: Application, policies: Any)
     return targets
 
 
-def _segment(field: str, logged: Logged, slots: np.ndarray) -> tuple[str, dict[str, np.ndarray]]:
-    texts = (logged.contexts.get(logged.ring.ids[int(slot)], "{}") for slot in slots)
+def _segment(
+    field: str, history: History, ring: Ring, slots: np.ndarray
+) -> tuple[str, dict[str, np.ndarray]]:
+    texts = (history.contexts.get(ring.ids[int(slot)], "{}") for slot in slots)
     contexts = [json.loads(text) for text in texts]
     if not any(field in context for context in contexts):
         known = sorted({name for context in contexts for name in context})
@@ -101,18 +119,6 @@ def _segment(field: str, logged: Logged, slots: np.ndarray) -> tuple[str, dict[s
             f"no context has the field {field!r}; there are {', '.join(known) or 'no fields'}"
         )
     return field, segments([context.get(field) for context in contexts])
-
-
-def _passed_over(logged: Logged) -> str:
-    said = [
-        f"{n:,} rows {why}"
-        for n, why in (
-            (logged.foreign, "of another contract"),
-            (logged.refused, "that cannot be read"),
-        )
-        if n
-    ]
-    return f", and besides {' and '.join(said)}" if said else ""
 
 
 def _parser() -> argparse.ArgumentParser:

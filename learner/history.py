@@ -6,7 +6,9 @@ happened: under a changed reward the same history teaches something else.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -54,6 +56,7 @@ class History(NamedTuple):
     timed: bool  # whether outcomes came when they say; else how long they took is unknown
     table_version: int  # of the replay table; −1: it is none
     left_out_ms: int = -1  # decisions received up to then exist and are left out
+    contexts: Mapping[str, str] = MappingProxyType({})  # JSON by decision_id, if asked for
 
     def ring(self) -> Ring:
         """A buffer as large as the history, with all of it in, matured."""
@@ -66,7 +69,11 @@ class History(NamedTuple):
 
 
 def read_history(
-    application: Application, source: str | Path, *, most: int | None = None
+    application: Application,
+    source: str | Path,
+    *,
+    most: int | None = None,
+    contexts: bool = False,
 ) -> History:
     """The newest `most` past decisions (default: as many as the application's buffer holds).
 
@@ -76,6 +83,8 @@ def read_history(
     - a `.csv` (or `.csv.gz`) or `.parquet` file, a folder of such Parquet files, or another Delta
       table, laid out as `learner.history_layout` says.
 
+    `contexts` keeps what the observations were made of.
+
     Raises:
         InvalidHistory: nothing is there, or a row is not as its layout says.
     """
@@ -84,10 +93,12 @@ def read_history(
     for table in (f"{address}/tables/replay", f"{address}/replay", address):
         names = _delta_columns(table)
         if names is not None and {"positions", "outcomes", "contested"} <= names:
-            return _from_replay(application, table, most)
+            return _from_replay(application, table, most, contexts)
         if names is not None:
-            return _from_layout(application, DeltaTable(table).to_pyarrow_table(), table, most)
-    return _from_layout(application, _read_files(application, Path(address)), address, most)
+            rows = DeltaTable(table).to_pyarrow_table()
+            return _from_layout(application, rows, table, most, contexts)
+    rows = _read_files(application, Path(address))
+    return _from_layout(application, rows, address, most, contexts)
 
 
 def _delta_columns(table: str) -> set[str] | None:
@@ -101,9 +112,16 @@ def _delta_columns(table: str) -> set[str] | None:
         raise InvalidHistory(f"{table} cannot be read as a Delta table: {error}") from error
 
 
-def _from_replay(application: Application, table: str, most: int) -> History:
+def _from_replay(application: Application, table: str, most: int, contexts: bool) -> History:
     decoder = _Recoder(application)
-    found = newest_rows(table, application, decoder.decode, most=most)
+    kept: dict[str, str] = {}
+
+    def decode(rows: pa.Table) -> list[Arrival]:
+        if contexts:
+            kept.update(_contexts(rows))
+        return decoder.decode(rows)
+
+    found = newest_rows(table, application, decode, most=most)
     if not found.rows:
         raise InvalidHistory(
             f"{table} holds no decisions of {application.name!r} that can be read "
@@ -132,7 +150,13 @@ def _from_replay(application: Application, table: str, most: int) -> History:
         timed=True,
         table_version=found.version,
         left_out_ms=found.left_out_ms,
+        contexts=kept,
     )
+
+
+def _contexts(rows: pa.Table) -> dict[str, str]:
+    ids, texts = rows.column("decision_id").to_pylist(), rows.column("context").to_pylist()
+    return {decision: text for decision, text in zip(ids, texts, strict=True) if text is not None}
 
 
 class _Recoder(Decoder):
@@ -192,7 +216,9 @@ def _is_text(feature: object) -> bool:
     return isinstance(feature, Categorical)
 
 
-def _from_layout(application: Application, table: pa.Table, named: str, most: int) -> History:
+def _from_layout(
+    application: Application, table: pa.Table, named: str, most: int, contexts: bool
+) -> History:
     laid = replay_rows(application, table, named)
     arrivals = Decoder(laid.application).decode(laid.rows)
     if len(arrivals) != laid.rows.num_rows:
@@ -231,6 +257,7 @@ def _from_layout(application: Application, table: pa.Table, named: str, most: in
         stream_time_ms=known_ms + wait_ms,  # a log is written when all is over
         timed=laid.timed,
         table_version=-1,
+        contexts=_contexts(laid.rows) if contexts else {},
     )
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from learner.logged import close
 from learner.ring import Ring
 from learner.rows import Decoder
 from learner.targets import Target, distribution
@@ -47,7 +46,9 @@ def ring_of(application: Application, rows: Sequence[dict[str, Any]]) -> Ring:
     """The rows as the learner holds them, all that may be closed being closed."""
     ring = Ring(replace(application, training=replace(application.training, buffer=200_000)))
     ring.ingest(Decoder(application).decode(arrow(rows)))
-    close(ring)
+    latest_ms = max(row["decided_at_ms"] for row in rows)
+    ring.mature(latest_ms)
+    ring.time_out(latest_ms)
     return ring
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import numpy as np
 import pytest
 
 from learner import evaluate
-from learner.logged import read_logged
 from learner.targets import distribution, find_target, newest_version, propensity
 from schemas.bundle import MANIFEST
 from schemas.loading import load_application
@@ -112,14 +110,14 @@ def test_what_is_no_evidence_is_left_out_and_counted(home: Path, ask: Any) -> No
     table.append([*rows, *contested, other_draw, *holdout, *overridden, *foreign])
     table.append([*still_open, *after, *rows[:50]])  # and some of it twice
     answer = ask(REF, "--policy", "random", "--against", "baseline")
-    assert answer["n"] == 120
-    assert answer["decisions"] == 120 + 1 + 2 + 1 + 1 + 4
+    assert answer["n"] == 120 + 3  # of another contract, too: their contexts tell as much
+    assert answer["decisions"] == 120 + 1 + 2 + 1 + 3 + 1 + 4
     assert answer["left_out"] == {
         "still open": 5,
         "contested, or without a finite reward": 1,
         "not drawn by chance (holdout, fallback, or the game did something else)": 3,
     }
-    assert answer["warnings"][-1] == "the history, and besides 6 rows of another contract"
+    assert answer["warnings"][-1].startswith("6 rows are of another contract")
 
 
 def test_a_policy_is_judged_as_it_is_executed_or_greedy(home: Path, ask: Any) -> None:
@@ -219,12 +217,26 @@ def test_episodes_are_judged_whole(home: Path, ask: Any) -> None:
     assert sum(row["n"] for row in answer["segments"]["segments"]) == 300
 
 
-def test_every_episode_of_a_log_is_read_even_beyond_the_buffer(home: Path) -> None:
-    small = replace(LEVELS.application, training=replace(LEVELS.application.training, buffer=100))
+def test_a_limit_takes_the_newest_decisions_and_says_so(home: Path, ask: Any) -> None:
     uniform_log(home)
-    assert read_logged(small, str(home / "tables")).ring.size == 100
-    larger = replace(small, training=replace(small.training, buffer=1_000))
-    assert read_logged(larger, str(home / "tables")).ring.size == 120
+    answer = ask(REF, "--policy", "baseline", "--against", "random", "--limit", "100")
+    assert answer["n"] == 100
+    assert answer["warnings"][-1] == "the newest 100 decisions; older ones were left out"
+
+
+def test_a_studios_own_log_judges_as_a_replay_table_does(home: Path, ask: Any) -> None:
+    lines = ["skill,losses_in_a_row,minutes_today,segment,device,country,action,propensity,reward"]
+    for action, reward in (("easy", 0), ("normal", 1), ("hard", -1)):
+        lines += [f"0.5,1,12,new,phone,DE,{action},0.25,{reward}"] * 60
+    log = home / "log.csv"
+    log.write_text("\n".join(lines) + "\n")
+    arguments = ("--policy", "baseline", "--against", "random", "--segment", "country")
+    answer = ask(REF, *arguments, "--from", str(log))
+    assert answer["n"] == 180
+    assert estimate(answer["policies"][0], "snips")["mean"] == pytest.approx(1.0)
+    assert answer["segments"]["segments"][0]["segment"] == "DE"
+    # logged with a third each, not with a quarter: the weights average 4/3
+    assert any("weights average 1.333" in words for words in answer["warnings"])
 
 
 @pytest.mark.parametrize(
@@ -233,7 +245,7 @@ def test_every_episode_of_a_log_is_read_even_beyond_the_buffer(home: Path) -> No
         (["--policy", "best"], "policy 'best': expected a version such as 17, or champion"),
         (["--policy", "9"], "policy 9 is not in "),
         (["--confidence", "1.5"], "confidence 1.5: expected from 0.5 to below 1"),
-        (["--from", "/nowhere"], "there is no table /nowhere/replay; name the home"),
+        (["--from", "/nowhere"], "/nowhere: there is nothing there"),
     ],
 )
 def test_what_cannot_be_answered_is_one_message(

@@ -184,6 +184,6 @@ def test_evaluate_shows_warnings_first_and_answers_programs_in_json(
 
 def test_evaluate_refuses_in_one_message_what_the_learner_refuses(bakehouse: Any) -> None:
     ran = bakehouse("evaluate", APPLICATION, "--json")
-    assert (ran.code, ran.json["error"]) == (2, "BakehouseError")
-    assert "there is no table" in ran.err
+    assert (ran.code, ran.json["error"]) == (2, "InvalidHistory")
+    assert "Name the home of a stack that has played" in ran.err
     assert "Traceback" not in ran.err
