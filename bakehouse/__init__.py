@@ -25,6 +25,7 @@ from schemas.application import (
     seconds,
 )
 from schemas.errors import ApplicationError, BakehouseError
+from schemas.hydration import FromFunction, FromRedis, FromTable
 from schemas.observation import Boolean, Categorical, Numeric, Vector
 from schemas.reward import Reward, TimedOutcome
 from schemas.segments import Segments
@@ -47,6 +48,9 @@ __all__ = [
     "Episodic",
     "EpisodicWorld",
     "EpsilonGreedy",
+    "FromFunction",
+    "FromRedis",
+    "FromTable",
     "Gate",
     "Gaussian",
     "Happening",

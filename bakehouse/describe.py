@@ -9,6 +9,7 @@ from schemas.actions import Actions, Continuous, Parts, Ranking
 from schemas.agents import AGENTS
 from schemas.application import Application, Episodic
 from schemas.exploration import AgentsOwn, Explores, Gaussian, Softmax, Thompson
+from schemas.hydration import missing_packages
 from schemas.observation import Boolean, Categorical, Feature, Numeric, Vector
 from schemas.reward import Reward
 from schemas.segments import Segments
@@ -40,7 +41,7 @@ def describe(application: Application) -> dict[str, Any]:
         "training": training_words(application),
         "gate": gate_words(application),
         "rollout": rollout_words(application),
-    }
+    } | hydration_words(application)
 
 
 def feature_words(feature: Feature) -> str:
@@ -208,6 +209,17 @@ def rollout_words(application: Application) -> str:
         f"{application.mode}: {modes[application.mode]}; {application.rollout.holdout:.0%} of the "
         "subjects stay on the baseline"
     )
+
+
+def hydration_words(application: Application) -> dict[str, str]:
+    """What serving looks up by itself, and whether it could here; nothing where there is none."""
+    hydration = application.hydrate
+    if hydration is None or callable(hydration):
+        return {}
+    missing = missing_packages(hydration)
+    default = ", ".join(f"{name} {value!r}" for name, value in hydration.default.items())
+    words = f"{hydration.words()}; for whoever is not found: {default or 'nothing'}"
+    return {"hydration": words if missing is None else f"{words}. {missing}"}
 
 
 def duration_words(duration: timedelta) -> str:

@@ -25,6 +25,7 @@ from schemas.exploration import (
     Thompson,
     default_exploration,
 )
+from schemas.hydration import Hydration, Lookup, hydration_of
 from schemas.numbers import in_short, is_finite, is_whole
 from schemas.observation import (
     MOST_DIMENSIONS,
@@ -248,6 +249,7 @@ class Application:
     gate: Gate = Gate()
     rollout: Rollout = Rollout()
     mode: Literal["online", "apprentice", "logging_only"] = "online"
+    hydrate: Hydration | Lookup | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
@@ -314,6 +316,7 @@ class Application:
         )
         if isinstance(self.baseline, Segments):
             self.baseline.check(self.observation, self.baseline_action)
+        object.__setattr__(self, "hydrate", hydration_of(self.hydrate, self.observation))
         self._check_exploration()
 
     def _check_exploration(self) -> None:

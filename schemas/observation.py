@@ -203,7 +203,7 @@ class Encoder:
         self._slots: list[tuple[int, int, Callable[[Mapping[str, Any]], Any]]] = []
         at = 0
         for feature in self.features:
-            self._slots.append((at, at + feature.size, _reader(feature)))
+            self._slots.append((at, at + feature.size, reader(feature)))
             at += feature.size
 
     def encode(self, context: Mapping[str, Any]) -> np.ndarray:
@@ -271,8 +271,11 @@ def _missing(name: str) -> InvalidContext:
     )
 
 
-def _reader(feature: Feature) -> Callable[[Mapping[str, Any]], Any]:
-    """Function of a context to a float, the position of a one, or a list of floats."""
+def reader(feature: Feature) -> Callable[[Mapping[str, Any]], Any]:
+    """Function of a context to a float, the position of a one, or a list of floats.
+
+    It raises InvalidContext as `Encoder.encode` does.
+    """
     name = feature.name
     if isinstance(feature, Numeric):
         default = feature.default

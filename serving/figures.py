@@ -82,6 +82,9 @@ class Figures:
         self.invalid = 0  # decision requests and bodies with a problem
         self.explored = 0
         self.baseline_failed = 0
+        self.hydration_misses = 0
+        self.hydration_timeouts = 0
+        self.hydration_failed = 0
         self.cohorts = {"policy": 0, "holdout": 0, "canary": 0, "fallback": 0}
         self.freshness = Freshness()
 
@@ -96,5 +99,8 @@ class Figures:
             "invalid": self.invalid,
             "explored": self.explored,
             "baseline_failed": self.baseline_failed,
+            "hydration_misses": self.hydration_misses,
+            "hydration_timeouts": self.hydration_timeouts,
+            "hydration_failed": self.hydration_failed,
             "cohorts": dict(self.cohorts),
         }

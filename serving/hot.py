@@ -26,6 +26,7 @@ from serving.answers import AnswerMemory, Remembered
 from serving.decide import Answer, Asked, answer, answer_one, check
 from serving.figures import Timings
 from serving.frames import Record, Topic
+from serving.hydration import Hydrator
 from serving.keys import Doors, Refused
 from serving.problems import MEDIA_TYPE, problem, problem_bytes
 from serving.served import Served
@@ -149,10 +150,24 @@ class HotRoutes:
 
     # --- decisions
 
-    def _decide(self, route: Route, body: bytes) -> Reply:
+    def _decide(self, route: Route, body: bytes) -> Reply | Awaitable[Reply]:
+        request = validated(DecisionRequest, parse_object(body))
+        hydrator = route.served.hydrator
+        if hydrator is not None:
+            waiting = hydrator.hydrate(request.context, request.subject_id)
+            if waiting is not None:
+                return self._decide_after(waiting, route, request)
+        return self._decided(route, request)
+
+    async def _decide_after(
+        self, waiting: Awaitable[None], route: Route, request: DecisionRequest
+    ) -> Reply:
+        await waiting
+        return self._decided(route, request)
+
+    def _decided(self, route: Route, request: DecisionRequest) -> Reply:
         """What `_answers` does, for the one decision of the usual request."""
         now_ms = int(self._clock() * 1000)
-        request = validated(DecisionRequest, parse_object(body))
         served = route.served
         decision_id = request.decision_id
         if decision_id is None:
@@ -179,31 +194,37 @@ class HotRoutes:
         for at in range(0, len(entries), AT_ONCE):
             if at:
                 await asyncio.sleep(0)  # a long batch does not hold up the short requests
+            requests = [_request(entry) for entry in entries[at : at + AT_ONCE]]
+            if route.served.hydrator is not None:
+                await _hydrate(route.served.hydrator, requests)
             now_ms = int(self._clock() * 1000)
             results += [
                 {"problem": problem(422, str(result))}
                 if isinstance(result, InvalidEvent)
                 else result
-                for result in self._answers(route, slot, entries[at : at + AT_ONCE], now_ms)
+                for result in self._answers(route, slot, requests, now_ms)
             ]
         return Reply(200, orjson.dumps({"decisions": results}))
 
     def _answers(
-        self, route: Route, slot: Slot, entries: list[Any], now_ms: int
+        self,
+        route: Route,
+        slot: Slot,
+        requests: list[DecisionRequest | InvalidEvent],
+        now_ms: int,
     ) -> list[dict[str, Any] | InvalidEvent]:
-        """One result for each entry, all from one slot; logged before this returns."""
+        """One result for each request, all from one slot; logged before this returns."""
         served, memory = route.served, route.answers
         application, figures = served.application, served.figures
-        results: list[dict[str, Any] | InvalidEvent | None] = [None] * len(entries)
+        results: list[dict[str, Any] | InvalidEvent | None] = [None] * len(requests)
         asked: list[Asked] = []
         places: list[int] = []
         twice: dict[str, int] = {}  # an id that stands twice in one batch
         repeats: list[tuple[int, int]] = []
-        for at, entry in enumerate(entries):
+        for at, request in enumerate(requests):
             try:
-                if not isinstance(entry, dict):
-                    raise InvalidEvent(f"expected an object, got {type(entry).__name__}")
-                request = validated(DecisionRequest, entry)
+                if isinstance(request, InvalidEvent):
+                    raise request
                 decision_id = request.decision_id
                 if decision_id is not None:
                     if (before := memory.get(decision_id)) is not None:
@@ -352,6 +373,26 @@ def _entries(body: dict[str, Any], field: str) -> list[Any]:
     if len(entries) > MOST_IN_A_BATCH:
         raise InvalidEvent(f"{field}: {len(entries)} entries, at most {MOST_IN_A_BATCH} at once")
     return entries
+
+
+def _request(entry: Any) -> DecisionRequest | InvalidEvent:
+    if not isinstance(entry, dict):
+        return InvalidEvent(f"expected an object, got {type(entry).__name__}")
+    try:
+        return validated(DecisionRequest, entry)
+    except InvalidEvent as error:
+        return error
+
+
+async def _hydrate(hydrator: Hydrator, requests: list[DecisionRequest | InvalidEvent]) -> None:
+    """All of them at once."""
+    asked = [
+        hydrator.hydrate(request.context, request.subject_id)
+        for request in requests
+        if isinstance(request, DecisionRequest)
+    ]
+    if waiting := [one for one in asked if one is not None]:
+        await asyncio.gather(*waiting)
 
 
 def _told(route: Route, decision_id: str, told: Remembered) -> dict[str, Any]:

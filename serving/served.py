@@ -26,6 +26,7 @@ from schemas.errors import BundleError, InvalidEvent
 from schemas.events import Control, PolicyPointer, validated
 from schemas.failpoints import reach
 from serving.figures import Figures
+from serving.hydration import hydrator_for
 from serving.slot import Slot, version_zero
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,9 @@ class Served:
         policies: the only folder that bundles are loaded from.
         cache: file for pointer and control.
         clock: seconds since 1970, UTC.
+
+    Raises:
+        MissingDependency: its features are looked up by something that is not installed.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class Served:
     ) -> None:
         self.application = application
         self.figures = Figures()
+        self.hydrator = hydrator_for(application, self.figures)
         self.slot: Slot = version_zero(application)
         self.control = Control(application=application.name, at_ms=0)
         self.swaps = 0

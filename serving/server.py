@@ -27,6 +27,7 @@ from serving.app import make_app
 from serving.claims import Claim, claim_orphans, claim_own
 from serving.frames import Topic
 from serving.hot import HotRoutes, Receive, Route, Scope, Send
+from serving.hydration import Hydrator
 from serving.keys import Doors
 from serving.one_write import OneWriteProtocol
 from serving.patience import Patience
@@ -62,6 +63,7 @@ class Process:
     publisher: Publisher | None
     subscriber: Subscriber | None
     memories: list[AnswerMemory]
+    hydrators: list[Hydrator]
 
 
 def build(settings: Settings, applications: Sequence[Application]) -> Process:
@@ -144,13 +146,18 @@ def build(settings: Settings, applications: Sequence[Application]) -> Process:
         locked=doors.locked,
     )
     memories = [route.answers for route in routes.values()]
+    hydrators = [one.hydrator for one in served.values() if one.hydrator is not None]
+    for hydrator in hydrators:
+        hydrator.start()
     # A request leaves no cycles behind; looking for some took a tenth of the CPU, and its pauses
     # were the longest. What is there now stays, so it need not be looked at again.
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_EVERY, 50, 100)
     syncer = Syncer(spool, every_s=settings.spool_sync_s)
-    return Process(settings, claim, spool, syncer, hot, report, publisher, subscriber, memories)
+    return Process(
+        settings, claim, spool, syncer, hot, report, publisher, subscriber, memories, hydrators
+    )
 
 
 class _Server(uvicorn.Server):
@@ -246,6 +253,8 @@ def _close(process: Process) -> int:
         log.warning(
             "%d events are still in the spool; the next start publishes them", process.spool.waiting
         )
+    for hydrator in process.hydrators:
+        hydrator.stop()
     for memory in process.memories:
         memory.close()
     process.syncer.stop()

@@ -30,6 +30,9 @@ COUNTERS = {
     "invalid": "requests and decisions refused as invalid",
     "explored": "decisions whose action was not the policy's most probable one",
     "baseline_failed": "decisions for which the baseline gave no usable action",
+    "hydration_misses": "decisions whose subject was not found where features are looked up",
+    "hydration_timeouts": "decisions for which looking features up took too long",
+    "hydration_failed": "decisions for which looking features up failed, or gave a wrong value",
 }
 
 
@@ -98,6 +101,7 @@ class StatusReport:
         return {
             **served.figures.counts(),
             **served.state(),
+            "hydration": served.hydrator.state() if served.hydrator else None,
             "freshness_s": served.figures.freshness.summary(self._clock()),
         }
 

@@ -1,12 +1,14 @@
 """What a decision costs on the hot route, against a plain FastAPI + pydantic route.
 
-Three servers run at once, each a process under the same uvicorn (uvloop, httptools): the hot
-routes, the plain route doing the same, and a constant answer, which is the floor. One client asks
+Four servers run at once, each a process under the same uvicorn (uvloop, httptools): the hot
+routes, the hot routes with hydration, the plain route doing the same, and a constant answer, which
+is the floor. One client asks
 them in alternating rounds; CPU is that of the server's process. A server that is kept busy (8
 requests in flight) spends less on each than one that sleeps in between and finds its caches
 cold, so both are measured; the first is what a core can do.
 
     cpu_us, plain_cpu_us, floor_cpu_us   CPU of a decision, server kept busy, median over rounds
+    hydrated_cpu_us                      the same as cpu_us, four of six features from a table
     cpu_ratio                            hot / plain, median over rounds; at most 0.4
     decisions_per_core_s                 what one core could answer
     alone                                the same figures with one request at a time
@@ -27,8 +29,9 @@ from tests.bench.client import keep_busy, request_bytes
 from tests.bench.game import application, world
 from tests.bench.measure import Options, alternate, cost_of, median, median_ratio, percentile
 from tests.bench.processes import server
+from tests.bench.servers import HYDRATED
 
-KINDS = ("hot", "plain", "floor")
+KINDS = ("hot", "hydrated", "plain", "floor")
 BATCH = 100
 IN_FLIGHT = 8
 BASE = f"/v1/applications/{application.name}"
@@ -48,6 +51,7 @@ def run(options: Options) -> dict[str, Any]:
     rounds = options.sized(7, 2)
     bodies = decision_bodies(500)
     singles = [request_bytes(f"{BASE}/decisions", orjson.dumps(body)) for body in bodies]
+    short = [request_bytes(f"{BASE}/decisions", orjson.dumps(without(body))) for body in bodies]
     batches = [
         request_bytes(
             f"{BASE}/decisions:batch", orjson.dumps({"decisions": bodies[at : at + BATCH]})
@@ -56,15 +60,17 @@ def run(options: Options) -> dict[str, Any]:
     ]
     with (
         server("hot", options.scratch) as hot,
+        server("hydrated", options.scratch) as hydrated,
         server("plain", options.scratch) as plain,
         server("floor", options.scratch) as floor,
     ):
-        where = dict(zip(KINDS, (hot, plain, floor), strict=True))
-        for pid, port in where.values():
-            asked(pid, port, singles, max(200, requests // 4))  # warm
+        where = dict(zip(KINDS, (hot, hydrated, plain, floor), strict=True))
+        sent = {kind: short if kind == "hydrated" else singles for kind in KINDS}
+        for kind, (pid, port) in where.items():
+            asked(pid, port, sent[kind], max(200, requests // 4))  # warm
         results = alternate(
             rounds,
-            {kind: partial(measured, *where[kind], singles, requests) for kind in KINDS},
+            {kind: partial(measured, *where[kind], sent[kind], requests) for kind in KINDS},
             after=lambda what, r: options.say(
                 f"{what}: {r.busy_us:.1f} µs, alone {r.alone_us:.1f} µs, "
                 f"p99 {percentile(r.alone_ms, 0.99):.3f} ms"
@@ -92,6 +98,7 @@ def figures(cpu_us: dict[str, list[float]]) -> dict[str, float]:
     """Medians and ratio of some rounds."""
     return {
         "cpu_us": median(cpu_us["hot"]),
+        "hydrated_cpu_us": median(cpu_us["hydrated"]),
         "plain_cpu_us": median(cpu_us["plain"]),
         "floor_cpu_us": median(cpu_us["floor"]),
         "cpu_ratio": median_ratio(cpu_us["hot"], cpu_us["plain"]),
@@ -105,6 +112,12 @@ def decision_bodies(count: int) -> list[dict[str, Any]]:
         {"subject_id": f"player-{rng.integers(100_000)}", "context": world.context(rng)}
         for _ in range(count)
     ]
+
+
+def without(body: dict[str, Any]) -> dict[str, Any]:
+    """The same request, without what serving looks up."""
+    context = {name: value for name, value in body["context"].items() if name not in HYDRATED}
+    return {**body, "context": context}
 
 
 def measured(pid: int, port: int, requests: list[bytes], count: int) -> Round:

@@ -1,6 +1,7 @@
 """The servers that `decide` compares, each a process of its own under the same uvicorn.
 
 - `hot`: the hot routes as they are served.
+- `hydrated`: the same, with four of six features looked up in a Parquet file of 100,000 players.
 - `plain`: the same decision behind a plain FastAPI + pydantic route, as one would write it first:
   the body is a model, the event is a model, the answer is a model. Same encoder, policy,
   exploration and draw, same memory of answers, same spool.
@@ -14,15 +15,20 @@ from __future__ import annotations
 import random
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import uvicorn
 from fastapi import FastAPI, HTTPException
 from fastapi import Path as InPath
 from pydantic import BaseModel
 
 from schemas.events import Decision, DecisionRequest
+from schemas.hydration import FromTable
 from schemas.ids import uuid7
 from schemas.settings import Settings
 from serving.answers import AnswerMemory, Remembered
@@ -33,8 +39,11 @@ from serving.one_write import OneWriteProtocol
 from serving.served import Served
 from serving.server import build
 from serving.spool import Spool
-from tests.bench.game import application
+from tests.bench.game import application, world
 from tests.bench.policies import write_policy
+
+PLAYERS = 100_000
+HYDRATED = ("spend", "sessions", "progress", "has_pass")
 
 
 class Answered(BaseModel):
@@ -64,6 +73,18 @@ def hot(home: Path) -> Any:
     """Serving as it is wired; no broker is named, so nothing is published."""
     with_policy(home)
     return build(Settings(home=home), [application]).hot
+
+
+def hydrated(home: Path) -> Any:
+    """The same, with features from a table instead of the request."""
+    with_policy(home)
+    rng = np.random.default_rng(0)
+    rows = [{"subject_id": f"player-{n}"} | world.context(rng) for n in range(PLAYERS)]
+    file = home / "players.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), file)
+    default = {"spend": 0.0, "sessions": 0, "progress": 0.0, "has_pass": False}
+    table = FromTable(str(file), key="subject_id", columns=HYDRATED, default=default)
+    return build(Settings(home=home), [replace(application, hydrate=table)]).hot
 
 
 def plain(home: Path) -> Any:
@@ -116,13 +137,13 @@ def main(kind: str, home: str, port: str) -> None:
     """Serve until SIGTERM."""
     app: Any = constant
     if kind != "floor":
-        app = {"hot": hot, "plain": plain}[kind](Path(home))
+        app = {"hot": hot, "hydrated": hydrated, "plain": plain}[kind](Path(home))
     uvicorn.run(
         app,
         host="127.0.0.1",
         port=int(port),
         loop="uvloop",
-        http=OneWriteProtocol if kind == "hot" else "httptools",  # as serving has it
+        http="httptools" if kind in ("plain", "floor") else OneWriteProtocol,  # as serving has it
         proxy_headers=False,
         access_log=False,
         log_level="warning",
