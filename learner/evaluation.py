@@ -56,7 +56,8 @@ def paired_difference(
 
 def density_ratios(target: np.ndarray, propensity: np.ndarray, *, weight_cap: float) -> np.ndarray:
     """`min(target / p, cap)`: weights of actions that are no labels, by density. float64 `[B]`"""
-    return np.asarray(np.minimum(np.asarray(target, np.float64) / propensity, weight_cap))
+    with np.errstate(over="ignore"):  # what overflows is capped
+        return np.asarray(np.minimum(np.asarray(target, np.float64) / propensity, weight_cap))
 
 
 def expected_square(

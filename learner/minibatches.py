@@ -8,6 +8,8 @@ from learner.batch import Batch
 from learner.returns import Returns
 from learner.ring import Ring
 
+_FLOAT32 = (1e-37, 1e37)  # densities that neither vanish nor overflow in float32
+
 
 def draw_rows(
     fresh: np.ndarray,
@@ -66,6 +68,6 @@ def gather(ring: Ring, slots: np.ndarray, returns: Returns, *, steps: int, batch
         next_observation=shaped(next_observation, np.float32),
         next_eligible=shaped(next_eligible, bool),
         weight=np.ones((steps, batch), np.float32),
-        propensity=shaped(ring.propensity[slots], np.float32),
+        propensity=shaped(np.clip(ring.propensity[slots], *_FLOAT32), np.float32),
         items=shaped(ring.items[slots], np.float32) if ring.items.size else None,
     )

@@ -56,7 +56,7 @@ class Ring:
     previous_sequence: np.ndarray  # int64, of the resident predecessor; −1: none
     sequence: np.ndarray  # int64, whose decision is in the slot; −1: nobody's
     predicted: np.ndarray  # bool, the three below were recorded
-    candidate: np.ndarray  # float32 [C, A], probabilities of labels; else [C, 1], of the action
+    candidate: np.ndarray  # float32 [C, A], of labels; else float64 [C, 1], of the action taken
     anchor: np.ndarray  # the same
     model: np.ndarray  # float32 [C, A], rewards of labels; else [C, 1], of the context
     era: np.ndarray  # int64, of the evaluation when it predicted
@@ -73,6 +73,7 @@ class Ring:
         wide, actions = (application.encoder.size,), (space.choices,)
         row, kind = ((), np.int32) if self.labels else ((space.width,), np.float64)
         predicted = actions if self.labels else (1,)
+        chance = np.float32 if self.labels else np.float64  # a density may be beyond float32
         described = (space.choices, space.features) if space.kind == "ranking" else (0, 0)
         successor = (wide, actions) if self.episodic else ((0,), (0,))
         self._layout: dict[str, tuple[Any, tuple[int, ...], int]] = {
@@ -103,8 +104,8 @@ class Ring:
             "previous_sequence": (np.int64, (), -1),
             "sequence": (np.int64, (), -1),
             "predicted": (bool, (), 0),
-            "candidate": (np.float32, predicted, 0),
-            "anchor": (np.float32, predicted, 0),
+            "candidate": (chance, predicted, 0),
+            "anchor": (chance, predicted, 0),
             "model": (np.float32, predicted, 0),
             "era": (np.int64, (), 0),
             "own": (np.float64, (), 0),

@@ -15,7 +15,7 @@ from learner.known import Known, KnownOutcome, Position, digest, merge
 from schemas.actions import Ranking
 from schemas.application import Application
 from schemas.errors import ApplicationError, InvalidContext, InvalidEvent
-from schemas.events import choices_of, eligible_mask
+from schemas.events import choices_of, eligible_mask, offered, problem_with_action
 
 COLUMNS = [
     "decision_id",
@@ -100,7 +100,12 @@ class Decoder:
                 arrivals.append(arrival)
         return arrivals
 
-    def action_row(self, text: str | None, items: list[Any] | None = None) -> np.ndarray | None:
+    def action_row(
+        self,
+        text: str | None,
+        items: list[Any] | None = None,
+        eligible: np.ndarray | None = None,
+    ) -> np.ndarray | None:
         """An action in JSON text as numbers, float64 `[W]`; None where it is none of ours."""
         if text is None:
             return None
@@ -108,7 +113,7 @@ class Decoder:
             return self._rows[text]
         actions, action = self._application.actions, json.loads(text)
         row = None
-        if actions.problem_with(action, items) is None:
+        if problem_with_action(self._application, action, items, eligible) is None:
             row = actions.row_of(action, items)
         if self._shape.kind == "discrete":  # the others are hardly ever the same twice
             self._rows[text] = row
@@ -123,7 +128,8 @@ class Decoder:
         successors: dict[str, Successor],
     ) -> Arrival | None:
         items, described = self._items(row["items"])
-        action = self.action_row(row["action"], items)
+        eligible = self._mask(row["eligible_actions"], items)
+        action = self.action_row(row["action"], items, eligible)
         encoded = self._observation(observation, row["context"])
         propensity = row["propensity"]
         if action is None or encoded is None or not positions or not propensity > 0:
@@ -141,14 +147,13 @@ class Decoder:
         if len(outcomes) > 1:
             known = merge(known, known)  # one row may hold an outcome twice
         policy = row["cohort"] in ("policy", "canary") and row["mode"] != "apprentice"
-        eligible = self._mask(row["eligible_actions"], items)
         return Arrival(
             decision_id=row["decision_id"],
             known=known,
             observation=encoded,
             eligible=eligible,
             action=action,
-            baseline=self._baseline(row["baseline_action"], row["context"], items),
+            baseline=self._baseline(row["baseline_action"], row["context"], items, eligible),
             decided_at_ms=int(row["decided_at_ms"]),
             policy_version=int(row["policy_version"]),
             support=policy and self._drawn(row["density"], propensity),
@@ -161,8 +166,8 @@ class Decoder:
 
     def _drawn(self, density: str | None, propensity: float) -> bool:
         """Whether chance had a say: a sure answer supports no importance weight."""
-        if self._shape.kind == "discrete":
-            return propensity < 1
+        if not self._shape.dims and not propensity < 1:
+            return False
         return density is None or json.loads(density).get("kind") != "point"
 
     def _items(self, text: str | None) -> tuple[list[Any] | None, np.ndarray | None]:
@@ -220,13 +225,15 @@ class Decoder:
         return mask
 
     def _baseline(
-        self, text: str | None, context: str, items: list[Any] | None
+        self, text: str | None, context: str, items: list[Any] | None, eligible: np.ndarray
     ) -> np.ndarray | None:
-        row = self.action_row(text, items)
+        row = self.action_row(text, items, eligible)
         if row is not None:
             return row
         try:
-            action = self._application.baseline_action(json.loads(context), items)
+            action = self._application.baseline_action(
+                json.loads(context), offered(items, eligible)
+            )
         except ApplicationError:
             return None
         return self._application.actions.row_of(action, items)

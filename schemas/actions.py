@@ -28,6 +28,7 @@ from schemas.observation import (
 
 MOST_NUMBERS = 256  # of a continuous action
 MOST_ITEMS = 1_000  # of a request to rank
+MOST_PLACES = 50  # of a ranking: beyond it a baseline's order is lost in worths that underflow
 Item = Mapping[str, Any]
 
 
@@ -423,8 +424,11 @@ class Ranking:
             raise ApplicationError(
                 f"Ranking(most_items={in_short(most_items)}): from 2 to {MOST_ITEMS}"
             )
-        if not is_whole(k, 1, most_items):
-            raise ApplicationError(f"Ranking(k={in_short(k)}): from 1 to most_items, {most_items}")
+        if not is_whole(k, 1, min(most_items, MOST_PLACES)):
+            raise ApplicationError(
+                f"Ranking(k={in_short(k)}): from 1 to {MOST_PLACES}, and at most most_items, "
+                f"{most_items}"
+            )
         if not isinstance(item, Iterable) or isinstance(item, str):
             raise ApplicationError(
                 f"Ranking(item={in_short(item)}): expected a list of features, such as "

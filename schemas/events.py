@@ -182,14 +182,44 @@ def describe(error: ValidationError) -> str:
     return "; ".join(problems)
 
 
+def problem_with_action(
+    application: Application,
+    action: Any,
+    items: Sequence[Mapping[str, Any]] | None = None,
+    eligible: np.ndarray | None = None,
+) -> str | None:
+    """What is wrong with an action as JSON carries it; None where it is the application's.
+
+    A ranking may be as long as the eligible items allow, where these are fewer than its places.
+
+    Args:
+        items: of a request to rank.
+        eligible: bool `[A]`; None: all of them.
+    """
+    problem = application.actions.problem_with(action, items)
+    if problem is not None and eligible is not None and application.shape.kind == "ranking":
+        return application.actions.problem_with(action, offered(items, eligible))
+    return problem
+
+
+def offered(
+    items: Sequence[Mapping[str, Any]] | None, eligible: np.ndarray
+) -> list[Mapping[str, Any]] | None:
+    """The items of a request that are eligible, in order; what a baseline may rank."""
+    if items is None:
+        return None
+    return [item for item, there in zip(items, eligible, strict=False) if there]
+
+
 def check_action(
     application: Application,
     action: Any,
     field: str,
     items: Sequence[Mapping[str, Any]] | None = None,
+    eligible: np.ndarray | None = None,
 ) -> None:
-    """Raise InvalidEvent unless `action` is one of the application's."""
-    problem = application.actions.problem_with(action, items)
+    """Raise InvalidEvent unless `action` is one of the application's; see above."""
+    problem = problem_with_action(application, action, items, eligible)
     if problem is not None:
         raise InvalidEvent(
             f"{field}: {action!r:.60} is not an action of {application.name!r}; {problem}"
@@ -298,14 +328,15 @@ def check_decision(application: Application, decision: Decision) -> None:
     if decision.contract != application.contract:
         return
     check_items(application, decision.items)
-    check_action(application, decision.action, "action", decision.items)
-    mask = eligible_mask(application, eligible=decision.eligible_actions, items=decision.items)
+    items = decision.items
+    mask = eligible_mask(application, eligible=decision.eligible_actions, items=items)
+    check_action(application, decision.action, "action", items, mask)
     if not _is_eligible(application, decision, mask):
         raise InvalidEvent(f"action: {decision.action!r:.60} is not among eligible_actions")
     if decision.propensity > 1.0 and not application.shape.dims:
         raise InvalidEvent(f"propensity: {decision.propensity} is above 1")
     if decision.baseline_action is not None:
-        check_action(application, decision.baseline_action, "baseline_action", decision.items)
+        check_action(application, decision.baseline_action, "baseline_action", items, mask)
     if (probabilities := decision.action_probabilities) is not None:
         _check_probabilities(application, decision, probabilities)
     if application.shape.kind != "discrete":
@@ -323,10 +354,10 @@ def check_decision(application: Application, decision: Decision) -> None:
 
 def _is_eligible(application: Application, decision: Decision, mask: np.ndarray) -> bool:
     shape = application.shape
-    row = application.actions.row_of(decision.action, decision.items).astype(int)
+    row = application.actions.row_of(decision.action, decision.items)
     if shape.kind == "ranking":
-        return bool(mask[row[row >= 0]].all())
-    return all(mask[start + row[part]] for part, (start, _) in enumerate(shape.segments))
+        return bool(mask[row[row >= 0].astype(int)].all())
+    return all(mask[start + int(row[part])] for part, (start, _) in enumerate(shape.segments))
 
 
 def _check_probabilities(

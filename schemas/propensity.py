@@ -25,6 +25,8 @@ from schemas.exploration import Exploration
 BASELINE_STD = 0.25  # of a number's range, around the baseline, where exploration names no other
 LEAST_STD = 1e-3  # of a number's range: a density must stay a density
 LARGEST_SQUASHED = 18.0  # |z| from which tanh(z) is 1 in float64
+# a product of many factors stays a number above 0 that JSON can carry
+LEAST_PROPENSITY, LARGEST_PROPENSITY = 1e-300, 1e300
 _NORMAL = NormalDist()
 _NEXT_DRAW = 0x9E3779B97F4A7C15
 _MASK64 = (1 << 64) - 1
@@ -210,7 +212,7 @@ def execute(
         )
         factors.append(float((1.0 - share) * density[0] + share / (high - low)))
         explored |= u < share
-    return Executed(np.array(row), math.prod(factors), tuple(factors), explored)
+    return Executed(np.array(row), _product(factors), tuple(factors), explored)
 
 
 def propensities(
@@ -228,12 +230,23 @@ def propensities(
     """
     own = explored_own(shape, own, exploration)
     if shape.kind == "ranking":
-        return _ranking_propensities(own.probabilities, eligible, rows, exploration)
-    total = np.ones(len(rows))
+        factors = _ranking_factors(own.probabilities, eligible, rows, exploration)
+    else:
+        factors = _part_factors(shape, own, eligible, rows, exploration)
+    with np.errstate(over="ignore", under="ignore"):
+        total = np.clip(np.prod(factors, axis=1), LEAST_PROPENSITY, LARGEST_PROPENSITY)
+    return np.asarray(np.where((factors > 0).all(axis=1), total, 0.0))
+
+
+def _part_factors(
+    shape: Shape, own: Own, eligible: np.ndarray, rows: np.ndarray, exploration: Exploration
+) -> np.ndarray:
+    """Of labels, numbers and parts. float64 `[B, W]`"""
+    factors = np.ones(rows.shape)
     at = np.arange(len(rows))
     for part, (start, stop) in enumerate(shape.segments):
         position = start + rows[:, part].astype(int)
-        total *= _explored(
+        factors[:, part] = _explored(
             own.probabilities[at, position], eligible[at, position],
             eligible[:, start:stop].sum(axis=1), exploration,
         )  # fmt: skip
@@ -248,8 +261,12 @@ def propensities(
             squashed=own.squashed,
         )
         uniform = 1.0 / (shape.high - shape.low)
-        total *= np.prod((1.0 - share) * density + share * uniform, axis=1)
-    return total
+        factors[:, len(shape.segments) :] = (1.0 - share) * density + share * uniform
+    return factors
+
+
+def _product(factors: Sequence[float]) -> float:
+    return min(max(math.prod(factors), LEAST_PROPENSITY), LARGEST_PROPENSITY)
 
 
 def _explored(
@@ -281,7 +298,7 @@ def _execute_ranking(
         row[place] = position
         factors.append(float(executed[position]))
         left[position] = False
-    return Executed(row, math.prod(factors), tuple(factors), explored)
+    return Executed(row, _product(factors), tuple(factors), explored)
 
 
 def _next_place(worths: np.ndarray, left: np.ndarray) -> np.ndarray:
@@ -292,11 +309,12 @@ def _next_place(worths: np.ndarray, left: np.ndarray) -> np.ndarray:
     return np.asarray(np.where(total > 0, kept / np.where(total > 0, total, 1.0), some))
 
 
-def _ranking_propensities(
+def _ranking_factors(
     worths: np.ndarray, eligible: np.ndarray, rows: np.ndarray, exploration: Exploration
 ) -> np.ndarray:
+    """Of each place, 1 where it is empty. float64 `[B, k]`"""
     left = eligible.copy()
-    total = np.ones(len(rows))
+    factors = np.ones(rows.shape)
     at = np.arange(len(rows))
     for place in range(rows.shape[1]):
         there = rows[:, place] >= 0
@@ -305,9 +323,9 @@ def _ranking_propensities(
             _next_place(worths, left)[at, position], left[at, position], left.sum(axis=1),
             exploration,
         )  # fmt: skip
-        total *= np.where(there, factor, 1.0)
+        factors[:, place] = np.where(there, factor, 1.0)
         left[at[there], position[there]] = False
-    return total
+    return factors
 
 
 def _middle(shape: Shape) -> np.ndarray:
@@ -415,10 +433,11 @@ def own_from_density(shape: Shape, density: dict[str, Any]) -> Own:
     probabilities = np.ones(1) if weights is None else np.array(weights, dtype=np.float64)
     mean = np.array(density.get("mean", ()), dtype=np.float64)
     std = np.array(density.get("std", ()), dtype=np.float64)
-    if probabilities.shape != (shape.choices,) or mean.shape != std.shape != (shape.dims,):
+    sizes = (probabilities.shape, mean.shape, std.shape)
+    if sizes != ((shape.choices,), (shape.dims,), (shape.dims,)):
         raise ValueError(
-            f"the density has {probabilities.shape} probabilities and {mean.shape} means; expected "
-            f"({shape.choices},) and ({shape.dims},)"
+            f"the density has {sizes[0]} probabilities, {sizes[1]} means and {sizes[2]} spreads; "
+            f"expected ({shape.choices},), ({shape.dims},) and ({shape.dims},)"
         )
     return Own(
         probabilities[None], mean[None], std[None], squashed=density["kind"] == "tanh_normal"

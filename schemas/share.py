@@ -18,7 +18,7 @@ import numpy as np
 from schemas.actions import Discrete, Shape
 from schemas.application import Application, Episodic
 from schemas.errors import BakehouseError
-from schemas.events import eligible_mask
+from schemas.events import eligible_mask, offered
 from schemas.exploration import NONE, Exploration
 from schemas.propensity import (
     LEAST_STD,
@@ -201,7 +201,9 @@ def shaped_bandit_values(
 
         total += (
             _mean_worth(application, made, worth, _anywhere(application, made), draws),
-            worth(application.baseline_action(context, context.get("items"))),
+            worth(
+                application.baseline_action(context, offered(context.get("items"), made.eligible))
+            ),
             worth(made.action),
             _mean_worth(
                 application,

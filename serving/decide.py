@@ -23,6 +23,7 @@ from schemas.events import (
     check_items,
     choices_of,
     eligible_mask,
+    offered,
 )
 from schemas.exploration import NONE
 from schemas.propensity import (
@@ -85,25 +86,29 @@ def check(
     holdout = in_holdout(application.name, request.subject_id, application.rollout.holdout)
     if isinstance(actions, Discrete):
         eligible, restricted = _eligible(application, request)
-        baseline = _baseline(application, request)
+        baseline = _baseline(application, request, eligible)
         position = None if baseline is None else actions.position(baseline)
         return Asked(request, decision_id, observation, eligible, restricted, position, holdout)
     check_items(application, items)
     encoded = actions.encode_items(items or ()) if isinstance(actions, Ranking) else None
     eligible, restricted = _eligible(application, request)
-    baseline = _baseline(application, request)
+    baseline = _baseline(application, request, eligible)
     row = None if baseline is None else actions.row_of(baseline, items)
     return Asked(
         request, decision_id, observation, eligible, restricted, None, holdout, row, encoded
     )
 
 
-def _baseline(application: Application, request: DecisionRequest) -> Any:
-    """The baseline's action, the game's own word first; None where the baseline failed."""
-    if request.baseline_action is not None:
-        check_action(application, request.baseline_action, "baseline_action", request.items)
-        return request.baseline_action
-    items = request.items if isinstance(application.actions, Ranking) else None
+def _baseline(application: Application, request: DecisionRequest, eligible: np.ndarray) -> Any:
+    """The baseline's action, the game's own word first; None where the baseline failed.
+
+    Asked for a ranking, it is given the eligible items alone.
+    """
+    given = request.baseline_action
+    if given is not None:
+        check_action(application, given, "baseline_action", request.items, eligible)
+        return given
+    items = offered(request.items, eligible) if isinstance(application.actions, Ranking) else None
     try:
         return application.baseline_action(request.context, items)
     except ApplicationError:
