@@ -8,8 +8,8 @@ against 0.3 s.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,6 +28,22 @@ RIDGE = 20.0
 GRADIENT_NORM = 10.0  # in reward units about one: cuts what an outlier does, not what a row does
 
 
+class Update(NamedTuple):
+    """A further loss, of variables of its own.
+
+    Args:
+        loss: mean loss of one `Minibatch`, scalar.
+        variables: what it is differentiated by.
+        optimiser: a legacy Keras optimiser, its slots created.
+        every: it is taken once in so many steps.
+    """
+
+    loss: Callable[[Minibatch], Any]
+    variables: list[Any]
+    optimiser: Any
+    every: int = 1
+
+
 class Training:
     """A loss and the variables that it trains, compiled.
 
@@ -39,6 +55,8 @@ class Training:
         optimiser: a legacy Keras optimiser, its slots created.
         last_layers: pairs (kernel, bias) that are rewritten when the reward's unit moves.
         after_step: called in the graph after each step with the number of steps taken.
+        then: further losses of the same minibatch, taken one after the other before `after_step`.
+        steps: counter of the steps taken, where a loss reads it too. int64
     """
 
     def __init__(
@@ -51,6 +69,8 @@ class Training:
         last_layers: list[tuple[Any, Any]],
         after_step: Callable[[Any], None],
         prioritised: bool = False,
+        then: Sequence[Update] = (),
+        steps: Any | None = None,
     ) -> None:
         self.rows = application.training.batch
         signature = minibatch_signature(application)
@@ -58,7 +78,7 @@ class Training:
         self._items = item_normaliser(application).apply
         self.block = min(application.training.steps, MOST_STEPS_A_BLOCK)
         self._prioritised = prioritised
-        self.steps = tf.Variable(0, dtype=tf.int64, trainable=False, name="steps")
+        self.steps = counter() if steps is None else steps
 
         kernels = [variable for variable in variables if len(variable.shape) == 2]
 
@@ -66,13 +86,9 @@ class Training:
             with tf.GradientTape() as tape:
                 value, errors = loss(batch) if prioritised else (loss(batch), None)
                 total = value + ridge * tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels])
-            gradients = tape.gradient(total, variables)
-            norm = tf.linalg.global_norm(gradients)
-            sound = tf.math.is_finite(norm)
-            factor = GRADIENT_NORM / tf.maximum(norm, GRADIENT_NORM)
-            # `where`, not a product: 0 · NaN is NaN, and one bad step would be the last
-            gradients = [tf.where(sound, g * factor, tf.zeros_like(g)) for g in gradients]
-            optimiser.apply_gradients(zip(gradients, variables, strict=True))
+            norm = _descend(tape.gradient(total, variables), variables, optimiser)
+            for update in then:
+                _take(update, batch, self.steps)
             after_step(self.steps.assign_add(1))
             return value, norm, errors
 
@@ -196,6 +212,37 @@ class Training:
         padded = np.zeros((self.block, self.rows, *column.shape[2:]), column.dtype)
         padded[: column.shape[0], : column.shape[1]] = column
         return padded
+
+
+def counter() -> Any:
+    """A variable that counts the steps taken."""
+    return tf.Variable(0, dtype=tf.int64, trainable=False, name="steps")
+
+
+def _descend(gradients: list[Any], variables: list[Any], optimiser: Any) -> Any:
+    """One step against the gradients, cut; none where they are not finite. Their norm."""
+    norm = tf.linalg.global_norm(gradients)
+    sound = tf.math.is_finite(norm)
+    factor = GRADIENT_NORM / tf.maximum(norm, GRADIENT_NORM)
+    # `where`, not a product: 0 · NaN is NaN, and one bad step would be the last
+    gradients = [tf.where(sound, g * factor, tf.zeros_like(g)) for g in gradients]
+    optimiser.apply_gradients(zip(gradients, variables, strict=True))
+    return norm
+
+
+def _take(update: Update, batch: Minibatch, steps: Any) -> None:
+    """The update on this minibatch, if it is its turn."""
+
+    def taken() -> Any:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(update.variables)
+            value = update.loss(batch)
+        return _descend(tape.gradient(value, update.variables), update.variables, update.optimiser)
+
+    if update.every == 1:
+        taken()
+    else:
+        tf.cond(steps % update.every == 0, taken, lambda: tf.constant(0.0))
 
 
 def _emptied(column: np.ndarray, where: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,60 +19,47 @@ from learner.training import Training
 ADAM_EPSILON = 1e-5  # larger than Keras's: near a perfect fit Adam would amplify rounding
 
 
-class GradientAgent:
+def adam(learning_rate: float, variables: Sequence[Any]) -> Any:
+    """Adam, its slots created."""
+    optimiser = tf.keras.optimizers.legacy.Adam(learning_rate, epsilon=ADAM_EPSILON)
+    optimiser._create_all_weights(variables)
+    return optimiser
+
+
+class NetworkAgent:
     """An agent whose policy is a network and what its outputs mean.
 
     Args:
         setup: application, normaliser, seed.
         network: TF-Agents network `[B, D]` → `[B, K]`, its variables created.
-        loss: mean loss of one minibatch, scalar; where `prioritised`, with each row's |error|.
-        learning_rate: Adam's.
-        centred: whether rewards are learned as differences from their mean; false as soon as
-            anything is bootstrapped.
-        target: slower copy of the network, with `target_update_period` among the parameters.
         readout: what the network's outputs mean.
-        prioritised: rows are drawn by their error; see `learner.priorities`.
+        scale: of the rewards that are trained on.
+        training: compiled.
+        kept: by name, the other variables that training changes.
     """
 
     learns_from_minibatches = True
     learns_from_ring = False
+    prioritised = False
 
     def __init__(
         self,
         setup: Setup,
         *,
         network: Any,
-        loss: Callable[[Minibatch], Any],
-        learning_rate: float,
-        centred: bool,
-        target: Any | None = None,
-        readout: Readout | None = None,
-        prioritised: bool = False,
+        readout: Readout,
+        scale: RewardScale,
+        training: Training,
+        kept: Mapping[str, Sequence[Any]],
     ) -> None:
         self._setup = setup
         self._network = network
-        self._readout = readout or Values()
+        self._readout = readout
+        self._scale = scale
+        self.training = training
         self.row_errors: np.ndarray | None = None
-        self.prioritised = prioritised
-        networks = [network] if target is None else [network, target]
-        self._optimiser = tf.keras.optimizers.legacy.Adam(learning_rate, epsilon=ADAM_EPSILON)
-        self._optimiser._create_all_weights(network.trainable_weights)
-        self._scale = RewardScale(centred=centred)
-        self.training = Training(
-            setup.application,
-            loss=loss,
-            variables=network.trainable_weights,
-            optimiser=self._optimiser,
-            last_layers=[last_layer(net) for net in networks] if self._readout.rewritten else [],
-            after_step=self._update_target(target),
-            prioritised=prioritised,
-        )
-        self._variables: dict[str, Any] = {"steps": self.training.steps}
-        for kind, variables in (
-            ("network", network.variables),
-            ("target", target.variables if target is not None else ()),
-            ("optimiser", self._optimiser.variables()),
-        ):
+        self._variables: dict[str, Any] = {"steps": training.steps}
+        for kind, variables in (("network", network.variables), *kept.items()):
             self._variables |= {f"{kind}/{at}": v for at, v in enumerate(variables)}
 
     def train(self, batch: Batch) -> dict[str, float]:
@@ -117,21 +104,6 @@ class GradientAgent:
         operations, head, arrays = self._readout.export(self._network, self._scale)
         return Exported(operations, head, arrays | self._setup.normaliser.arrays())
 
-    def _update_target(self, target: Any | None) -> Callable[[Any], None]:
-        """What follows each step in the graph: the target is copied once in a period."""
-        if target is None:
-            return lambda _: None
-        period = self._setup.parameters["target_update_period"]
-
-        def update(steps: Any) -> None:
-            def copy() -> Any:
-                copy_to(self._network, target)
-                return tf.constant(0)
-
-            tf.cond(steps % period == 0, copy, lambda: tf.constant(0))
-
-        return update
-
     def state(self) -> Mapping[str, np.ndarray]:
         """Weights, target, optimiser, steps and the reward's scale."""
         state = {name: variable.numpy() for name, variable in self._variables.items()}
@@ -156,3 +128,72 @@ class GradientAgent:
         for name, variable in self._variables.items():
             variable.assign(state[name])
         self._scale.restore(state["reward_scale"])
+
+
+class GradientAgent(NetworkAgent):
+    """A network that one loss trains.
+
+    Args:
+        setup: application, normaliser, seed.
+        network: TF-Agents network `[B, D]` → `[B, K]`, its variables created.
+        loss: mean loss of one minibatch, scalar; where `prioritised`, with each row's |error|.
+        learning_rate: Adam's.
+        centred: whether rewards are learned as differences from their mean; false as soon as
+            anything is bootstrapped.
+        target: slower copy of the network, with `target_update_period` among the parameters.
+        readout: what the network's outputs mean.
+        prioritised: rows are drawn by their error; see `learner.priorities`.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        *,
+        network: Any,
+        loss: Callable[[Minibatch], Any],
+        learning_rate: float,
+        centred: bool,
+        target: Any | None = None,
+        readout: Readout | None = None,
+        prioritised: bool = False,
+    ) -> None:
+        readout = readout or Values()
+        self.prioritised = prioritised
+        networks = [network] if target is None else [network, target]
+        optimiser = adam(learning_rate, network.trainable_weights)
+        training = Training(
+            setup.application,
+            loss=loss,
+            variables=network.trainable_weights,
+            optimiser=optimiser,
+            last_layers=[last_layer(net) for net in networks] if readout.rewritten else [],
+            after_step=_update_target(setup, network, target),
+            prioritised=prioritised,
+        )
+        super().__init__(
+            setup,
+            network=network,
+            readout=readout,
+            scale=RewardScale(centred=centred),
+            training=training,
+            kept={
+                "target": target.variables if target is not None else (),
+                "optimiser": optimiser.variables(),
+            },
+        )
+
+
+def _update_target(setup: Setup, network: Any, target: Any | None) -> Callable[[Any], None]:
+    """What follows each step in the graph: the target is copied once in a period."""
+    if target is None:
+        return lambda _: None
+    period = setup.parameters["target_update_period"]
+
+    def update(steps: Any) -> None:
+        def copy() -> Any:
+            copy_to(network, target)
+            return tf.constant(0)
+
+        tf.cond(steps % period == 0, copy, lambda: tf.constant(0))
+
+    return update

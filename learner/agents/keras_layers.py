@@ -45,8 +45,11 @@ class SeededDropout(tf.keras.layers.Layer):  # type: ignore[misc]  # TensorFlow 
         return tf.where(kept, x / (1.0 - self.rate), tf.zeros_like(x))
 
 
-def hidden_layers(setup: Setup) -> list[Any]:
+def hidden_layers(setup: Setup, inputs: int | None = None) -> list[Any]:
     """The hidden part, fresh: of `hidden=[…]`, or of the application's own `network`.
+
+    Args:
+        inputs: numbers that it reads, where it is more than the observation.
 
     Raises:
         UnsupportedOperation: layers that a bundle cannot carry, by name.
@@ -57,7 +60,7 @@ def hidden_layers(setup: Setup) -> list[Any]:
         return [
             tf.keras.layers.Dense(width, activation="relu") for width in setup.parameters["hidden"]
         ]
-    return built_layers(builder, setup.application.encoder.size, seed=setup.seed)
+    return built_layers(builder, inputs or setup.application.encoder.size, seed=setup.seed)
 
 
 def built_layers(builder: Callable[[int], Any], inputs: int, *, seed: int = 0) -> list[Any]:
