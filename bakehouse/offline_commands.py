@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from bakehouse.compare_report import show_comparison
 from bakehouse.control import find_target, get
 from bakehouse.evaluate_report import show_evaluation
 from bakehouse.options import Home, Json
@@ -118,6 +119,38 @@ def train(
         show_training(result)
 
 
+def compare(
+    ref: Annotated[str, typer.Argument(metavar="REF", help="The application.")],
+    agents: Annotated[
+        str, typer.Option(help="Which, separated by commas (default: all that fit).")
+    ] = "",
+    decisions: Annotated[int, typer.Option(help="How many each may make.", min=100)] = 10_000,
+    seeds: Annotated[int, typer.Option(help="How often each begins.", min=1)] = 3,
+    rate: Annotated[float, typer.Option(help="Decisions a second, in virtual time.")] = 100.0,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw learning curves into this file (.png, .svg, .pdf).")
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option("--from", help="By a history instead of the world; see `train`."),
+    ] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Which agent learns this best: in the application's world, or else from its history.
+
+    Examples: [bold]bakehouse compare applications/level_difficulty.py --plot curves.png[/]
+    | [bold]bakehouse compare game.py --agents neural_greedy,lin_ucb --from replay[/]
+    """
+    arguments = [ref, "--agents", agents, "--decisions", str(decisions), "--seeds", str(seeds)]
+    arguments += ["--rate", str(rate), *_given("--plot", plot), *_given("--from", source)]
+    result = ask("learner.compare", arguments, load_settings(home=home))
+    if as_json:
+        say_json(result)
+    else:
+        show_comparison(result)
+
+
 def ask(module: str, arguments: list[str], settings: Settings) -> dict[str, Any]:
     """What `python -m module …` answers: the JSON object that it prints as its last line.
 
@@ -169,5 +202,5 @@ def _given(option: str, value: str | int | Path | None) -> list[str]:
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the command line."""
-    for command in (evaluate, train):
+    for command in (evaluate, train, compare):
         app.command(rich_help_panel=PANEL)(command)

@@ -21,7 +21,7 @@ def show_training(result: dict[str, Any]) -> None:
     for note in result["notes"]:
         say(f"[yellow]! {escape(note)}[/]")
     if result["evaluation"] is not None:
-        say("\nOn the decisions that were held out, newer than all it learned from ([bold]1[/]):")
+        say("\nOn the decisions that were held out, newer than all it learned from:")
         show_evaluation(
             {"application": result["application"], "source": result["source"]}
             | result["evaluation"]

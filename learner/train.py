@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -75,7 +76,7 @@ def train(asked: argparse.Namespace) -> dict[str, Any]:
         "propensities": history.propensities,
         "notes": list(history.notes),
         "bundle": str(bundle),
-        "evaluation": evaluated(history, trained, out) if asked.held_out > 0 else None,
+        "evaluation": judged(history, trained) if asked.held_out > 0 else None,
         "warm_start": None,
     }
     if asked.out is None or asked.home:
@@ -85,10 +86,18 @@ def train(asked: argparse.Namespace) -> dict[str, Any]:
     return answer
 
 
-def evaluated(history: History, trained: Trained, policies: Path) -> dict[str, Any] | None:
-    """What the policy, the rules and chance would have earned on what was held out."""
+def judged(history: History, trained: Trained) -> dict[str, Any] | None:
+    """What the policy, the rules and chance would have earned on what was held out.
+
+    See `learner.evaluation_report`; None where nothing that was held out can be used.
+    """
     application = history.application
-    targets = [find_target(name, application, policies) for name in ("1", "baseline", "random")]
+    with tempfile.TemporaryDirectory() as policies:
+        _write(application, trained, Path(policies))
+        targets = [
+            find_target(name, application, Path(policies)) for name in ("1", "baseline", "random")
+        ]
+    targets[0] = targets[0]._replace(name="trained")
     after_ms = trained.held_out_from_ms - 1
     found = material(history.ring(), application, targets, after_ms=after_ms)
     if found.logged.n == 0:

@@ -6,7 +6,7 @@ near in these worlds (`tests/unit/test_worlds.py`), which are in `tests/worlds`.
 
     agents.NAME.world               module of tests/worlds
     agents.NAME.share_of_best       (policy − uniform) / (best − uniform) over the last decisions,
-                                    median over seeds
+                                    median over seeds; 0 where the gate let no version of it answer
     agents.NAME.minibatches_per_s   while training, in the world's own batch size, gathering rows
                                     included; of an agent that reads the whole ring, minibatches'
                                     worth of rows
@@ -56,7 +56,10 @@ def examined(name: str, exam: Exam, options: Options) -> dict[str, Any]:
                 on_step=say,
             )
         )
-    shares = [result.share for result in results if result.share is not None]
+    shares = [
+        result.share if result.left_version_0 is not None and result.share is not None else 0.0
+        for result in results
+    ]
     return {
         "world": exam.module,
         "share_of_best": median(shares),
@@ -66,6 +69,7 @@ def examined(name: str, exam: Exam, options: Options) -> dict[str, Any]:
             export_error(r.learning) for r in results if r.learning is not None
         ),
         "decisions": decisions,
+        "left_version_0": [result.left_version_0 for result in results],
         "decisions_per_s": median(result.decisions / result.wall_s for result in results),
     }
 

@@ -62,7 +62,7 @@ def test_a_log_becomes_a_bundle_that_serving_can_load_and_a_warm_start(tmp_path:
     )
     assert loaded.manifest.agent == "neural_greedy"
     judged = answer["evaluation"]["policies"]
-    assert [one["policy"] for one in judged] == ["1", "baseline", "random"]
+    assert [one["policy"] for one in judged] == ["trained", "baseline", "random"]
     assert judged[0]["learned_from"] == 0
     assert answer["evaluation"]["n"] == 600
     by_random = answer["evaluation"]["differences"][1]["estimates"][0]

@@ -40,7 +40,8 @@ def test_no_constant_and_no_myopic_policy_comes_near_the_best(exam: Exam) -> Non
         made = [logged(exam, action, context) for context in contexts]
         values = world_values(exam.world, exam.application, made)
         assert (share(values) or 0.0) < ENOUGH
-        assert (share(values, of="baseline") or 0.0) < ENOUGH
+        if exam.module != "footsteps":  # where the rules are to be imitated
+            assert (share(values, of="baseline") or 0.0) < ENOUGH
         if isinstance(exam.world, EpisodicWorld):
             assert (share(values, of="myopic") or 0.0) < ENOUGH
 
