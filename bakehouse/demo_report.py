@@ -94,7 +94,7 @@ def make_report(
     """Count everything, after all parts have stopped."""
     application, tables = loaded.application, Path(settings.tables)
     rows = folded_decisions(tables, application.name)
-    ours = [row for row in rows if row["cohort"] == "policy"]
+    ours = [row for row in rows if row["cohort"] in ("policy", "canary")]
     times = [row["decided_at_ms"] for row in ours]
     begin, end = (min(times), max(times)) if times else (0, 0)
 

@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from learner.apprentice import MatchRate, matches
 from learner.confidence import Interval
 from learner.evaluation import ProgressiveEvaluation
 from learner.fitted_q import Choice, Transitions, fitted_q_difference
 from learner.gate import Evidence
+from learner.guards import Guards
 from learner.normaliser import Normaliser
 from learner.reward_model import RewardModel
 from learner.ring import Ring
@@ -81,6 +83,10 @@ class Collector:
         # of other actions than labels, the model knows the context alone
         groups = application.shape.choices if ring.labels else 1
         self.model = RewardModel(groups, application.encoder.size)
+        gate = application.gate
+        self.guards = Guards(gate.guardrails, alpha=1.0 - gate.confidence)
+        self.match = MatchRate()  # of the newest candidate with the baseline
+        self.by_policy = 0  # matured decisions of policies, ever
         self.largest_reward = 0.0  # |reward| of matured decisions
         self._predicted = ring.tail  # sequences below have been offered for prediction
         self._completed = ring.tail  # sequences below have matured and been taken
@@ -104,6 +110,8 @@ class Collector:
         ring = self._ring
         slots = ring.slots(max(self._predicted, ring.tail), ring.head)
         self._predicted = ring.head
+        if candidate is not None:
+            self._match(candidate, slots)
         if candidate is None or isinstance(self._problem, Episodic):
             return 0
         useful = ring.support[slots] & ring.usable[slots]
@@ -125,6 +133,14 @@ class Collector:
         ring.predicted[slots] = True
         return len(slots)
 
+    def _match(self, candidate: Policy, slots: np.ndarray) -> None:
+        ring = self._ring
+        slots = slots[ring.has_baseline[slots] & ring.usable[slots]]
+        if len(slots) and ring.shape.kind != "ranking":
+            own = candidate.own(ring.observation[slots], ring.eligible[slots])
+            baseline = ring.baseline[slots].reshape(len(slots), -1)
+            self.match.update(matches(ring.shape, own, baseline))
+
     def complete(self) -> int:
         """Take decisions up to the first that is still open; returns how many were evaluated."""
         ring = self._ring
@@ -137,6 +153,9 @@ class Collector:
         if len(slots) == 0:
             return 0
         self.largest_reward = max(self.largest_reward, float(np.max(np.abs(ring.reward[slots]))))
+        by_policy = slots[ring.support[slots] & (ring.policy_version[slots] > 0)]
+        self.by_policy += len(by_policy)
+        self.guards.update(ring.guarded[by_policy])
         if isinstance(self._problem, Episodic):
             return 0
         evaluated = slots[ring.predicted[slots] & ring.support[slots]]
@@ -229,6 +248,7 @@ class Collector:
                 running=evaluation.difference,
                 scale=evaluation.reward_std,
                 effective_sample=evaluation.effective_sample,
+                guardrails=tuple(self.guards.intervals()),
             )
         due = untried and candidate is not None and self._ring.labels
         if due and at_ms - self._estimated_at_ms >= ESTIMATE_EVERY_MS:
@@ -239,6 +259,7 @@ class Collector:
             running=evaluation.episodes,
             scale=evaluation.return_std,
             effective_sample=float(evaluation.episodes.n),
+            guardrails=tuple(self.guards.intervals()),
             leaving=self._estimate if untried else None,
             label="fitted-Q difference, an estimate" if untried else "policy − holdout",
         )
@@ -284,6 +305,9 @@ class Collector:
         return {
             "json": {
                 "evaluation": self.evaluation.state(),
+                "guards": self.guards.state(),
+                "match": self.match.state(),
+                "by_policy": self.by_policy,
                 "largest_reward": self.largest_reward,
                 "predicted": self._predicted,
                 "completed": self._completed,
@@ -299,6 +323,10 @@ class Collector:
         saved = state["json"]
         self.evaluation.restore(saved["evaluation"])
         self.model.restore(state["model"])
+        self.guards.restore(saved.get("guards", ()))  # none in checkpoints of earlier releases
+        if "match" in saved:
+            self.match.restore(saved["match"])
+        self.by_policy = saved.get("by_policy", 0)
         self.largest_reward = saved["largest_reward"]
         self._predicted = saved["predicted"]
         self._completed = saved["completed"]

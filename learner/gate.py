@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 
 from learner.confidence import Interval
+from learner.guards import broken
 from schemas.application import Gate
+from schemas.rollout import Guardrail
 
 SCORE_SLACK = 10.0  # how far beyond the rewards seen a score may lie and still be believed
 
@@ -44,6 +46,7 @@ class GateReport:
     reason: str
     rules: tuple[Rule, ...]
     evidence: Mapping[str, Any] = field(default_factory=dict)
+    canary: float = 1.0  # share of subjects that it answers
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON carries it: no infinities, no NaN."""
@@ -65,6 +68,9 @@ class Evidence:
         scale: standard deviation of a reward (bandit) or of a return (episodic).
         effective_sample: decisions' worth of evidence, reported beside the bounds.
         label: what `leaving` or `running` is, such as "paired difference".
+        guardrails: with the bounds on their means over decisions of policies.
+        match: of an apprentice, the rate at which it agrees with the baseline and the rate that
+            it must reach; rule 2 is then about this alone.
     """
 
     running: Interval
@@ -72,6 +78,8 @@ class Evidence:
     effective_sample: float
     leaving: Interval | None = None
     label: str = "paired difference"
+    guardrails: tuple[tuple[Guardrail, Interval], ...] = ()
+    match: tuple[float, float] | None = None  # of an apprentice: its rate, and the one wanted
 
 
 def score_limit(
@@ -121,6 +129,8 @@ def decide(
     3. Afterwards candidates pass, unless the upper bound is below 0: back to the anchor, frozen.
     4. A candidate that passes becomes the anchor when the lower bound is above 0.
 
+    A guardrail that is surely broken takes every policy back: to version 0, frozen.
+
     Args:
         gate: the application's thresholds.
         candidate, current, anchor: version numbers; 0 is the baseline.
@@ -150,13 +160,24 @@ def decide(
         least,
         leaving.lower > least and leaving.upper >= 0,
     )
-    judged = (enough, better) if current == 0 else (not_worse, better)
+    if evidence.match is not None:
+        rate, wanted = evidence.match
+        enough = Rule("match with the baseline", rate, wanted, rate >= wanted)
+    guards = tuple(_guard(*one) for one in evidence.guardrails)
+    judged = (enough, better) if current == 0 else (not_worse, better, *guards)
 
     failed = next((rule for rule in sound if not rule.passed), None)
     # The evidence is about what has been answering, so a bad candidate does not excuse it.
-    roll_back = current > 0 and not not_worse.passed
+    stopped = next((rule for rule in guards if not rule.passed), None) if current > 0 else None
+    roll_back = current > 0 and (stopped is not None or not not_worse.passed)
+    back_to = anchor if stopped is None else 0
     publish = failed is None and not roll_back and (current > 0 or enough.passed)
-    if roll_back and current == anchor:
+    if stopped is not None:
+        reason = (
+            f"{stopped.name} is {_shown(stopped.number)}, expected {_bound_words(stopped)}: the "
+            "baseline (version 0) answers again; frozen until someone looks"
+        )
+    elif roll_back and current == anchor:
         reason = (
             f"the upper bound of {_of(running)} fell below 0: candidates are worse than "
             f"{_named(anchor)}, which goes on answering; frozen until someone looks"
@@ -172,6 +193,9 @@ def decide(
             f"{'at least' if failed.name.startswith('finite') else 'at most'} "
             f"{failed.threshold:g}; version {current} goes on answering"
         )
+    elif current == 0 and evidence.match is not None:
+        does = "leaves" if enough.passed else "waits at"
+        reason = f"{does} version 0: {enough.name} {rate:.1%}, wanted {wanted:.1%}"
     elif current == 0 and not enough.passed:
         reason = _waiting(leaving, least, evidence.label)
     elif current == 0:
@@ -185,7 +209,7 @@ def decide(
         publish=publish,
         leaves_version_0=publish and current == 0,
         new_anchor=publish and better.passed,
-        rollback_to=anchor if roll_back and current != anchor else None,
+        rollback_to=back_to if roll_back and current != back_to else None,
         freeze=roll_back,
         reason=reason,
         rules=sound + judged,
@@ -204,6 +228,23 @@ def decide(
             "effective_sample": evidence.effective_sample,
         },
     )
+
+
+def _guard(guardrail: Guardrail, interval: Interval) -> Rule:
+    """The bound that is nearer to being broken, as a rule."""
+    over = guardrail.most is not None
+    if guardrail.most is not None and guardrail.least is not None:
+        over = interval.lower - guardrail.most > guardrail.least - interval.upper
+    threshold = guardrail.most if over else guardrail.least
+    assert threshold is not None
+    side, number = ("lower", interval.lower) if over else ("upper", interval.upper)
+    name = f"guardrail {guardrail.outcome!r}, {side} bound of its mean"
+    return Rule(name, _number(number), threshold, not broken(guardrail, interval))
+
+
+def _bound_words(rule: Rule) -> str:
+    side = "at most" if rule.name.endswith("lower bound of its mean") else "at least"
+    return f"{side} {rule.threshold:g}"
 
 
 def _waiting(leaving: Interval, least: float, label: str) -> str:

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from learner.agents.adapter import Agent, Exported, Setup
-from learner.batch import Rows
+from learner.apprentice import LEAST, SLACK, asked_of_an_apprentice
+from learner.batch import Batch, Rows
 from learner.evidence import Collector, distribution_of, terminal_slots
-from learner.gate import GateReport, action_shift, decide, score_limit
+from learner.gate import Evidence, GateReport, action_shift, decide, score_limit
 from learner.maturity import RemainingReward, curve
 from learner.minibatches import draw_rows, gather
 from learner.normaliser import Normaliser, fit_normaliser, static_normaliser
@@ -26,8 +27,10 @@ from learner.plan import Plan
 from learner.priorities import Priorities, importance
 from learner.returns import Chain, Returns, n_step_returns
 from learner.ring import Ring
+from learner.rollout import Steps
 from learner.rows import Arrival
 from schemas.actions import Shape
+from schemas.agents import AGENTS
 from schemas.application import Application, Bandit, Episodic
 from schemas.errors import BundleError
 from schemas.exploration import Exploration
@@ -98,6 +101,11 @@ class Learning:
         self.candidate: Policy | None = None
         self.current = BASELINE  # answers now
         self.anchor = BASELINE  # the last that was shown to be good
+        self.steps = Steps(
+            application.rollout.shares(application.mode), application.rollout.decisions_a_step
+        )
+        # learns to match the rules, until it answers everyone
+        self.apprentice = application.mode == "apprentice"
         self.proving = False  # begun anew under a policy that answers: must prove itself first
         self.frozen = False  # by the gate, until someone looks
         self.frozen_at_ms = 0
@@ -121,6 +129,8 @@ class Learning:
         self.version = champion.number
         self.current = self.anchor = champion
         self.proving = champion.number > 0
+        if champion.number:  # how far it had come is lost too
+            self.steps.forward(0)
         if self.evidence is not None and self.proving:
             self.evidence.evaluation.move_anchor(champion.number)
 
@@ -248,6 +258,8 @@ class Learning:
         ring, training = self.ring, self.application.training
         returns = self._returns(plan.stream_time_ms)
         trainable = np.flatnonzero(returns.trainable)
+        if self.apprentice:
+            trainable = trainable[ring.has_baseline[trainable]]
         if len(trainable) == 0:
             return None
         new = trainable[ring.dirty[trainable]]
@@ -268,6 +280,8 @@ class Learning:
             for slots in calls:
                 of_slots = Returns(*(values[slots] for values in returns))
                 batch = gather(ring, slots, of_slots, steps=training.steps, batch=training.batch)
+                if self.apprentice:
+                    batch = self._asked_instead(batch, slots, rng)
                 if weight is not None:
                     batch = batch._replace(weight=weight[slots].reshape(batch.weight.shape))
                 losses = self.agent.train(batch)
@@ -275,19 +289,43 @@ class Learning:
                     errors = self.agent.row_errors.ravel()
                     self.priorities.update(slots, ring.sequence[slots], errors)
         if self.agent.learns_from_ring:  # after the minibatches: it may build on what they made
-            losses = losses | self.agent.fit(
-                Rows(
-                    observation=ring.observation[trainable],
-                    action=ring.action[trainable],
-                    reward=returns.reward[trainable].astype(np.float32),
-                )
+            rows = Rows(
+                observation=ring.observation[trainable],
+                action=ring.action[trainable],
+                reward=returns.reward[trainable].astype(np.float32),
             )
+            if self.apprentice:
+                action, reward = self._asked(trainable, rng)
+                rows = rows._replace(action=action, reward=reward)
+            losses = losses | self.agent.fit(rows)
         reach("learner.training.inside")
         ring.dirty[new] = False
         for sequence in ring.sequence[new].tolist():
             if ring.fresh:
                 self._unpublished_ms += ring.fresh.pop(sequence, [])
         return losses, len(new)
+
+    def _asked(self, slots: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Actions, as the agent takes them, and how well they match the rules' own."""
+        ring = self.ring
+        baseline = ring.baseline[slots].reshape(len(slots), -1).astype(np.float64)
+        if AGENTS[self.application.agent.name].imitates:
+            rows, reward = baseline, np.ones(len(slots), np.float32)
+        else:
+            rows, reward = asked_of_an_apprentice(ring.shape, baseline, ring.eligible[slots], rng)
+        return (rows[:, 0].astype(np.int32) if ring.labels else rows), reward
+
+    def _asked_instead(self, batch: Batch, slots: np.ndarray, rng: np.random.Generator) -> Batch:
+        """The same contexts, with what an apprentice is asked of them; nothing follows."""
+        action, reward = self._asked(slots, rng)
+        return batch._replace(
+            action=action.reshape(batch.action.shape).astype(batch.action.dtype),
+            reward=reward.reshape(batch.reward.shape),
+            discount=np.zeros_like(batch.discount),
+            next_observation=np.zeros_like(batch.next_observation),
+            next_eligible=np.ones_like(batch.next_eligible),
+            propensity=None,
+        )
 
     def _export(
         self, losses: Mapping[str, float]
@@ -344,6 +382,10 @@ class Learning:
         evidence = self.evidence.evidence(
             judged, untried=self.current.number == 0 or self.proving, at_ms=plan.at_ms
         )
+        if self.apprentice:
+            match = self.evidence.match
+            rate = match.rate if match.n >= LEAST else 0.0
+            evidence = replace(evidence, match=(rate, self.application.rollout.match))
         report = decide(
             gate,
             candidate=plan.version,
@@ -371,17 +413,66 @@ class Learning:
                         f"{least:.4g}"
                     ),
                 )
-        if plan.frozen or self.frozen:
+        if not (plan.frozen or self.frozen):
+            return self._widened(report, evidence)
+        return replace(
+            report,
+            publish=False,
+            new_anchor=False,
+            leaves_version_0=False,
+            rollback_to=None,
+            freeze=False,
+            reason=f"frozen: version {self.current.number} goes on answering; {report.reason}",
+        )
+
+    def _widened(self, report: GateReport, evidence: Evidence) -> GateReport:
+        """The report with the share of subjects that the candidate is to answer."""
+        assert self.evidence is not None
+        steps, by_policy = self.steps, self.evidence.by_policy
+        if report.leaves_version_0:
+            steps.forward(by_policy)
+        elif report.rollback_to == 0:
+            steps.stop(by_policy)
+        elif report.rollback_to is not None:
+            steps.back(max(by_policy, 0))
+        elif report.publish and self._falls_behind():
+            steps.back(by_policy)
+            if steps.step < 0:
+                return replace(
+                    report,
+                    publish=False,
+                    new_anchor=False,
+                    rollback_to=0,
+                    reason=f"{self._match_words()}: the baseline answers again",
+                )
+            report = replace(report, reason=f"a step back: {self._match_words()}")
+        elif report.publish and steps.is_due(by_policy) and self._nothing_against(evidence):
+            steps.forward(by_policy)
             report = replace(
-                report,
-                publish=False,
-                new_anchor=False,
-                leaves_version_0=False,
-                rollback_to=None,
-                freeze=False,
-                reason=f"frozen: version {self.current.number} goes on answering; {report.reason}",
+                report, reason=f"widened to {steps.share:.0%} of subjects; {report.reason}"
             )
-        return report
+        return replace(report, canary=steps.share if steps.step >= 0 else 1.0)
+
+    def _falls_behind(self) -> bool:
+        """Whether an apprentice no longer matches the rules."""
+        assert self.evidence is not None
+        least = self.application.rollout.match - SLACK
+        return self.apprentice and self.evidence.match.rate < least
+
+    def _match_words(self) -> str:
+        assert self.evidence is not None
+        wanted = self.application.rollout.match
+        return f"match with the baseline {self.evidence.match.rate:.1%}, wanted {wanted:.1%}"
+
+    def _nothing_against(self, evidence: Evidence) -> bool:
+        """Whether what is known of the policy lets more subjects have it."""
+        assert self.evidence is not None
+        if self.apprentice and self.evidence.match.rate < self.application.rollout.match:
+            return False
+        running = evidence.running
+        # episodes are few: their bound may not be there yet when their mean is
+        shown = running.mean if isinstance(self._problem, Episodic) else running.lower
+        return running.upper >= 0 and shown > -self.application.gate.margin * evidence.scale
 
     def _largest_score(self, policy: Policy | None) -> float:
         assert self.evidence is not None
@@ -443,13 +534,33 @@ class Learning:
             self.last_freeze = {"at_ms": plan.at_ms} | {
                 name: said[name] for name in ("candidate", "current", "anchor", "reason", "rules")
             }
-        if report.rollback_to is not None:
+        if report.rollback_to == 0:
+            self.current = BASELINE
+            if self.anchor.number:
+                self.anchor = BASELINE
+                self.evidence.evaluation.move_anchor(0)
+        elif report.rollback_to is not None:
             self.current = self.anchor
+        if self.apprentice and self.steps.complete:
+            self._graduate()
+
+    def _graduate(self) -> None:
+        """The rules are matched and everyone has the policy: from here on it learns from rewards.
+
+        What matched them goes on answering until a candidate has shown itself.
+        """
+        assert self.evidence is not None
+        self.apprentice = False
+        self.proving = True
+        self.anchor = self.current
+        self.evidence.evaluation.move_anchor(self.anchor.number)
+        self.ring.dirty[: self.ring.size] = True
 
     def _release(self) -> None:
         """Someone has looked: evidence begins anew, else the same bound would freeze at once."""
         if self.frozen and self.evidence is not None:
             self.evidence.evaluation.move_anchor(self.anchor.number)
+            self.evidence.guards.begin()
         self.frozen = False
 
     def _remember(self, stream_time_ms: int) -> None:
@@ -485,6 +596,8 @@ class Learning:
                 "remembered": self._remembered,
                 "decisions_before": self.decisions_before,
                 "proving": self.proving,
+                "apprentice": self.apprentice,
+                "steps": self.steps.state(),
                 "frozen": self.frozen,
                 "frozen_at_ms": self.frozen_at_ms,
                 "last_freeze": self.last_freeze,
@@ -550,6 +663,11 @@ class Learning:
         self._remembered = saved["remembered"]
         self.decisions_before = saved["decisions_before"]
         self.proving = saved["proving"]
+        self.apprentice = saved.get("apprentice", self.apprentice)
+        if "steps" in saved:
+            self.steps.restore(saved["steps"])
+        elif self.current.number:  # of an earlier release, which knew no steps
+            self.steps.forward(0)
         self.frozen = saved["frozen"]
         self.frozen_at_ms = saved["frozen_at_ms"]
         self.last_freeze = saved.get("last_freeze")  # None in checkpoints of earlier releases

@@ -62,6 +62,8 @@ class Bundles:
             operations=exported.operations,
             head=exported.head,
             exploration=candidate.exploration,
+            canary=candidate.report.canary,
+            apprentice=application.mode == "apprentice",
             seed=application.training.seed,
             replay_version=candidate.replay_version,
             stream_time_ms=candidate.stream_time_ms,

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from learner.guards import guarded_values
 from learner.known import Known, decode, encode, merge
 from learner.maturity import assess
 from learner.rows import Arrival, Successor
@@ -60,6 +61,7 @@ class Ring:
     anchor: np.ndarray  # the same
     model: np.ndarray  # float32 [C, A], rewards of labels; else [C, 1], of the context
     era: np.ndarray  # int64, of the evaluation when it predicted
+    guarded: np.ndarray  # float64 [C, G], what the decision adds to each guardrail
     own: np.ndarray  # float64, the policy's probability of the action, exploration taken out
 
     def __init__(self, application: Application) -> None:
@@ -108,6 +110,7 @@ class Ring:
             "anchor": (chance, predicted, 0),
             "model": (np.float32, predicted, 0),
             "era": (np.int64, (), 0),
+            "guarded": (np.float64, (len(application.gate.guardrails),), 0),
             "own": (np.float64, (), 0),
         }
         self.allocated = 0
@@ -302,6 +305,9 @@ class Ring:
         times = DecisionTimes(int(self.decided_at_ms[slot]), known.received_at_ms)
         outcomes = [outcome.timed() for outcome in known.outcomes if outcome.kind != "next"]
         found = assess(self._rule, times, outcomes)
+        guardrails = self._application.gate.guardrails
+        if guardrails:
+            self.guarded[slot] = guarded_values(guardrails, self._rule, times, outcomes)
         usable = not known.contested and math.isfinite(found.reward)
         reward = found.reward if usable else 0.0
         ended = any(outcome.kind == "end" for outcome in outcomes)
@@ -408,7 +414,12 @@ class Ring:
         self.head = lists["head"]
         self.allocated = self.size
         for name, (kind, shape, _) in self._layout.items():
-            column = np.array(state[name], dtype=kind)
+            saved: Any = state.get(name)
+            if name == "guarded" and np.shape(saved) != (self.size, *shape):
+                saved = np.zeros((self.size, *shape))  # the page names other guardrails now
+            if saved is None:
+                raise ValueError(f"ring column {name} is missing; expected {(self.size, *shape)}")
+            column = np.array(saved, dtype=kind)
             if column.shape != (self.size, *shape):
                 raise ValueError(
                     f"ring column {name} has shape {column.shape}: expected {(self.size, *shape)}"

@@ -146,7 +146,7 @@ class Decoder:
         )
         if len(outcomes) > 1:
             known = merge(known, known)  # one row may hold an outcome twice
-        policy = row["cohort"] in ("policy", "canary") and row["mode"] != "apprentice"
+        policy = row["cohort"] in ("policy", "canary")
         return Arrival(
             decision_id=row["decision_id"],
             known=known,

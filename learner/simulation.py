@@ -110,10 +110,10 @@ def simulate(
     Raises:
         ApplicationError: the application's policy answers nobody (its mode is not `online`).
     """
-    if application.mode != "online":
+    if application.mode == "logging_only":
         raise ApplicationError(
             f"{application.name!r} is in mode {application.mode!r}, in which no policy answers; "
-            "expected 'online'"
+            "expected 'online' or 'apprentice'"
         )
     training = replace(application.training, seed=seed)
     return _Simulation(

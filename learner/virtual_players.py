@@ -18,7 +18,7 @@ from learner.known import Known, KnownOutcome, Position
 from learner.rows import Arrival, Successor
 from schemas.actions import Ranking
 from schemas.application import Application
-from schemas.cohort import in_holdout
+from schemas.cohort import place_in_rollout
 from schemas.exploration import Exploration
 from schemas.policy import Policy
 from schemas.propensity import (
@@ -42,6 +42,7 @@ class Answering(NamedTuple):
     version: int
     policy: Policy | None
     exploration: Exploration
+    canary: float = 1.0  # share of the subjects outside the holdout that it answers
 
 
 def version_zero(application: Application) -> Answering:
@@ -123,7 +124,7 @@ class VirtualPlayers:
     row_delay_ms: int
     now_ms: int = START_MS
     decisions: int = 0
-    _holdout: dict[int, bool] = field(default_factory=dict)
+    _places: dict[int, float] = field(default_factory=dict)
     _rows: list[tuple[int, int, Arrival]] = field(default_factory=list)  # heap by visible_at_ms
     _pausing: list[tuple[int, int, Episode]] = field(default_factory=list)  # heap by ready_at_ms
     _offset: int = 0
@@ -187,19 +188,28 @@ class VirtualPlayers:
     def _answer(self, asked: Sequence[Asked], answering: Answering) -> list[Logged]:
         if not asked:
             return []
+        zero = version_zero(self.application)
         own = self._own(asked, answering)
+        ruled = own if answering.policy is None else self._own(asked, zero)
         uniform = self.rng.random(len(asked)).tolist()
         logged = []
         for at, one in enumerate(asked):
-            if self._in_holdout(one.subject):
+            place = self._place(one.subject)
+            by_policy = answering.policy is not None and place < answering.canary and place >= 0
+            if place < 0 or not (by_policy or self.application.mode == "online"):
+                # holdout, or whom an apprentice does not answer: the pure baseline
                 kept = one_hot(int(one.baseline[0]), len(one.eligible)) if self._labels else None
                 drawn = Drawn(one.baseline, 1.0, 1.0, one.eligible if kept is None else kept)
-                self._follow(one, drawn, version=0, holdout=True)
+                self._follow(one, drawn, version=0, cohort="holdout" if place < 0 else "fallback")
                 continue
-            exploration = answering.exploration
-            drawn = draw(self.application, own.at(at), one.eligible, exploration, uniform[at])
-            action = self._follow(one, drawn, version=answering.version, holdout=False)
-            logged.append(Logged(one.context, drawn.executed, one.eligible, exploration, action))
+            who, mine = (answering, own) if by_policy else (zero, ruled)
+            drawn = draw(
+                self.application, mine.at(at), one.eligible, who.exploration, uniform[at]
+            )
+            action = self._follow(one, drawn, version=who.version, cohort="policy")
+            logged.append(
+                Logged(one.context, drawn.executed, one.eligible, who.exploration, action)
+            )
         return logged
 
     def _own(self, asked: Sequence[Asked], answering: Answering) -> Own:
@@ -218,16 +228,17 @@ class VirtualPlayers:
     def _labels(self) -> bool:
         return self.application.shape.kind == "discrete"
 
-    def _in_holdout(self, subject: int) -> bool:
-        if subject not in self._holdout:
+    def _place(self, subject: int) -> float:
+        if subject not in self._places:
             share = self.application.rollout.holdout
-            self._holdout[subject] = in_holdout(self.application.name, f"player-{subject}", share)
-        return self._holdout[subject]
+            name = f"player-{subject}"
+            self._places[subject] = place_in_rollout(self.application.name, name, share)
+        return self._places[subject]
 
-    def _follow(self, one: Asked, drawn: Drawn, *, version: int, holdout: bool) -> Any:
+    def _follow(self, one: Asked, drawn: Drawn, *, version: int, cohort: str) -> Any:
         """Log a decision, and cause what comes of it; returns its action, as JSON carries it."""
         action = self.application.actions.action_of(drawn.row, one.context.get("items"))
-        row = self._row(one, drawn, action, version=version, holdout=holdout)
+        row = self._row(one, drawn, action, version=version, cohort=cohort)
         self._show(row, one.at_ms)
         episode, world = one.episode, self.world
         if episode is None:
@@ -252,7 +263,7 @@ class VirtualPlayers:
         return action
 
     def _row(
-        self, one: Asked, drawn: Drawn, action: Any, *, version: int, holdout: bool
+        self, one: Asked, drawn: Drawn, action: Any, *, version: int, cohort: str
     ) -> Arrival:
         position = self._position(one.at_ms)
         decision_id = _id(one.at_ms, position.offset)
@@ -272,8 +283,8 @@ class VirtualPlayers:
             baseline=one.baseline,
             decided_at_ms=one.at_ms,
             policy_version=version,
-            support=not holdout and (drawn.propensity < 1 or not self._labels),
-            holdout=holdout,
+            support=cohort == "policy" and (drawn.propensity < 1 or not self._labels),
+            holdout=cohort == "holdout",
             first=one.episode is None or one.episode.previous is None,
             own=drawn.own,
             successors={},

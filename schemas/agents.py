@@ -55,6 +55,7 @@ class AgentKind:
     parameters: Mapping[str, Parameter]
     summary: str
     stochastic: bool = False  # has a randomness of its own: AgentsOwn() is its exploration
+    imitates: bool = False  # learns the logged action itself, whatever came of it
     believes: bool = False  # says how probably each action is the best: Thompson() can draw
 
 

@@ -38,6 +38,7 @@ from schemas.observation import (
     described_feature,
 )
 from schemas.reward import Reward
+from schemas.rollout import Guardrail, Rollout, checked_guardrails
 from schemas.segments import Segments
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "Exploration",
     "Gate",
     "Gaussian",
+    "Guardrail",
     "Parts",
     "Ranking",
     "Rollout",
@@ -196,11 +198,14 @@ class Gate:
         margin: how much worse, in reward standard deviations, still leaves version 0.
         action_shift: the share of recent contexts on which a candidate may differ from the
             policy before it.
+        guardrails: outcomes, at most five, that stop a rollout: back to the baseline, and frozen
+            until someone looks.
     """
 
     confidence: float = 0.95
     margin: float = 0.1
     action_shift: float = 1.0
+    guardrails: Sequence[Guardrail] = ()
 
     def __post_init__(self) -> None:
         for name, expected in (
@@ -216,17 +221,7 @@ class Gate:
             raise ApplicationError(f"Gate(margin={self.margin}): from 0 to 10 (reward sds)")
         if not 0 < self.action_shift <= 1:
             raise ApplicationError(f"Gate(action_shift={self.action_shift}): in (0, 1]")
-
-
-@dataclass(frozen=True)
-class Rollout:
-    """Who gets the policy: `holdout` is the share of subjects that stays on the baseline."""
-
-    holdout: float = 0.10
-
-    def __post_init__(self) -> None:
-        if not is_finite(self.holdout) or not 0 <= self.holdout <= 0.9:
-            raise ApplicationError(f"Rollout(holdout={in_short(self.holdout)}): from 0 to 0.9")
+        object.__setattr__(self, "guardrails", checked_guardrails(self.guardrails))
 
 
 @dataclass(frozen=True)
@@ -247,7 +242,7 @@ class Application:
     exploration: Explores = None  # type: ignore[assignment]  # by the kind of actions, see below
     training: Training = Training()
     gate: Gate = Gate()
-    rollout: Rollout = Rollout()
+    rollout: Rollout = field(default_factory=Rollout)
     mode: Literal["online", "apprentice", "logging_only"] = "online"
     hydrate: Hydration | Lookup | None = None
 
@@ -318,6 +313,12 @@ class Application:
             self.baseline.check(self.observation, self.baseline_action)
         object.__setattr__(self, "hydrate", hydration_of(self.hydrate, self.observation))
         self._check_exploration()
+        if self.mode == "apprentice" and self.actions.kind not in ("discrete", "continuous"):
+            raise ApplicationError(
+                f"Application(mode='apprentice'): whether a policy matches the rules is known of "
+                f"discrete and continuous actions, and this application's are {self.actions.kind}; "
+                "use mode='online' with Rollout(canary=[0.01, 0.1, 1.0])"
+            )
 
     def _check_exploration(self) -> None:
         exploration, kind = self.exploration, self.actions.kind

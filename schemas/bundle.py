@@ -54,6 +54,8 @@ class Manifest(BaseModel):
     operations: list[dict[str, Any]]
     head: Head
     exploration: Exploration
+    canary: float = Field(default=1.0, gt=0, le=1)  # share of subjects that it answers
+    apprentice: bool = False  # made in apprentice mode: it may answer where the rules do
     seed: Int64
     replay_version: Int64
     stream_time_ms: Int64

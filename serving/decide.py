@@ -14,7 +14,7 @@ import numpy as np
 
 from schemas.actions import Discrete, Ranking
 from schemas.application import Application
-from schemas.cohort import in_holdout
+from schemas.cohort import place_in_rollout
 from schemas.errors import ApplicationError, InvalidEvent
 from schemas.events import (
     DecisionRequest,
@@ -25,7 +25,7 @@ from schemas.events import (
     eligible_mask,
     offered,
 )
-from schemas.exploration import NONE
+from schemas.exploration import NONE, Exploration, Explores
 from schemas.propensity import (
     BASELINE_STD,
     POINT,
@@ -49,7 +49,7 @@ class Asked(NamedTuple):
     eligible: np.ndarray  # bool [A]
     restricted: bool  # the request left some actions out
     baseline: int | None  # position of the baseline's label; None where the baseline failed
-    holdout: bool
+    place: float  # among those that policies may answer, see `schemas.cohort`; < 0: holdout
     baseline_row: np.ndarray | None = None  # of other actions than labels; float64 [W]
     items: np.ndarray | None = None  # features of the items to rank; float32 [A, F]
 
@@ -83,20 +83,18 @@ def check(
         raise InvalidEvent("previous_decision_id: a decision cannot precede itself")
     observation = application.encoder.encode(request.context)
     actions, items = application.actions, request.items
-    holdout = in_holdout(application.name, request.subject_id, application.rollout.holdout)
+    place = place_in_rollout(application.name, request.subject_id, application.rollout.holdout)
     if isinstance(actions, Discrete):
         eligible, restricted = _eligible(application, request)
         baseline = _baseline(application, request, eligible)
         position = None if baseline is None else actions.position(baseline)
-        return Asked(request, decision_id, observation, eligible, restricted, position, holdout)
+        return Asked(request, decision_id, observation, eligible, restricted, position, place)
     check_items(application, items)
     encoded = actions.encode_items(items or ()) if isinstance(actions, Ranking) else None
     eligible, restricted = _eligible(application, request)
     baseline = _baseline(application, request, eligible)
     row = None if baseline is None else actions.row_of(baseline, items)
-    return Asked(
-        request, decision_id, observation, eligible, restricted, None, holdout, row, encoded
-    )
+    return Asked(request, decision_id, observation, eligible, restricted, None, place, row, encoded)
 
 
 def _baseline(application: Application, request: DecisionRequest, eligible: np.ndarray) -> Any:
@@ -154,24 +152,22 @@ def answer(
         draws: one uniform number in [0, 1) each.
         logged: False (the spool is full) gives everyone the plain baseline.
     """
-    open_ = logged and not slot.killed and application.mode == "online"
+    roles = [_role(application, slot, one, logged=logged) for one in asked]
     if application.shape.kind != "discrete":
         return [
-            _shaped(application, slot, one, draw, open_, now_ms)
-            for one, draw in zip(asked, draws, strict=True)
+            _shaped(application, slot, one, draw, role, now_ms)
+            for one, draw, role in zip(asked, draws, roles, strict=True)
         ]
-    ruled = [open_ and not one.holdout for one in asked]
     own: list[np.ndarray | None] = [None] * len(asked)
-    if slot.policy is not None:
-        rows = [at for at, by_policy in enumerate(ruled) if by_policy]
-        if rows:
-            observations = np.array([asked[at].observation for at in rows])  # [R, D]
-            masks = np.array([asked[at].eligible for at in rows])  # [R, A]
-            for at, row in zip(rows, slot.distribution(observations, masks), strict=True):
-                own[at] = row
+    rows = [at for at, role in enumerate(roles) if role.by_policy]
+    if rows:
+        observations = np.array([asked[at].observation for at in rows])  # [R, D]
+        masks = np.array([asked[at].eligible for at in rows])  # [R, A]
+        for at, row in zip(rows, slot.distribution(observations, masks), strict=True):
+            own[at] = row
     return [
-        _one(application, slot, one, draw, policy, by_policy, open_, now_ms)
-        for one, draw, policy, by_policy in zip(asked, draws, own, ruled, strict=True)
+        _one(application, slot, one, draw, policy, role, now_ms)
+        for one, draw, policy, role in zip(asked, draws, own, roles, strict=True)
     ]
 
 
@@ -185,14 +181,60 @@ def answer_one(
     logged: bool = True,
 ) -> Answer:
     """`answer` for one decision, without what several need."""
-    open_ = logged and not slot.killed and application.mode == "online"
+    role = _role(application, slot, one, logged=logged)
     if application.shape.kind != "discrete":
-        return _shaped(application, slot, one, draw, open_, now_ms)
-    by_policy = open_ and not one.holdout
+        return _shaped(application, slot, one, draw, role, now_ms)
     own = None
-    if by_policy and slot.policy is not None:
+    if role.by_policy:
         own = slot.distribution(one.observation[None], one.eligible[None])[0]
-    return _one(application, slot, one, draw, own, by_policy, open_, now_ms)
+    return _one(application, slot, one, draw, own, role, now_ms)
+
+
+class Role(NamedTuple):
+    """What answers one subject now."""
+
+    cohort: str
+    by_policy: bool  # the policy in the slot
+    explores: bool  # False: the pure baseline
+
+
+FALLBACK = Role("fallback", by_policy=False, explores=False)
+HOLDOUT = Role("holdout", by_policy=False, explores=False)
+VERSION_0 = Role("policy", by_policy=False, explores=True)
+CANARY = Role("canary", by_policy=True, explores=True)
+POLICY = Role("policy", by_policy=True, explores=True)
+
+
+def _role(application: Application, slot: Slot, one: Asked, *, logged: bool) -> Role:
+    if not logged or slot.killed or application.mode == "logging_only":
+        return FALLBACK
+    if one.place < 0:
+        return HOLDOUT
+    if application.mode == "apprentice":
+        # its rules are not explored: whom no apprentice's policy answers gets them pure
+        if slot.policy is None or not slot.policy.manifest.apprentice:
+            return FALLBACK
+        return _by_share(slot, one) or FALLBACK
+    if slot.policy is None:
+        return VERSION_0
+    return _by_share(slot, one) or VERSION_0
+
+
+def _by_share(slot: Slot, one: Asked) -> Role | None:
+    if slot.canary >= 1:
+        return POLICY
+    return CANARY if one.place < slot.canary else None
+
+
+@cache
+def _first_exploration(rule: Explores) -> Exploration:
+    return rule.after(0)
+
+
+def _exploration(application: Application, slot: Slot, role: Role) -> Exploration:
+    if not role.explores:
+        return NONE
+    return slot.exploration if role.by_policy else _first_exploration(application.exploration)
 
 
 def _one(
@@ -201,16 +243,15 @@ def _one(
     one: Asked,
     draw: float,
     own: np.ndarray | None,
-    by_policy: bool,
-    open_: bool,
+    role: Role,
     now_ms: int,
 ) -> Answer:
-    cohort = "policy" if by_policy else "holdout" if open_ else "fallback"
+    cohort = role.cohort
     if own is None:
         own = _baseline_distribution(one)
         if one.baseline is None:
             cohort = "fallback"
-    exploration = slot.exploration if by_policy else NONE
+    exploration = _exploration(application, slot, role)
     executed = own
     if exploration.kind != "none":
         executed = executed_distribution(
@@ -218,7 +259,7 @@ def _one(
         )
     position = draw_action(executed, draw)
     if not executed[position] > 0.0:  # scores that overflowed: such a policy answers nobody
-        return _one(application, slot, one, draw, None, False, False, now_ms)
+        return _one(application, slot, one, draw, None, FALLBACK, now_ms)
     labels = application.actions.choices
     by_position = executed.tolist()
     baseline = None if one.baseline is None else labels[one.baseline]
@@ -228,9 +269,9 @@ def _one(
         position=position,
         action=labels[position],
         propensity=by_position[position],
-        version=slot.version if by_policy else 0,
+        version=slot.version if role.by_policy else 0,
         cohort=cohort,
-        explored=cohort == "policy" and position != int(own.argmax()),
+        explored=role.explores and position != int(own.argmax()),
         how={
             "action_probabilities": {labels[at]: p for at, p in enumerate(by_position) if p > 0.0},
             "exploration": exploration.logged(),
@@ -242,32 +283,31 @@ def _one(
 
 
 def _shaped(
-    application: Application, slot: Slot, one: Asked, draw: float, open_: bool, now_ms: int
+    application: Application, slot: Slot, one: Asked, draw: float, role: Role, now_ms: int
 ) -> Answer:
     """A decision that is no label: numbers, several parts, or a ranking."""
     actions, shape, items = application.actions, application.shape, one.request.items
-    by_policy = open_ and not one.holdout
-    cohort = "policy" if by_policy else "holdout" if open_ else "fallback"
+    cohort = role.cohort
     baseline = None if one.baseline_row is None else actions.action_of(one.baseline_row, items)
     row = one.baseline_row
     if row is not None and not _allowed(shape.segments, row, one.eligible, shape.slots):
         row = None
-    if row is None and (not by_policy or slot.policy is None):
-        cohort = "fallback" if one.baseline_row is None else cohort
+    if one.baseline_row is None and not role.by_policy:
+        cohort = "fallback"
     how: dict[str, Any] = {"exploration": NONE.logged(), "draw": draw, "density": POINT}
-    exploration = slot.exploration if by_policy else NONE
-    if by_policy and slot.policy is not None:
+    exploration = _exploration(application, slot, role)
+    if role.by_policy:
         own = slot.own(one.observation[None], one.eligible[None], one.items)
     elif row is not None:
         own = baseline_own(shape, row[None], exploration)
     else:
         own = _undecided(one, application)
-    if not by_policy and row is not None:
+    if not role.explores and row is not None:
         action, propensity, explored = baseline, 1.0, False
     else:
         executed = execute(shape, own, one.eligible, exploration, draw)
         action = actions.action_of(executed.row, items)
-        propensity, explored = executed.propensity, cohort == "policy" and executed.explored
+        propensity, explored = executed.propensity, role.explores and executed.explored
         how |= {
             "exploration": exploration.logged(),
             "density": logged_density(shape, own, exploration, executed),
@@ -278,7 +318,7 @@ def _shaped(
         position=0,
         action=action,
         propensity=propensity,
-        version=slot.version if by_policy else 0,
+        version=slot.version if role.by_policy else 0,
         cohort=cohort,
         explored=explored,
         how=how,

@@ -289,7 +289,7 @@ class HotRoutes:
         figures.explored += one.explored
         figures.unlogged += not logged
         figures.baseline_failed += "baseline_action" not in one.event
-        if slot.fresh and one.cohort == "policy":
+        if slot.fresh and one.policy_version == slot.version:
             served.first_answer(slot)
         return _told(route, one.decision_id, told)
 

@@ -48,7 +48,7 @@ async function show() {
       cell(row, one.policy_version + (one.killed ? " (killed)" : one.pinned_version != null ? " (pinned)"
         : one.frozen ? " (frozen)" : ""));
       cell(row, one.decisions); cell(row, one.outcomes);
-      cell(row, one.decisions ? Math.round(100 * one.cohorts.policy / one.decisions) + "%" : "–");
+      cell(row, one.decisions ? Math.round(100 * (one.cohorts.policy + one.cohorts.canary) / one.decisions) + "%" : "–");
       cell(row, one.swaps);
       cell(row, seconds(one.freshness_s.p50)); cell(row, seconds(one.freshness_s.p95));
     }

@@ -205,7 +205,10 @@ class Served:
         if content is None:
             new = version_zero(self.application, killed=control.killed)
         else:
-            new = Slot(content, content.manifest.exploration, control.killed, fresh)
+            manifest = content.manifest
+            # whom a person promotes answers everyone
+            canary = manifest.canary if control.pinned_version is None else 1.0
+            new = Slot(content, manifest.exploration, control.killed, fresh, canary)
         if new != slot:
             reach("serving.slot.inside_load")
             self._note(slot, new, why)

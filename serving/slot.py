@@ -22,6 +22,7 @@ class Slot:
     Args:
         policy: None is version 0, the baseline mixed with uniform exploration.
         killed: every decision is the baseline's, whatever the policy.
+        canary: share of the subjects outside the holdout that the policy answers.
         fresh: broker times (ms) of outcomes that no policy which has answered knew of.
     """
 
@@ -29,6 +30,7 @@ class Slot:
     exploration: Exploration
     killed: bool = False
     fresh: tuple[int, ...] = ()
+    canary: float = 1.0
 
     @property
     def version(self) -> int:

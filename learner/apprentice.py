@@ -1,0 +1,93 @@
+"""Apprenticeship: the policy learns to answer as the game's rules do, before it answers anyone.
+
+The rules are sure of themselves, so their log has no action but theirs. An agent that learns
+rewards is therefore asked a question of which every answer is known: half the time the rules'
+action, half the time any other, rewarded by how well it matches. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from schemas.actions import Shape
+from schemas.propensity import Own
+
+REMEMBERED = 1_000  # decisions that a match rate is over
+LEAST = 500  # decisions before it counts
+NEAR = 0.05  # of a number's range: as good as the same
+SLACK = 0.05  # below the wanted rate before a step back
+
+
+class MatchRate:
+    """Share of recent decisions on which policy and baseline agree, judged before training."""
+
+    def __init__(self) -> None:
+        self.rate = 0.0
+        self.n = 0
+
+    def update(self, matches: np.ndarray) -> None:
+        """Take the next decisions, bool `[n]`."""
+        if not len(matches):
+            return
+        self.n += len(matches)
+        weight = min(1.0, len(matches) / min(self.n, REMEMBERED))
+        self.rate += weight * (float(np.mean(matches)) - self.rate)
+
+    def state(self) -> dict[str, Any]:
+        """Everything, as JSON carries it."""
+        return {"rate": self.rate, "n": self.n}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue as if the rate that gave `state` had never stopped."""
+        self.rate, self.n = float(state["rate"]), int(state["n"])
+
+
+def matches(shape: Shape, own: Own, baseline: np.ndarray) -> np.ndarray:
+    """Whether a policy's most likely answer is the baseline's: each label the same, each number
+    within a twentieth of its range. bool `[n]`
+
+    Args:
+        own: of the n contexts.
+        baseline: float64 `[n, W]`
+    """
+    agree = np.ones(len(baseline), dtype=bool)
+    for part, (start, stop) in enumerate(shape.segments):
+        agree &= own.probabilities[:, start:stop].argmax(axis=1) == baseline[:, part]
+    if shape.dims:
+        span = shape.high - shape.low
+        mean = shape.low + span * (1 + np.tanh(own.mean)) / 2 if own.squashed else own.mean
+        numbers = baseline[:, len(shape.segments) :]
+        agree &= (np.abs(mean - numbers) <= NEAR * span).all(axis=1)
+    return agree
+
+
+def asked_of_an_apprentice(
+    shape: Shape, baseline: np.ndarray, eligible: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Actions, and how well each matches: 1 the baseline's, down to 0.
+
+    Args:
+        baseline: float64 `[n, W]`
+        eligible: bool `[n, A]`
+
+    Returns:
+        actions float64 `[n, W]`, rewards float32 `[n]`
+    """
+    rows = baseline.copy()
+    other = rng.random(len(rows)) < 0.5
+    closeness = np.zeros(len(rows))
+    for part, (start, stop) in enumerate(shape.segments):
+        weights = rng.random((len(rows), stop - start)) * eligible[:, start:stop]
+        drawn = weights.argmax(axis=1)
+        rows[:, part] = np.where(other, drawn, rows[:, part])
+        closeness += rows[:, part] == baseline[:, part]
+    if shape.dims:
+        span = shape.high - shape.low
+        at = len(shape.segments)
+        uniform = shape.low + span * rng.random((len(rows), shape.dims))
+        rows[:, at:] = np.where(other[:, None], uniform, rows[:, at:])
+        closeness += (1.0 - np.abs(rows[:, at:] - baseline[:, at:]) / span).sum(axis=1)
+    return rows, (closeness / shape.width).astype(np.float32)

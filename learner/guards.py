@@ -1,0 +1,83 @@
+"""Guardrails: outcomes that may not get too frequent, or too rare, while a policy answers. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from learner.confidence import ConfidenceSequence, Interval
+from schemas.reward import DecisionTimes, Reward, TimedOutcome, delay_ms
+from schemas.rollout import Guardrail
+
+
+def guarded_values(
+    guardrails: Sequence[Guardrail],
+    rule: Reward,
+    times: DecisionTimes,
+    outcomes: Sequence[TimedOutcome],
+) -> list[float]:
+    """What a decision adds to each guardrail's mean: the sum of its outcomes within the window.
+
+    An outcome without value counts 1, so that the mean is a frequency.
+    """
+    values = [0.0] * len(guardrails)
+    for outcome in outcomes:
+        for at, guardrail in enumerate(guardrails):
+            counts = outcome.kind == "reward" and outcome.name == guardrail.outcome
+            if counts and delay_ms(times, outcome) <= rule.window_ms:
+                values[at] += 1.0 if outcome.value is None else outcome.value
+    return values
+
+
+class Guards:
+    """Always-valid bounds on each guardrail's mean over decisions of policies.
+
+    Args:
+        alpha: probability that any of the bounds ever excludes its mean; shared out equally.
+    """
+
+    def __init__(self, guardrails: Sequence[Guardrail], *, alpha: float) -> None:
+        self.guardrails = tuple(guardrails)
+        self._alpha = alpha
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget what was seen: someone has looked, or another policy begins."""
+        share = self._alpha / max(len(self.guardrails), 1)
+        self._means = [ConfidenceSequence(share) for _ in self.guardrails]
+
+    def update(self, values: np.ndarray) -> None:
+        """Take matured decisions of policies, in order; float `[n, G]`. Not finite: left out."""
+        for at, mean in enumerate(self._means):
+            mean.update(values[np.isfinite(values[:, at]), at])
+
+    def intervals(self) -> list[tuple[Guardrail, Interval]]:
+        """Each guardrail with the bounds on its mean."""
+        return [
+            (guardrail, mean.interval())
+            for guardrail, mean in zip(self.guardrails, self._means, strict=True)
+        ]
+
+    def state(self) -> list[dict[str, Any]]:
+        """Everything, as JSON carries it."""
+        return [
+            {"outcome": guardrail.outcome, "mean": mean.state()}
+            for guardrail, mean in zip(self.guardrails, self._means, strict=True)
+        ]
+
+    def restore(self, state: Sequence[Mapping[str, Any]]) -> None:
+        """Continue; a guardrail that is new on the page begins with nothing seen."""
+        known = {saved["outcome"]: saved["mean"] for saved in state}
+        for guardrail, mean in zip(self.guardrails, self._means, strict=True):
+            if guardrail.outcome in known:
+                mean.restore(known[guardrail.outcome])
+
+
+def broken(guardrail: Guardrail, interval: Interval) -> bool:
+    """Whether the mean is surely beyond a bound."""
+    above = guardrail.most is not None and interval.lower > guardrail.most
+    below = guardrail.least is not None and interval.upper < guardrail.least
+    return (above or below) and math.isfinite(interval.mean)
