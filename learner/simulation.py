@@ -96,6 +96,7 @@ def simulate(
     on_step: Callable[[Point], None] | None = None,
     delays: Delays = Delays(),  # noqa: B008 - immutable
     share_over: int = 1_000,
+    learning: type[Learning] = Learning,
 ) -> Result:
     """Let the application's agent learn in its world.
 
@@ -106,6 +107,7 @@ def simulate(
         seed: of players, draws and training; the application's own seed is not used.
         on_step: told twice for every `share_over` decisions.
         share_over: decisions of the policy cohort that a share is over.
+        learning: the learner; one that also tells what it does, for whoever watches.
 
     Raises:
         ApplicationError: the application's policy answers nobody (its mode is not `online`).
@@ -117,7 +119,13 @@ def simulate(
         )
     training = replace(application.training, seed=seed)
     return _Simulation(
-        replace(application, training=training), world, build, rate_per_s, delays, share_over
+        replace(application, training=training),
+        world,
+        build,
+        rate_per_s,
+        delays,
+        share_over,
+        learning,
     ).run(decisions, on_step)
 
 
@@ -130,9 +138,10 @@ class _Simulation:
         rate_per_s: float,
         delays: Delays,
         share_over: int,
+        learning: type[Learning],
     ) -> None:
         self.application, self.world, self.delays = application, world, delays
-        self.learning = Learning(application, build)
+        self.learning = learning(application, build)
         rng = np.random.default_rng([application.training.seed, 1])
         self.players = VirtualPlayers(application, world, rate_per_s, rng, delays.row_ms)
         self.answering = version_zero(application)
@@ -224,8 +233,13 @@ class _Simulation:
         self.warm = True
         answers_at_ms = self.players.now_ms + self.delays.policy_ms
         if report.publish:
-            answering = Answering(candidate.version, learning.current.policy, candidate.exploration)
-            kept = (self.learning.anchor.number, candidate.version)
+            answering = Answering(
+                candidate.version,
+                learning.current.policy,
+                candidate.exploration,
+                report.canary,
+            )
+            kept = (0, self.learning.anchor.number, candidate.version)
             self.answered = {n: a for n, a in self.answered.items() if n in kept} | {
                 candidate.version: answering
             }

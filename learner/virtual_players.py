@@ -203,9 +203,7 @@ class VirtualPlayers:
                 self._follow(one, drawn, version=0, cohort="holdout" if place < 0 else "fallback")
                 continue
             who, mine = (answering, own) if by_policy else (zero, ruled)
-            drawn = draw(
-                self.application, mine.at(at), one.eligible, who.exploration, uniform[at]
-            )
+            drawn = draw(self.application, mine.at(at), one.eligible, who.exploration, uniform[at])
             action = self._follow(one, drawn, version=who.version, cohort="policy")
             logged.append(
                 Logged(one.context, drawn.executed, one.eligible, who.exploration, action)
@@ -262,9 +260,7 @@ class VirtualPlayers:
         heapq.heappush(self._pausing, (ready_at_ms, self._offset, episode))
         return action
 
-    def _row(
-        self, one: Asked, drawn: Drawn, action: Any, *, version: int, cohort: str
-    ) -> Arrival:
+    def _row(self, one: Asked, drawn: Drawn, action: Any, *, version: int, cohort: str) -> Arrival:
         position = self._position(one.at_ms)
         decision_id = _id(one.at_ms, position.offset)
         return Arrival(

@@ -135,6 +135,8 @@ AGENTS: dict[str, AgentKind] = {
         _EITHER,
         _neural(3e-3),
         "behavioural cloning: answers as the log did, whatever came of it",
+        stochastic=True,
+        imitates=True,
     ),
 }
 

@@ -286,3 +286,50 @@ def test_a_batch_is_decided_as_its_decisions_would_be_one_by_one(easy: LoadedPol
     for one, single, draw in zip(together, asked, draws, strict=True):
         alone = answer(application, slot_of(easy), [single], [draw], now_ms=NOW_MS)[0]
         assert alone.event == one.event
+
+
+def test_a_canary_answers_its_share_of_subjects_and_keeps_them_as_it_grows(
+    easy: LoadedPolicy,
+) -> None:
+    application = make_application(rollout=Rollout(holdout=0.2))
+    answered: dict[float, set[str]] = {}
+    for share in (0.1, 0.5):
+        slot = slot_of(easy, canary=share)
+        decided = {
+            f"p{at}": decide_once(application, slot, subject_id=f"p{at}") for at in range(1_000)
+        }
+        answered[share] = {who for who, one in decided.items() if one.cohort == "canary"}
+        assert {one.cohort for one in decided.values()} == {"canary", "policy", "holdout"}
+        assert all(
+            one.policy_version == (3 if one.cohort == "canary" else 0) for one in decided.values()
+        )
+    assert answered[0.1] < answered[0.5]
+    assert 0.06 < len(answered[0.1]) / 800 < 0.14
+    assert 0.42 < len(answered[0.5]) / 800 < 0.58
+
+
+def test_whom_a_canary_does_not_answer_gets_version_0_with_its_own_exploration(
+    easy: LoadedPolicy,
+) -> None:
+    application = make_application()
+    decided = decide_once(application, slot_of(easy, canary=1e-9))
+    assert (decided.policy_version, decided.cohort) == (0, "policy")
+    assert decided.event["exploration"]["epsilon"] == 0.6  # that of version 0
+    assert probabilities(decided)["easy"] == pytest.approx(0.4 + 0.6 / 3)
+
+
+def test_an_apprentices_policy_answers_its_share_and_the_pure_rules_answer_the_others(
+    easy: LoadedPolicy,
+) -> None:
+    application = make_application(mode="apprentice")
+    learned = LoadedPolicy(
+        easy.manifest.model_copy(update={"apprentice": True, "canary": 0.3}), easy.policy
+    )
+    slot = Slot(learned, learned.manifest.exploration, canary=0.3)
+    decided = [decide_once(application, slot, subject_id=f"p{at}") for at in range(500)]
+    by_policy = [one for one in decided if one.cohort == "canary"]
+    assert 0.2 < len(by_policy) / 500 < 0.4
+    rest = [one for one in decided if one.cohort != "canary"]
+    assert {(one.cohort, one.propensity, one.policy_version) for one in rest} == {
+        ("fallback", 1.0, 0)
+    }

@@ -1,0 +1,160 @@
+import numpy as np
+import pytest
+
+from learner.apprentice import MatchRate, asked_of_an_apprentice, matches
+from learner.confidence import Interval
+from learner.gate import Evidence, decide
+from learner.guards import Guards, broken, guarded_values
+from learner.rollout import Steps
+from schemas.actions import Continuous, Discrete
+from schemas.application import Gate
+from schemas.errors import ApplicationError
+from schemas.propensity import Own
+from schemas.reward import DecisionTimes, Reward, TimedOutcome
+from schemas.rollout import Guardrail, Rollout
+from tests.learner_fakes import GAME
+
+QUIT = Guardrail("quit", most=0.2)
+
+
+def test_a_rollout_goes_from_nobody_to_everybody_a_step_at_a_time() -> None:
+    steps = Steps([0.1, 0.5, 1.0], decisions_a_step=100)
+    assert (steps.share, steps.is_due(1_000)) == (0.0, False)  # nothing was let out yet
+    steps.forward(by_policy=0)
+    assert steps.share == 0.1
+    assert not steps.is_due(99)
+    assert steps.is_due(100)
+    steps.forward(by_policy=100)
+    assert steps.share == 0.5
+    assert not steps.is_due(199)  # decisions of this step count, not those of the one before
+    steps.forward(by_policy=200)
+    assert (steps.share, steps.complete, steps.is_due(10_000)) == (1.0, True, False)
+
+
+def test_a_rollout_goes_back_a_step_at_a_time_and_stops_at_once() -> None:
+    steps = Steps([0.1, 0.5, 1.0], decisions_a_step=100)
+    for _ in range(3):
+        steps.forward(0)
+    steps.back(300)
+    assert steps.share == 0.5
+    steps.stop(300)
+    assert steps.share == 0.0
+    steps.back(300)
+    assert steps.share == 0.0
+
+
+def test_a_rollout_that_is_resumed_has_forgotten_nothing() -> None:
+    steps, resumed = (Steps([0.1, 1.0], decisions_a_step=100) for _ in range(2))
+    steps.forward(40)
+    resumed.restore(steps.state())
+    assert (resumed.share, resumed.is_due(139), resumed.is_due(140)) == (0.1, False, True)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Rollout(canary=[0.5, 0.1, 1.0]), "growing shares"),
+        (lambda: Rollout(canary=[0.1, 0.5]), "end with 1.0"),
+        (lambda: Rollout(canary=[0.0, 1.0]), "growing shares"),
+        (lambda: Rollout(match=1.5), "in \\(0, 1\\]"),
+        (lambda: Guardrail("quit"), "no bound"),
+        (lambda: Guardrail("quit", most=0.1, least=0.2), "nothing lies between"),
+        (lambda: Gate(guardrails=[QUIT] * 6), "at most 5"),
+        (lambda: Gate(guardrails="quit"), "expected a list"),
+    ],
+)
+def test_a_rollout_that_cannot_be_is_answered_with_what_to_write(make: object, words: str) -> None:
+    with pytest.raises(ApplicationError, match=words):
+        make()  # type: ignore[operator]
+
+
+def _outcome(name: str, after_ms: int, value: float | None = None) -> TimedOutcome:
+    return TimedOutcome(f"{name}-{after_ms}", "reward", name, value, after_ms, after_ms)
+
+
+def test_a_guardrail_counts_its_outcomes_within_the_window_and_adds_up_their_values() -> None:
+    rule = Reward({"won": 1.0}, window=GAME.reward.window)
+    outcomes = [
+        _outcome("quit", 500),
+        _outcome("spent", 600, 2.5),
+        _outcome("spent", 700, 1.5),
+        _outcome("quit", rule.window_ms + 1_000),  # too late
+        _outcome("won", 800),
+    ]
+    guardrails = [QUIT, Guardrail("spent", least=0.0)]
+    assert guarded_values(guardrails, rule, DecisionTimes(0, 0), outcomes) == [1.0, 4.0]
+
+
+def test_a_guardrail_is_broken_where_its_mean_is_surely_beyond_it() -> None:
+    assert not broken(QUIT, Interval(0.25, 0.19, 0.31, 500))
+    assert broken(QUIT, Interval(0.25, 0.21, 0.29, 2_000))
+    assert broken(Guardrail("spent", least=1.0), Interval(0.5, 0.1, 0.9, 2_000))
+
+
+def test_guardrails_err_together_no_more_often_than_the_gate_may() -> None:
+    wrong = 0
+    for seed in range(200):
+        guards = Guards([QUIT, Guardrail("bought", least=0.1)], alpha=0.05)
+        rng = np.random.default_rng(seed)
+        for _ in range(20):
+            quits, bought = rng.random(50) < 0.2, rng.random(50) < 0.1  # exactly at the bounds
+            guards.update(np.stack([quits, bought], axis=1).astype(float))
+        wrong += any(broken(*one) for one in guards.intervals())
+    assert wrong <= 0.05 * 200
+
+
+def test_a_broken_guardrail_takes_even_a_good_policy_back_to_version_0_and_freezes() -> None:
+    report = decide(
+        Gate(guardrails=[QUIT]),
+        candidate=9,
+        current=8,
+        anchor=5,
+        losses={},
+        golden_scores=np.ones((4, 3)),
+        largest_score=10.0,
+        shift=0.0,
+        evidence=Evidence(
+            Interval(0.5, 0.4, 0.6, 5_000),  # far better than the anchor
+            scale=1.0,
+            effective_sample=900.0,
+            guardrails=((QUIT, Interval(0.3, 0.25, 0.35, 5_000)),),
+        ),
+    )
+    assert (report.publish, report.rollback_to, report.freeze) == (False, 0, True)
+    assert "guardrail 'quit'" in report.reason
+    assert "at most 0.2" in report.reason
+
+
+def test_a_label_matches_where_it_is_the_same_and_a_number_where_it_is_near() -> None:
+    labels = Discrete("a", "b").shape
+    own = Own(np.array([[0.4, 0.6], [0.9, 0.1]]), np.zeros((2, 0)), np.zeros((2, 0)))
+    assert matches(labels, own, np.array([[1.0], [1.0]])).tolist() == [True, False]
+    box = Continuous(low=0, high=10).shape
+    own = Own(np.ones((2, 1)), np.array([[3.0], [3.0]]), np.ones((2, 1)))
+    assert matches(box, own, np.array([[3.4], [3.6]])).tolist() == [True, False]
+
+
+def test_an_apprentice_is_asked_half_the_time_for_the_rules_own_action() -> None:
+    shape, rng = Discrete("a", "b", "c").shape, np.random.default_rng(0)
+    baseline = np.zeros((4_000, 1))
+    eligible = np.tile([True, True, False], (4_000, 1))
+    action, reward = asked_of_an_apprentice(shape, baseline, eligible, rng)
+    assert set(action[:, 0].astype(int)) == {0, 1}  # never what may not be chosen
+    assert ((action[:, 0] == 0) == (reward == 1)).all()
+    assert 0.72 < reward.mean() < 0.78  # one half, and half of the other half
+
+
+def test_numbers_are_rewarded_by_how_near_they_come() -> None:
+    shape, rng = Continuous(low=0, high=10).shape, np.random.default_rng(0)
+    baseline = np.full((1_000, 1), 2.0)
+    action, reward = asked_of_an_apprentice(shape, baseline, np.ones((1_000, 1), bool), rng)
+    np.testing.assert_allclose(reward, 1 - np.abs(action[:, 0] - 2.0) / 10, rtol=1e-6)
+
+
+def test_a_match_rate_follows_the_last_thousand_decisions() -> None:
+    match = MatchRate()
+    match.update(np.ones(500, bool))
+    assert (match.rate, match.n) == (1.0, 500)
+    for _ in range(100):
+        match.update(np.zeros(100, bool))
+    assert match.rate < 1e-4
