@@ -36,7 +36,9 @@ def evaluate(
     ] = "baseline,champion,random",
     source: Annotated[
         str | None,
-        typer.Option("--from", help="A replay table or other history (default: the home's)."),
+        typer.Option(
+            "--from", help="Another home, a Delta table, .parquet or .csv (default: this home)."
+        ),
     ] = None,
     segment: Annotated[
         str | None, typer.Option(help="Also by this field of the context (numbers: quartiles).")

@@ -187,3 +187,42 @@ def test_evaluate_refuses_in_one_message_what_the_learner_refuses(bakehouse: Any
     assert (ran.code, ran.json["error"]) == (2, "InvalidHistory")
     assert "Name the home of a stack that has played" in ran.err
     assert "Traceback" not in ran.err
+
+
+def test_the_champion_is_what_a_running_stack_answers_with(bakehouse: Any, tmp_path: Path) -> None:
+    import threading
+    from http.server import BaseHTTPRequestHandler, HTTPServer
+
+    from bakehouse.local.home import Run
+    from schemas.loading import load_application
+    from tests.fakes import publish_policy
+    from tests.logged_worlds import played
+    from tests.replay_rows import Table
+
+    class Serving(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            assert self.path == "/v1/applications/level-difficulty/policy"
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"policy_version": 3}')
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    home = tmp_path / "home"
+    loaded = load_application(APPLICATION)
+    assert loaded.world is not None
+    Table(home / "tables").append(played(loaded.world, loaded.application, 100, seed=0))
+    for version in (3, 4):  # 4 was rolled back
+        publish_policy(home / "policies", loaded.application, version, favourite=1)
+    with HTTPServer(("127.0.0.1", 0), Serving) as server, hold(home):
+        url = f"http://127.0.0.1:{server.server_port}"
+        Run(1, url, "", [APPLICATION], [loaded.application.name], 0).write(home)
+        answering = threading.Thread(target=server.serve_forever)
+        answering.start()
+        try:
+            ran = bakehouse("evaluate", APPLICATION, "--against", "random", "--json")
+        finally:
+            server.shutdown()
+            answering.join()
+    assert ran.json["policies"][0]["version"] == 3
