@@ -162,10 +162,14 @@ def check(ref: Annotated[str, typer.Argument(metavar="REF")], as_json: Json = Fa
 
     Example: [bold]bakehouse check applications/level_difficulty.py[/]
     """
-    from bakehouse.describe import describe
+    from bakehouse.describe import describe, network_words
     from schemas.loading import load_application
 
-    described = describe(load_application(ref).application)
+    application = load_application(ref).application
+    described = describe(application)
+    if application.agent.parameters.get("network") is not None:  # only Keras can tell what it is
+        found = offline_commands.ask("learner.check_network", [ref], load_settings())
+        described["network"] = network_words(found)
     if as_json:
         say_json(described)
     else:

@@ -121,8 +121,20 @@ def learning_words(reward: Reward) -> str:
 def agent_words(application: Application) -> str:
     """The agent, what it does, and its settings."""
     agent = application.agent
-    settings = ", ".join(f"{name} {value}" for name, value in agent.parameters.items())
+    parameters = agent.parameters
+    own = parameters.pop("network", None)
+    if own is not None:
+        parameters["hidden"] = f"by {getattr(own, '__name__', 'a network of its own')}()"
+    settings = ", ".join(f"{name} {value}" for name, value in parameters.items())
     return f"{agent.name}: {AGENTS[agent.name].summary} ({settings})"
+
+
+def network_words(found: dict[str, Any]) -> str:
+    """The network that the application makes, as a bundle carries it."""
+    operations = " → ".join(found["operations"]) or "nothing"
+    return (
+        f"hidden part: {operations} ({found['numbers']:,} numbers), all of which a bundle carries"
+    )
 
 
 def action_lines(actions: Actions) -> list[str]:

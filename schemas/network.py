@@ -10,27 +10,21 @@ from typing import Any
 
 import numpy as np
 
+from schemas.activations import ACTIVATIONS, BOUNDS
 from schemas.errors import BundleCorrupt, UnsupportedOperation
+from schemas.numbers import in_short, is_finite
 
 Array = np.ndarray
 # What a sum of float32 products can reach and still be far from infinity.
 LARGEST = 1e37
-Operation = dict[str, Any]  # {"op": "dense", "weight": "w0", "bias": "b0"}, {"op": "relu"}
-
-
-def _elu(x: Array) -> Array:
-    return np.where(x > 0, x, np.expm1(np.minimum(x, 0)))
+# {"op": "dense", "weight": "w0", "bias": "b0"}, {"op": "relu"}, {"op": "leaky_relu", "slope": 0.3},
+# {"op": "layer_norm", "weight": "w1", "bias": "b1", "epsilon": 0.001}
+Operation = dict[str, Any]
 
 
 _ZERO = np.zeros((), np.float32)
-
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "relu": lambda x: np.maximum(x, _ZERO),
-    "tanh": np.tanh,
-    "elu": _elu,
-}
 MOST_OPERATIONS = 1_000
-OPERATIONS = frozenset({"dense", *ACTIVATIONS})
+OPERATIONS = frozenset({"dense", "layer_norm", "leaky_relu", *ACTIVATIONS})
 
 
 def check_operations(operations: Sequence[Operation]) -> None:
@@ -61,25 +55,30 @@ def compile_network(
         before, name, after = names[at : at + 3]
         if before == "dense" and name == "relu":
             continue  # done in place by the layer before it
-        if name != "dense":
-            steps.append(ACTIVATIONS[operation["op"]])
+        if name in ACTIVATIONS:
+            steps.append(ACTIVATIONS[name])
             continue
-        try:
-            weight = np.ascontiguousarray(arrays[operation["weight"]], dtype=np.float32)
-            bias = np.ascontiguousarray(arrays[operation["bias"]], dtype=np.float32)
-        except KeyError as error:
-            raise BundleCorrupt(f"the network names an array {error} that is not there") from None
+        if name == "leaky_relu":
+            steps.append(_leaky_relu(_number(operation, "slope")))
+            continue
+        weight, bias = _weight_and_bias(operation, arrays)
+        inputs, outputs = weight.shape[0], weight.shape[-1]
+        dense = name == "dense"
         if (
-            weight.ndim != 2
-            or bias.shape != weight.shape[1:]
-            or (width is not None and weight.shape[0] != width)
+            weight.ndim != (2 if dense else 1)
+            or bias.shape != (outputs,)
+            or width not in (None, inputs)
         ):
+            expected = f"({width}, n) and (n,)" if dense else f"({width},) twice"
             raise BundleCorrupt(
                 f"layer {operation['weight']} has shape {weight.shape} and bias {bias.shape}; "
-                f"expected ({width}, n) and (n,)"
+                f"expected {expected}"
             )
-        width = weight.shape[1]
-        steps.append(_dense(weight, bias, rectified=after == "relu"))
+        width = outputs
+        if dense:
+            steps.append(_dense(weight, bias, rectified=after == "relu"))
+        else:
+            steps.append(_layer_norm(weight, bias, _number(operation, "epsilon")))
 
     def run(x: Array) -> Array:
         for step in steps:
@@ -103,19 +102,27 @@ def check_bounded(
         The same of the output, `[K]`.
     """
     for operation in operations:
-        if operation["op"] == "dense":
-            weight, bias = arrays[operation["weight"]], arrays[operation["bias"]]
-            if weight.shape[0] != len(farthest):
-                raise BundleCorrupt(
-                    f"layer {operation['weight']} has shape {weight.shape}; expected "
-                    f"({len(farthest)}, n)"
-                )
-            farthest = farthest @ np.abs(weight).astype(np.float64) + np.abs(bias)
-            refuse_unbounded(farthest, f"answer of layer {operation['weight']}")
-        elif operation["op"] == "tanh":
-            farthest = np.minimum(farthest, 1.0)
-        elif operation["op"] == "elu":
-            farthest = np.maximum(farthest, 1.0)
+        name = operation["op"]
+        if name in BOUNDS:
+            farthest = BOUNDS[name](farthest)
+            continue
+        if name == "leaky_relu":
+            farthest = farthest * max(1.0, abs(_number(operation, "slope")))
+            refuse_unbounded(farthest, "answer of a leaky_relu")
+            continue
+        weight, bias = (part.astype(np.float64) for part in _weight_and_bias(operation, arrays))
+        if weight.shape[0] != len(farthest):
+            raise BundleCorrupt(
+                f"layer {operation['weight']} has shape {weight.shape}; expected "
+                f"({len(farthest)}, n)"
+            )
+        if name == "layer_norm":
+            # its inside squares what comes, and no number of n lies beyond √n deviations
+            refuse_unbounded(4.0 * farthest.max(initial=0.0) ** 2, "inside of a layer_norm")
+            farthest = np.sqrt(len(farthest)) * np.abs(weight) + np.abs(bias)
+        else:
+            farthest = farthest @ np.abs(weight) + np.abs(bias)
+        refuse_unbounded(farthest, f"answer of layer {operation['weight']}")
     return farthest
 
 
@@ -126,6 +133,46 @@ def refuse_unbounded(farthest: Array, what: str) -> None:
             f"the {what} may reach {np.max(farthest):g}; beyond {LARGEST:g} it is not surely a "
             "finite number"
         )
+
+
+def _weight_and_bias(operation: Operation, arrays: Mapping[str, Array]) -> tuple[Array, Array]:
+    try:
+        weight, bias = (arrays[operation[part]] for part in ("weight", "bias"))
+    except KeyError as error:
+        raise BundleCorrupt(f"the network names an array {error} that is not there") from None
+    if weight.ndim == 0:
+        raise BundleCorrupt(f"layer {operation['weight']} is a single number")
+    return np.ascontiguousarray(weight, np.float32), np.ascontiguousarray(bias, np.float32)
+
+
+def _number(operation: Operation, name: str) -> float:
+    """A setting of an operation."""
+    value: Any = operation.get(name)
+    least = 1e-12 if name == "epsilon" else -LARGEST
+    if not is_finite(value) or not least <= value <= LARGEST:
+        raise BundleCorrupt(
+            f"operation {operation['op']!r} has {name} {in_short(value)}; expected a number from "
+            f"{least:g} to {LARGEST:g}"
+        )
+    return float(value)
+
+
+def _leaky_relu(slope: float) -> Callable[[Array], Array]:
+    below = np.float32(slope)
+    return lambda x: np.where(x > 0, x, below * x)
+
+
+def _layer_norm(weight: Array, bias: Array, epsilon: float) -> Callable[[Array], Array]:
+    """`(x − mean) / √(variance + ε) · weight + bias` (Ba et al. 2016)."""
+
+    def layer_norm(x: Array) -> Array:
+        y: Array = x - x.mean(axis=1, keepdims=True)
+        y /= np.sqrt((y * y).mean(axis=1, keepdims=True) + np.float32(epsilon))
+        y *= weight
+        y += bias
+        return y
+
+    return layer_norm
 
 
 def _dense(weight: Array, bias: Array, *, rectified: bool) -> Callable[[Array], Array]:

@@ -13,8 +13,9 @@ import numpy as np
 
 from learner.agents.adapter import Setup
 from learner.tensorflow_setup import tf
+from schemas.activations import ACTIVATIONS
 from schemas.errors import ApplicationError, UnsupportedOperation
-from schemas.network import ACTIVATIONS, OPERATIONS
+from schemas.network import OPERATIONS
 
 _DROPOUT_STREAM = 0x9E3779B9  # sets a network's masks apart from whatever else a seed draws
 
@@ -160,10 +161,14 @@ def _outside(layer: Any) -> list[str]:
     }
     if kind not in plain:
         return [kind.__name__]
+    described = {
+        name: value.item() if isinstance(value, np.ndarray) else value
+        for name, value in described.items()
+    }
     changed = [
         f"{name}={described[name]!r}"
         for name, value in plain[kind].items()
-        if not np.all(described[name] == (0.0 if value is None and described[name] == 0 else value))
+        if described[name] != value
     ]
     if kind is keras.LayerNormalization and described["axis"] not in (-1, 1, [-1], [1]):
         changed.append(f"axis={described['axis']!r}")

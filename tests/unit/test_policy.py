@@ -448,3 +448,46 @@ def test_the_holdout_is_the_same_subjects_everywhere_and_about_its_share():
     assert 0.08 < np.mean([s < 0.1 for s in shares]) < 0.12
     assert subject_share("game", "player-1") == pytest.approx(0.425793, abs=1e-6)
     assert not in_holdout("game", "player-1", 0.0)
+
+
+def test_a_layer_norm_is_worked_by_hand():
+    # (1, 0) → mean ½, variance ¼; with ε = 0.75 the deviation is 1: (½, −½) · (2, 4) + (0, 1)
+    normed = policy(
+        operations=[
+            *OPERATIONS[:1],
+            {"op": "relu"},
+            {"op": "layer_norm", "weight": "w1", "bias": "b1", "epsilon": 0.75},
+        ],
+        arrays=ARRAYS_OF_A_POLICY | {"w1": np.array([2.0, 4.0]), "b1": np.array([0.0, 1.0])},
+    )
+    scores = normed.scores(np.array([[1.0, 0.25]], np.float32))
+    np.testing.assert_allclose(scores, [[1.0, -1.0]], rtol=1e-6)
+
+
+def test_a_leaky_relu_lets_a_share_of_what_is_below_through():
+    leaky = policy(operations=[*OPERATIONS[:1], {"op": "leaky_relu", "slope": 0.25}])
+    # x = (0, 1) → (−1, 1): (−1, 1 + 2 + 0.5)
+    scores = leaky.scores(np.array([[0.0, 1.0]], np.float32))
+    assert scores.tolist() == [[-0.25, 3.5]]
+
+
+@pytest.mark.parametrize(
+    ("operation", "says"),
+    [
+        ({"op": "leaky_relu"}, "slope None"),
+        ({"op": "leaky_relu", "slope": float("inf")}, "slope inf"),
+        ({"op": "layer_norm", "weight": "b0", "bias": "b0", "epsilon": 0}, "epsilon 0"),
+        ({"op": "layer_norm", "weight": "w0", "bias": "b0", "epsilon": 0.1}, r"\(2,\) twice"),
+        ({"op": "layer_norm", "weight": "w9", "bias": "b0", "epsilon": 0.1}, "'w9'"),
+    ],
+)
+def test_an_operation_whose_settings_are_impossible_is_refused(operation, says):
+    with pytest.raises(BundleCorrupt, match=says):
+        policy(operations=[*OPERATIONS[:1], operation])
+
+
+def test_a_layer_norm_of_what_could_overflow_when_squared_is_refused():
+    huge = ARRAYS_OF_A_POLICY | {"w0": np.full((2, 2), 1e19, np.float32)}
+    norm = {"op": "layer_norm", "weight": "b0", "bias": "b0", "epsilon": 0.1}
+    with pytest.raises(BundleCorrupt, match="inside of a layer_norm"):
+        policy(operations=[*OPERATIONS[:1], norm], arrays=huge)
