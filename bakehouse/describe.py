@@ -115,7 +115,8 @@ def learning_words(reward: Reward) -> str:
         else ""
     )
     late = "amends it" if reward.late == "amend" else "is dropped"
-    return f"a decision trains {early}{closes}; what occurred in time but is delivered late {late}"
+    seen = "; only what an `activated` outcome says was seen counts" if reward.activation else ""
+    return f"a decision trains {early}{closes}; what occurred in time but is delivered late {late}{seen}"
 
 
 def agent_words(application: Application) -> str:

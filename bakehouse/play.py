@@ -56,9 +56,12 @@ class Scoreboard:
             cohort: deque(maxlen=RECENT) for cohort in ("policy", "holdout")
         }
         self.version = 0  # of the last answer by policy
+        self._began_s: float | None = None  # when the first decision was answered
 
     def note(self, request: dict[str, Any], answer: dict[str, Any]) -> None:
         """Take note of one answered decision."""
+        if self._began_s is None:
+            self._began_s = time.monotonic()
         cohort, version = answer["cohort"], answer["policy_version"]
         if cohort in self._recent:
             context, items = request["context"], request.get("items")
@@ -76,6 +79,7 @@ class Scoreboard:
         start = self._application.exploration.after(0)
         application = self._application
         actions = application.actions
+        world = self._world.at(0.0 if self._began_s is None else time.monotonic() - self._began_s)
         values: list[Values | None] = []
         for cohort in ("policy", "holdout"):
             logged = []
@@ -86,7 +90,7 @@ class Scoreboard:
                     taken = one_hot(actions.labels.index(action), len(eligible))
                 exploration = explorations.get(version, start)
                 logged.append(Logged(context, taken, eligible, exploration, action))
-            values.append(world_values(self._world, self._application, logged) if logged else None)
+            values.append(world_values(world, application, logged) if logged else None)
         return Recent(*values)
 
 

@@ -107,12 +107,13 @@ class Players:
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers = 0  # outcomes yet to be sent
         self._arriving = False
+        self._began_s = 0.0  # by the loop's clock
         self._quiet = asyncio.Event()
 
     async def play(self, stop: asyncio.Event, *, decisions: int | None = None) -> None:
         """Play until `stop` is set, or this many decisions were asked for; then `settle`."""
         loop = asyncio.get_running_loop()
-        self._arriving = True
+        self._arriving, self._began_s = True, loop.time()
         due, asked = loop.time(), 0
         while not stop.is_set() and (decisions is None or asked < decisions):
             due += self._rng.exponential(1.0 / self._rate)
@@ -155,10 +156,11 @@ class Players:
             self._quiet.set()
 
     async def _arrive(self) -> None:
-        if isinstance(self._world, BanditWorld):
-            await self._one_decision(self._world)
+        world = self._world.at(asyncio.get_running_loop().time() - self._began_s)
+        if isinstance(world, BanditWorld):
+            await self._one_decision(world)
         else:
-            await self._one_step(self._world)
+            await self._one_step(world)
 
     async def _ask(self, request: dict[str, Any]) -> dict[str, Any] | None:
         """The answer to a request, noted in the journal; None where there was none."""

@@ -309,6 +309,7 @@ class Ring:
         if guardrails:
             self.guarded[slot] = guarded_values(guardrails, self._rule, times, outcomes)
         usable = not known.contested and math.isfinite(found.reward)
+        usable = usable and self._rule.is_active(times, outcomes)
         reward = found.reward if usable else 0.0
         ended = any(outcome.kind == "end" for outcome in outcomes)
         executed = self._executed(known)

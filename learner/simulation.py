@@ -178,7 +178,7 @@ class _Simulation:
         return (self.players.now_ms - START_MS) / 1000
 
     def _point(self) -> Point:
-        values = world_values(self.world, self.application, self.recent)
+        values = world_values(self.players.world, self.application, self.recent)
         point = Point(self.players.decisions, self._at_s(), share(values), self.answering.version)
         self.result.values = values
         self.result.points.append(point)

@@ -124,12 +124,14 @@ class VirtualPlayers:
     row_delay_ms: int
     now_ms: int = START_MS
     decisions: int = 0
+    _began_as: World = field(init=False)
     _places: dict[int, float] = field(default_factory=dict)
     _rows: list[tuple[int, int, Arrival]] = field(default_factory=list)  # heap by visible_at_ms
     _pausing: list[tuple[int, int, Episode]] = field(default_factory=list)  # heap by ready_at_ms
     _offset: int = 0
 
     def __post_init__(self) -> None:
+        self._began_as = self.world
         self._everything = np.ones(self.application.shape.choices, dtype=bool)
 
     def play(self, until_ms: int, answering: Answering, *, most: int) -> list[Logged]:
@@ -138,6 +140,7 @@ class VirtualPlayers:
         Args:
             most: decisions to make at most.
         """
+        self.world = self._began_as.at((self.now_ms - START_MS) / 1000)
         gap_ms = until_ms - self.now_ms
         count = min(int(self.rng.poisson(self.rate_per_s * gap_ms / 1000)), most)
         times = np.sort(self.rng.integers(self.now_ms, until_ms, size=count)).tolist()

@@ -68,6 +68,9 @@ class Reward:
         late: what occurred in time and was delivered late changes the experience (`amend`) or
             not (`drop`).
         closes_after: this many weighted outcomes close the decision before its window ends.
+        activation: a decision counts only once an outcome of kind `activated` says, within the
+            window, that the player saw it. One that is never activated teaches nothing: what was
+            not seen was not decided.
     """
 
     weights: Mapping[str, float] | Callable[[Sequence[TimedOutcome]], float]
@@ -77,6 +80,7 @@ class Reward:
     early: Literal["impute", "wait"] = "impute"
     late: Literal["amend", "drop"] = "amend"
     closes_after: int | None = None
+    activation: bool = False
     _window_ms: int = field(init=False, repr=False, compare=False, default=0)
 
     def __post_init__(self) -> None:
@@ -122,6 +126,8 @@ class Reward:
             raise ApplicationError(
                 f"Reward(closes_after={in_short(self.closes_after)}): at least 1 outcome"
             )
+        if not isinstance(self.activation, bool):
+            raise ApplicationError(f"Reward(activation={in_short(self.activation)}): True or False")
         object.__setattr__(self, "_window_ms", round(self.window.total_seconds() * 1000))
 
     @property
@@ -208,6 +214,13 @@ class Reward:
         if self.closes_after is not None and counted >= self.closes_after:
             return True
         return any(outcome.kind == "end" for outcome in outcomes)
+
+    def is_active(self, decision: DecisionTimes, outcomes: Iterable[TimedOutcome]) -> bool:
+        """Whether a decision counts at all: it was seen, or need not have been."""
+        return not self.activation or any(
+            outcome.kind == "activated" and delay_ms(decision, outcome) <= self._window_ms
+            for outcome in outcomes
+        )
 
     def in_words(self) -> str:
         """One sentence for a person."""

@@ -66,6 +66,10 @@ class BanditWorld(ABC):
     def context(self, rng: np.random.Generator) -> dict[str, Any]:
         """What a random player sends."""
 
+    def at(self, elapsed_s: float) -> BanditWorld:  # noqa: ARG002 - for those that drift
+        """The world after so many seconds of play: itself, unless its players change."""
+        return self
+
     def items(self, context: Context, rng: np.random.Generator) -> list[dict[str, Any]]:
         """What is to be ranked for this player; the methods below find it in `context["items"]`.
 
@@ -98,6 +102,13 @@ class EpisodicWorld(ABC):
     delivery = Delivery()
     pause_s: tuple[float, float] = (0.2, 0.8)  # between a step's answer and the next request
     vanishing: float = 0.0  # share of steps after which a player is never heard of again
+
+    def at(self, elapsed_s: float) -> EpisodicWorld:  # noqa: ARG002 - for those that drift
+        """The world after so many seconds of play: itself, unless its players change.
+
+        States, start and grid stay what they are.
+        """
+        return self
 
     @property
     @abstractmethod

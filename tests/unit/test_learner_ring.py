@@ -124,7 +124,7 @@ def test_holdout_and_certain_decisions_are_no_support_for_weights() -> None:
             some_decision(cohort="holdout", propensity=1.0),
             some_decision(propensity=1.0),
             some_decision(cohort="fallback", propensity=1.0),
-            some_decision(mode="apprentice", propensity=0.9),
+            some_decision(cohort="fallback", mode="apprentice", propensity=1.0),
             some_decision(),
         ]
     )
@@ -241,3 +241,14 @@ def test_a_state_that_was_taken_is_not_touched_by_what_comes_later() -> None:
     ring.ingest(Decoder(BANDIT).decode(arrow([outcome(made, "paid", after_ms=200)])))
     assert ring.fresh == {0: [T0 + 100, T0 + 200]}
     assert taken == [(0, [T0 + 100])]
+
+
+def test_what_was_never_seen_is_not_trained_on_until_it_is() -> None:
+    game = replace(BANDIT, reward=replace(BANDIT.reward, activation=True))
+    made, other = some_decision(), some_decision(at_ms=T0 + 1)
+    ring = ring_of([made, other, outcome(made, "won", after_ms=100)], application=game)
+    assert ring.usable[:2].tolist() == [False, False]
+    seen = outcome(made, None, after_ms=150, kind="activated")
+    ring.ingest(Decoder(game).decode(arrow([seen])))
+    assert ring.usable[:2].tolist() == [True, False]
+    assert ring.reward[0] == 1.0

@@ -98,3 +98,17 @@ def test_the_order_in_which_outcomes_are_known_changes_nothing(outcomes):
     reward = Reward({"a": 1.5}, window=seconds(10), aggregate="sum")
     expected = reward.value(reward.counted(DECIDED, sorted(outcomes)))
     assert reward.value(reward.counted(DECIDED, outcomes)) == expected
+
+
+def test_where_activation_is_asked_for_a_decision_counts_once_it_was_seen():
+    rule = Reward({"won": 1.0}, window=seconds(10), activation=True)
+    decided = DecisionTimes(0, 0)
+
+    def said(kind: str, after_ms: int) -> TimedOutcome:
+        return TimedOutcome(f"{kind}-{after_ms}", kind, None, None, after_ms, after_ms)
+
+    assert not rule.is_active(decided, [])
+    assert not rule.is_active(decided, [said("reward", 500)])
+    assert rule.is_active(decided, [said("reward", 500), said("activated", 700)])
+    assert not rule.is_active(decided, [said("activated", 10_001)])
+    assert Reward({"won": 1.0}, window=seconds(10)).is_active(decided, [])

@@ -125,7 +125,7 @@ def test_a_draw_is_the_one_that_serving_would_make() -> None:
             now_ms=START_MS,
         )
         [served] = decide.answer(application, slot, [asked], [uniform], now_ms=START_MS)
-        exploration = NONE if asked.holdout else version_zero(application).exploration
+        exploration = NONE if asked.place < 0 else version_zero(application).exploration
         left = Own(np.array([[1.0, 0.0]]), np.zeros((1, 0)), np.zeros((1, 0)))
         drawn = draw(application, left, everything, exploration, uniform)
         assert (drawn.row[0], drawn.propensity) == (served.position, served.propensity)
@@ -244,4 +244,31 @@ def _logged(application: Application, row: Any, *, exploration: str) -> dict[str
 
 def test_an_application_whose_policy_answers_nobody_is_refused() -> None:
     with pytest.raises(ApplicationError, match="in which no policy answers"):
-        walked(10, application=replace(RIGHT_TO_GO_RIGHT, mode="apprentice"))
+        walked(10, application=replace(RIGHT_TO_GO_RIGHT, mode="logging_only"))
+
+
+class Turncoats(Walkers):
+    """After 20 seconds they win where they lost before."""
+
+    turned = False
+
+    def at(self, elapsed_s: float) -> BanditWorld:
+        now = Turncoats()
+        now.turned = elapsed_s >= 20
+        return now
+
+    def expected_reward(self, context: Context, action: str) -> float:
+        won = super().expected_reward(context, action)
+        return 1.0 - won if self.turned else won
+
+
+def test_a_world_that_drifts_is_learned_anew_and_judged_as_it_is() -> None:
+    training = replace(RIGHT_TO_GO_RIGHT.training, buffer=500)
+    application = replace(RIGHT_TO_GO_RIGHT, training=training)
+    played = simulate(application, Turncoats(), LinearAgent, decisions=6_000, share_over=300)
+    shares = {round(point.at_s): point.share or 0.0 for point in played.points}
+    before = max(share for at_s, share in shares.items() if at_s < 20)
+    turned = min(share for at_s, share in shares.items() if 20 < at_s < 30)
+    assert before > 0.8
+    assert turned < -0.5  # what was best is worst
+    assert played.share is not None and played.share > 0.5
