@@ -36,8 +36,9 @@ class Normaliser(NamedTuple):
     def apply(self, observation: np.ndarray) -> np.ndarray:
         """Normalised observations: float32 `[…, D]` → `[…, D]`."""
         with np.errstate(over="ignore"):  # beyond float32 is beyond the clip
-            scaled = (observation - self.offset) * self.scale
-        return np.asarray(np.clip(scaled, -np.float32(self.clip), np.float32(self.clip)))
+            scaled = observation - self.offset
+            scaled *= self.scale
+        return np.asarray(np.clip(scaled, -np.float32(self.clip), np.float32(self.clip), scaled))
 
 
 def static_normaliser(bounds: Bounds) -> Normaliser | None:

@@ -126,6 +126,7 @@ class Training:
             jit_compile=True,
             autograph=False,
         )
+        self._traced: Any = None  # `compiled` without the search for a trace that fits
 
     def __call__(
         self, batch: Batch, normaliser: Normaliser, scale: RewardScale
@@ -151,6 +152,8 @@ class Training:
                 f"minibatches of {rows} rows came; training is compiled for at most {self.rows} "
                 "(Training(batch=…)); nothing was trained"
             )
+        if self._traced is None:
+            self._traced = self.compiled.get_concrete_function()
         real = batch.weight > 0.0  # [N, B]
         chosen = np.flatnonzero(real.any(axis=1))
         if not len(chosen):
@@ -162,12 +165,12 @@ class Training:
         for start in range(0, len(chosen), self.block):
             block = chosen[start : start + self.block]
             columns = self._columns(batch, block, normaliser, scale)
-            loss, norm, found = self.compiled(
-                columns,
-                np.int32(len(block)),
-                ridge,
-                np.float32(rewrite.ratio),
-                np.float32(rewrite.shift),
+            loss, norm, found = self._traced(
+                Minibatch(*(tf.convert_to_tensor(column) for column in columns)),
+                tf.constant(len(block), tf.int32),
+                tf.constant(ridge),
+                tf.constant(rewrite.ratio, tf.float32),
+                tf.constant(rewrite.shift, tf.float32),
             )
             losses, norms = losses + float(loss), norms + float(norm)
             rewrite = Rewrite(1.0, 0.0)
@@ -176,9 +179,11 @@ class Training:
         return {"loss": losses / len(chosen), "gradient_norm": norms / len(chosen)}, errors
 
     def _columns(
-        self, batch: Batch, block: np.ndarray, normaliser: Normaliser, scale: RewardScale
+        self, batch: Batch, chosen: np.ndarray, normaliser: Normaliser, scale: RewardScale
     ) -> Minibatch:
-        """The block's minibatches, padded to the compiled shape."""
+        """The chosen minibatches, padded to the compiled shape."""
+        together = chosen[-1] - chosen[0] + 1 == len(chosen)
+        block = slice(chosen[0], chosen[-1] + 1) if together else chosen  # a slice copies nothing
         weight = batch.weight[block].astype(np.float64)
         weight *= self.rows / weight.sum(axis=1, keepdims=True)  # TF-Agents divides by the rows
         columns = Minibatch(

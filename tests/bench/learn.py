@@ -9,6 +9,16 @@ making, checking and copying them costs is in it, and so is the first step of ev
     cpu_per_minibatch_us     CPU of one, by batch
     agents                   minibatches a second of every agent that learns from minibatches, and
                              for those that learn from the whole ring, seconds for `fit_rows` rows
+    dqn_over_sb3             minibatches a second of `dqn` at 256 against Stable-Baselines3's DQN
+    dqn_over_tf_agents_loop  the same against one call of TF-Agents' train a minibatch
+    sb3_cpu_over_dqn, tf_agents_loop_cpu_over_dqn
+                             CPU of a minibatch, theirs against ours
+    contenders               the figures that these four are made of: `tests/bench/peers.py` says
+                             what is equal and what is not
+
+Stable-Baselines3 is no part of the default install; without it the rest is measured:
+
+    uv run --group peers python -m tests.bench learn
 """
 
 from __future__ import annotations
@@ -29,6 +39,7 @@ from schemas.agents import AGENTS
 from schemas.application import Agent, Application, Bandit, Episodic, Training
 from tests.bench.game import application
 from tests.bench.measure import Cost, Options, alternate, cost_of, median
+from tests.bench.peers import compared
 
 BATCHES = (64, 256)
 STEPS = 20
@@ -41,7 +52,11 @@ def run(options: Options) -> dict[str, Any]:
     fit_rows = options.sized(200_000, 20_000)
     agents: dict[str, Any] = {}
     costs: dict[int, list[Cost]] = {}
-    for name in AGENTS:
+    against = compared(options)
+    for name, kind in AGENTS.items():
+        if "discrete" not in kind.actions:
+            options.say(f"{name}: not measured, the measured game's actions are labels")
+            continue
         agents[name] = {}
         agent = built(name, BATCHES[0])
         if agent.learns_from_minibatches:
@@ -62,6 +77,7 @@ def run(options: Options) -> dict[str, Any]:
         },
         "steps_a_call": STEPS,
         "agents": agents,
+        **against,
     }
 
 
