@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 import orjson
 
+from schemas.decide import Answer, Asked, answer, answer_one, check
 from schemas.errors import InvalidEvent, SpoolFull
 from schemas.events import (
     DecisionRequest,
@@ -21,16 +22,15 @@ from schemas.events import (
 )
 from schemas.ids import uuid7
 from schemas.keys import Scope as KeyScope
+from schemas.slot import Slot
 from schemas.wire import parse_object
 from serving.answers import AnswerMemory, Remembered
-from serving.decide import Answer, Asked, answer, answer_one, check
 from serving.figures import Timings
 from serving.frames import Record, Topic
 from serving.hydration import Hydrator
 from serving.keys import Doors, Refused
 from serving.problems import MEDIA_TYPE, problem, problem_bytes
 from serving.served import Served
-from serving.slot import Slot
 from serving.tokens import TokenRefused, Tokens
 
 Scope = MutableMapping[str, Any]

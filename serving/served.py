@@ -25,9 +25,9 @@ from schemas.bundle import LoadedPolicy, load_bundle, read_manifest
 from schemas.errors import BundleError, InvalidEvent
 from schemas.events import Control, PolicyPointer, validated
 from schemas.failpoints import reach
+from schemas.slot import Slot, version_zero
 from serving.figures import Figures
 from serving.hydration import hydrator_for
-from serving.slot import Slot, version_zero
 
 log = logging.getLogger(__name__)
 ACTIONS = ("promote", "rollback", "freeze", "release", "kill", "revive")

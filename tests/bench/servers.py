@@ -27,12 +27,12 @@ from fastapi import FastAPI, HTTPException
 from fastapi import Path as InPath
 from pydantic import BaseModel
 
+from schemas.decide import answer, check
 from schemas.events import Decision, DecisionRequest
 from schemas.hydration import FromTable
 from schemas.ids import uuid7
 from schemas.settings import Settings
 from serving.answers import AnswerMemory, Remembered
-from serving.decide import answer, check
 from serving.frames import Record, Topic
 from serving.hot import Receive, Scope, Send
 from serving.one_write import OneWriteProtocol

@@ -34,6 +34,7 @@ from schemas.application import (
     minutes,
 )
 from schemas.bundle import LoadedPolicy, Manifest
+from schemas.decide import answer, answer_one, check
 from schemas.events import DecisionRequest, Exploration, PolicyPointer
 from schemas.failpoints import VARIABLE, arm
 from schemas.ids import uuid7, uuid7_time_ms
@@ -44,12 +45,11 @@ from schemas.policy import Head, Policy
 from schemas.propensity import draw_action
 from schemas.reward import Reward
 from schemas.settings import Settings
+from schemas.slot import Slot, version_zero
 from serving.answers import AnswerMemory
-from serving.decide import answer, answer_one, check
 from serving.hot import HotRoutes, Receive, Route, Scope, Send
 from serving.keys import Doors
 from serving.served import Served
-from serving.slot import Slot, version_zero
 from tests.fakes import InMemorySpool, publish_policy
 from tests.waiting import wait_until
 

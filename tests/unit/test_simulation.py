@@ -11,14 +11,14 @@ from learner.learning import Learning
 from learner.rows import Decoder
 from learner.simulation import Delays, Result, simulate
 from learner.virtual_players import START_MS, VirtualPlayers, draw, version_zero
+from schemas import decide
 from schemas.application import Application, EpsilonGreedy, Rollout
 from schemas.errors import ApplicationError
 from schemas.events import DecisionRequest
 from schemas.exploration import NONE
 from schemas.propensity import Own
+from schemas.slot import version_zero as slot_of_version_zero
 from schemas.world import BanditWorld, Context, Delivery, Happening
-from serving import decide
-from serving.slot import version_zero as slot_of_version_zero
 from tests.learner_fakes import GAME, LinearAgent
 from tests.replay_rows import arrow, decision, following, outcome
 

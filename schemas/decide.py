@@ -1,5 +1,7 @@
 """Which action, with what probability, and the event that records it. No client and no clock.
 
+Serving answers with it, one request at a time, and a batch job a whole population.
+
 The executed distribution (exploration, mask and floor included) is computed here, logged, and
 drawn from: `draw_action(action_probabilities, draw)` on the log gives the action again.
 """
@@ -37,7 +39,7 @@ from schemas.propensity import (
     logged_density,
     one_hot,
 )
-from serving.slot import Slot
+from schemas.slot import Slot
 
 
 class Asked(NamedTuple):

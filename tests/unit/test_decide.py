@@ -19,14 +19,14 @@ from schemas.application import (
 )
 from schemas.bundle import LoadedPolicy, load_bundle
 from schemas.cohort import in_holdout
+from schemas.decide import Answer, answer, check
 from schemas.errors import InvalidContext, InvalidEvent
 from schemas.events import DecisionRequest, read_decision
 from schemas.ids import uuid7, uuid7_time_ms
 from schemas.observation import Numeric
 from schemas.propensity import draw_action
 from schemas.reward import Reward
-from serving.decide import Answer, answer, check
-from serving.slot import Slot, version_zero
+from schemas.slot import Slot, version_zero
 from tests.fakes import publish_policy
 
 LABELS = ("easy", "normal", "hard")
