@@ -54,7 +54,7 @@ class Exam:
 # In order: an agent that is named nowhere sits the last one that fits its kind.
 WORLDS = (
     Exam("tastes", decisions=8_000, agents=frozenset({"lin_ts", "lin_ucb"})),
-    Exam("footsteps", decisions=10_000, agents=frozenset({"bc"})),
+    Exam("footsteps", decisions=8_000, agents=frozenset({"bc"})),
     Exam("crossed", decisions=8_000),
     Exam("corridor", decisions=5_000),
 )
