@@ -116,7 +116,10 @@ def learning_words(reward: Reward) -> str:
     )
     late = "amends it" if reward.late == "amend" else "is dropped"
     seen = "; only what an `activated` outcome says was seen counts" if reward.activation else ""
-    return f"a decision trains {early}{closes}; what occurred in time but is delivered late {late}{seen}"
+    return (
+        f"a decision trains {early}{closes}; what occurred in time but is delivered late "
+        f"{late}{seen}"
+    )
 
 
 def agent_words(application: Application) -> str:

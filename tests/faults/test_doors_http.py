@@ -29,7 +29,7 @@ from schemas.settings import Settings
 from serving.app import make_app
 from serving.description import describe
 from serving.server import Process, build
-from tests.unit.test_serving_decide import make_application
+from tests.unit.test_decide import make_application
 from tests.waiting import wait_until
 
 KEY = "one-key-for-everything"

@@ -29,7 +29,7 @@ from serving.spool import Spool
 from serving.status import StatusReport
 from serving.tokens import Tokens
 from tests.fakes import InMemorySpool, publish_policy
-from tests.unit.test_serving_decide import make_application
+from tests.unit.test_decide import make_application
 from tests.waiting import wait_until
 
 LEVELS = "/v1/applications/levels"

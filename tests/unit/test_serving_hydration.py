@@ -41,7 +41,7 @@ from schemas.ids import uuid7_time_ms
 from serving.frames import Topic
 from serving.hydration import MOST_WAITING
 from serving.hydration_table import Table
-from tests.unit.test_serving_decide import make_application
+from tests.unit.test_decide import make_application
 from tests.unit.test_serving_http import LEVELS, Server
 from tests.waiting import wait_until
 

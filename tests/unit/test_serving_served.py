@@ -10,7 +10,7 @@ from schemas.errors import InvalidEvent
 from schemas.events import Control, PolicyPointer
 from serving.served import Conflict, Served
 from tests.fakes import publish_policy
-from tests.unit.test_serving_decide import make_application
+from tests.unit.test_decide import make_application
 
 
 class Clock:
