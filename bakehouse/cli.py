@@ -16,7 +16,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from bakehouse import offline_commands, policy_commands
+from bakehouse import decide_command, offline_commands, policy_commands
 from bakehouse.options import Home, Json, Name, Port, Refs, Url
 from bakehouse.output import complain, out, say, say_json, words_table
 from schemas.errors import BakehouseError, StackError
@@ -124,16 +124,10 @@ def stream(refs: Refs, as_json: Json = False) -> None:
 
     Example: [bold]BAKEHOUSE_KAFKA_BOOTSTRAP=kafka:9092 bakehouse stream game.py[/]
     """
-    from bakehouse.local.jars import ensure_jars
-    from bakehouse.local.java import find_java
+    from bakehouse.local.spark_environment import spark_environment
     from bakehouse.local.topics import ensure_topics
 
-    environment = dict(os.environ)
-    if "BAKEHOUSE_SPARK_JARS" not in environment:  # an image brings its own
-        java = find_java()
-        found = ensure_jars(lambda words: complain(words, style="dim"), java=java)
-        environment["JAVA_HOME"] = str(java.home)
-        environment["BAKEHOUSE_SPARK_JARS"] = ",".join(map(str, found.spark))
+    environment = spark_environment()
     ensure_topics(load_settings())
     become("stream", refs, environment, as_json)
 
@@ -290,6 +284,7 @@ def reset(
 
 policy_commands.register(app)
 offline_commands.register(app)
+decide_command.register(app)
 
 
 def become(part: str, refs: list[str], environment: dict[str, str], as_json: bool) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
@@ -153,7 +154,13 @@ def compare(
         show_comparison(result)
 
 
-def ask(module: str, arguments: list[str], settings: Settings) -> dict[str, Any]:
+def ask(
+    module: str,
+    arguments: list[str],
+    settings: Settings,
+    *,
+    environment: Mapping[str, str] = os.environ,
+) -> dict[str, Any]:
     """What `python -m module …` answers: the JSON object that it prints as its last line.
 
     What it says of its progress, on standard error, is shown as it comes.
@@ -171,7 +178,7 @@ def ask(module: str, arguments: list[str], settings: Settings) -> dict[str, Any]
         [sys.executable, "-m", module, *arguments],
         stdout=subprocess.PIPE,
         text=True,
-        env=dict(os.environ) | settings.as_environment(),
+        env=dict(environment) | settings.as_environment(),
         check=False,
     )
     try:

@@ -14,7 +14,12 @@ def uuid7(now_ms: int | None = None) -> str:
     """A new UUIDv7 in lower-case text; `now_ms` is milliseconds since 1970, UTC."""
     if now_ms is None:
         now_ms = time.time_ns() // 1_000_000
-    random = int.from_bytes(os.urandom(10), "big")
+    return uuid7_of(now_ms, os.urandom(10))
+
+
+def uuid7_of(now_ms: int, ten_bytes: bytes) -> str:
+    """The UUIDv7 of a time and of bits that the caller chose; 74 of the 80 are used."""
+    random = int.from_bytes(ten_bytes, "big")
     value = (now_ms & 0xFFFF_FFFF_FFFF) << 80
     value |= 0x7 << 76 | (random >> 68) << 64  # version, 12 random bits
     value |= 0b10 << 62 | (random & 0x3FFF_FFFF_FFFF_FFFF)  # variant, 62 random bits

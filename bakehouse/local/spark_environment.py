@@ -1,0 +1,22 @@
+"""What a part that runs Spark finds in its environment: Java, and the jars by path."""
+
+from __future__ import annotations
+
+import os
+
+from bakehouse.local.jars import ensure_jars
+from bakehouse.local.java import find_java
+from bakehouse.output import complain
+
+JARS_VARIABLE = "BAKEHOUSE_SPARK_JARS"
+
+
+def spark_environment() -> dict[str, str]:
+    """This process's environment, completed; an image brings its own jars and Java."""
+    environment = dict(os.environ)
+    if JARS_VARIABLE not in environment:
+        java = find_java()
+        found = ensure_jars(lambda words: complain(words, style="dim"), java=java)
+        environment["JAVA_HOME"] = str(java.home)
+        environment[JARS_VARIABLE] = ",".join(map(str, found.spark))
+    return environment
