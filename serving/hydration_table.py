@@ -63,6 +63,7 @@ class Table:
         self._hydration = hydration
         self._clock = clock
         self._content = Content([{} for _ in range(SHARDS)], {})
+        self._outdated: Content | None = None
         self._version: Any = None  # of what is in place
         self._read_at_s: float | None = None
         self._problem: str | None = "not read yet"
@@ -105,11 +106,8 @@ class Table:
             self._problem = problem
             return False
         if content is not None:
-            old, self._content = self._content, content
+            self._outdated, self._content = self._content, content
             self._version, self._read_at_s = version, self._clock()
-            if len(old):
-                self._stopping.wait(FREED_AFTER_S)
-                old.free()
         self._problem = None
         return True
 
@@ -118,6 +116,10 @@ class Table:
         while not self._stopping.is_set():
             there = self.refresh()
             self._first.set()
+            if (old := self._outdated) is not None and len(old):
+                self._stopping.wait(FREED_AFTER_S)
+                old.free()
+            self._outdated = None
             self._stopping.wait(every_s if there else min(every_s, AGAIN_AFTER_S))
 
 

@@ -7,6 +7,7 @@ import json
 import math
 import re
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -36,6 +37,7 @@ from bakehouse import (
     seconds,
 )
 from bakehouse.describe import describe
+from schemas.errors import MissingDependency
 from schemas.events import read_decision
 from schemas.ids import uuid7_time_ms
 from serving.frames import Topic
@@ -433,6 +435,23 @@ def test_requests_that_wait_for_a_lookup_do_not_hold_each_other_up(serve: Any) -
 def test_a_lookup_that_cannot_be_meant_is_refused_with_what_to_write(write: Any, says: str) -> None:
     with pytest.raises(ApplicationError, match=says):
         hydrated(write())
+
+
+@pytest.mark.parametrize(
+    ("hydrate", "package", "extra"),
+    [
+        (FromTable("p.parquet", "id", ["spend"], default=DEFAULT), "pyarrow", "hydration"),
+        (FromRedis("redis://cache", default=DEFAULT), "redis", "redis"),
+    ],
+)
+def test_where_the_package_is_missing_serving_and_check_say_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, hydrate: Any, package: str, extra: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)  # as where it is not installed
+    says = rf"needs {package}, which this Python lacks: pip install 'bakehouse\[{extra}\]'"
+    assert re.search(says, describe(hydrated(hydrate))["hydration"])
+    with pytest.raises(MissingDependency, match=says):
+        Server(tmp_path, hydrated(hydrate))
 
 
 def test_hydration_changes_no_contract_and_is_said_in_words(players: Path) -> None:
