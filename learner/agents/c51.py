@@ -17,7 +17,8 @@ def build(setup: Setup) -> Agent:
     specs = specs_of(setup.application)
     readout = Categorical(support_of(setup))
     network = perceptron(setup, specs.values, specs.actions * len(readout.support))
-    target = target_of(network)
+    bandit = setup.application.problem.kind == "bandit"
+    target = None if bandit else target_of(network)
     with_errors = categorical_loss(network, target, readout)
 
     def loss(batch: Minibatch) -> Any:
@@ -28,7 +29,7 @@ def build(setup: Setup) -> Agent:
         network=network,
         loss=loss,
         learning_rate=setup.parameters["learning_rate"],
-        centred=setup.application.problem.kind == "bandit",
+        centred=bandit,
         target=target,
         readout=readout,
     )

@@ -58,20 +58,29 @@ def project(probability: Any, returns: Any, support: np.ndarray) -> Any:
 
 
 def categorical_loss(
-    network: Any, target: Any, readout: Categorical
+    network: Any, target: Any | None, readout: Categorical
 ) -> Callable[[Minibatch], tuple[Any, Any]]:
-    """Mean cross-entropy of a minibatch, and each row's |error| of the expected return `[B]`."""
+    """Mean cross-entropy of a minibatch, and each row's |error| of the expected return `[B]`.
+
+    Args:
+        target: slower copy of the network; None of a bandit, whose rows have no successor.
+    """
     support = readout.support
 
-    def loss(batch: Minibatch) -> tuple[Any, Any]:
-        rows = tf.range(batch.action.shape[0])
+    def goal_of(batch: Minibatch, rows: Any) -> Any:
+        if target is None:  # a bandit's return is its reward
+            return project(tf.ones_like(batch.reward)[:, None], batch.reward[:, None], support)
         next_logits = readout.logits(network(batch.next_values)[0])
         values = tf.where(batch.next_eligible, readout.expected(next_logits), _NOT)
         best = tf.argmax(values, axis=1, output_type=tf.int32)
         slower = readout.logits(target(batch.next_values)[0])
         probability = tf.nn.softmax(tf.gather_nd(slower, tf.stack([rows, best], axis=1)))
         returns = batch.reward[:, None] + batch.discount[:, None] * support  # [B, N]
-        goal = tf.stop_gradient(project(probability, returns, support))
+        return tf.stop_gradient(project(probability, returns, support))
+
+    def loss(batch: Minibatch) -> tuple[Any, Any]:
+        rows = tf.range(batch.action.shape[0])
+        goal = goal_of(batch, rows)
         logits = readout.logits(network(batch.values, training=True)[0])
         chosen = tf.gather_nd(logits, tf.stack([rows, batch.action], axis=1))  # [B, N]
         cross_entropy = tf.nn.softmax_cross_entropy_with_logits(goal, chosen)

@@ -56,11 +56,17 @@ class LinearStatistics:
             x = features(rows.observation[chunk])
             reward = rows.reward[chunk].astype(np.float64)
             square += float(reward @ reward)
-            for action in np.unique(rows.action[chunk]):
-                mine = rows.action[chunk] == action
-                covariance[action] += x[mine].T @ x[mine]
-                vector[action] += reward[mine] @ x[mine]
-                count[action] += mine.sum()
+            action = rows.action[chunk]
+            order = np.argsort(action, kind="stable")
+            x, reward = x[order], reward[order]
+            present, starts = np.unique(action[order], return_index=True)
+            for at, start_of, end_of in zip(
+                present, starts, [*starts[1:], len(order)], strict=True
+            ):
+                mine = x[start_of:end_of]
+                covariance[at] += mine.T @ mine
+                vector[at] += reward[start_of:end_of] @ mine
+                count[at] += len(mine)
         self.covariance, self.vector = covariance, vector
         self.count, self.square = count, square
         theta = self.theta()

@@ -65,8 +65,8 @@ class NeuralLinUCB:
         encode = compile_network(operations[:-1], arrays)
 
         def features(observation: np.ndarray) -> np.ndarray:
-            values = encode(self._setup.normaliser.apply(observation)).astype(np.float64)
-            return np.concatenate([np.ones((len(values), 1)), values], axis=1)
+            values = encode(self._setup.normaliser.apply(observation))
+            return np.concatenate([np.ones((len(values), 1), np.float32), values], axis=1)
 
         loss = self._statistics.fit(rows, features)
         self._follow()

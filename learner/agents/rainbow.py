@@ -31,14 +31,16 @@ def build(setup: Setup) -> Agent:
         last = Duelling(specs.actions, len(readout.support), split=split)
         return network_of(specs.values, hidden, last, seed=setup.seed)
 
-    network, target = duelling(), duelling()
-    copy_to(network, target)
+    bandit = setup.application.problem.kind == "bandit"
+    network, target = duelling(), None if bandit else duelling()
+    if target is not None:
+        copy_to(network, target)
     return GradientAgent(
         setup,
         network=network,
         loss=categorical_loss(network, target, readout),
         learning_rate=setup.parameters["learning_rate"],
-        centred=setup.application.problem.kind == "bandit",
+        centred=bandit,
         target=target,
         readout=readout,
         prioritised=True,
