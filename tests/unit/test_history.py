@@ -18,7 +18,9 @@ from deltalake import write_deltalake
 from learner.history import History, read_history
 from learner.history_layout import START_MS
 from learner.propensities import estimate_propensities
-from schemas.application import Agent, Application, Discrete, Episodic, EpsilonGreedy, seconds
+from schemas.actions import Continuous, Discrete, Parts, Ranking
+from schemas.agents import AGENTS
+from schemas.application import Agent, Application, Episodic, EpsilonGreedy, Gaussian, seconds
 from schemas.errors import InvalidHistory
 from schemas.observation import Boolean, Categorical, Numeric, Vector
 from schemas.reward import Reward
@@ -386,3 +388,57 @@ def test_the_exploration_floor_bounds_what_is_estimated(tmp_path: Path) -> None:
     floored = replace(SHOP, exploration=EpsilonGreedy(0.2, floor=0.05))
     history = read_history(floored, parquet(tmp_path, rows))
     assert history.arrivals[0].known.propensity == 0.05
+
+
+@pytest.fixture
+def any_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = frozenset({"continuous", "parts", "ranking"})
+    monkeypatch.setitem(AGENTS, "bc", replace(AGENTS["bc"], actions=kinds))
+
+
+def deciding(actions: Any, rules: Any) -> Application:
+    return replace(
+        SHOP,
+        actions=actions,
+        agent=Agent("bc"),
+        baseline=lambda context: rules,
+        exploration=Gaussian(std=0.2) if actions.kind != "ranking" else EpsilonGreedy(0.1),
+    )
+
+
+@pytest.mark.usefixtures("any_kind")
+def test_numbers_are_read_with_their_density(tmp_path: Path) -> None:
+    priced = deciding(Continuous(low=0, high=10), [5.0])
+    rows = changed(action=[0.5, 9.0, 3.0, 10.0], propensity=[0.1, 2.5, 0.3, 0.4])
+    ring = read_history(priced, parquet(tmp_path, rows)).ring()
+    assert ring.action[:4].ravel().tolist() == [0.5, 9.0, 3.0, 10.0]
+    assert ring.propensity[1] == 2.5  # a density may be above 1
+    pd.DataFrame(rows).to_csv(tmp_path / "log.csv", index=False)
+    again = read_history(priced, tmp_path / "log.csv").ring()
+    np.testing.assert_array_equal(again.action[:4], ring.action[:4])
+    rows = changed(action=[0.5, 11.0, 3.0, 10.0])
+    with pytest.raises(InvalidHistory, match=r"row 2, column 'action': 11.0 came, number 0 is"):
+        read_history(priced, parquet(tmp_path, rows))
+    rows = changed(action=[0.5, 9.0, 3.0, 10.0], propensity=None)
+    with pytest.raises(InvalidHistory, match=r"row 1, .*only that of labels can be estimated"):
+        read_history(priced, parquet(tmp_path, rows))
+
+
+@pytest.mark.usefixtures("any_kind")
+def test_parts_and_rankings_are_read_from_json(tmp_path: Path) -> None:
+    parts = Parts({"mode": Discrete("story", "duel"), "speed": Continuous(low=0, high=2)})
+    both = deciding(parts, {"mode": "story", "speed": [1.0]})
+    rows = changed(action=['{"mode": "duel", "speed": [0.5]}'] * 4)
+    ring = read_history(both, parquet(tmp_path, rows)).ring()
+    assert ring.action[:4].tolist() == [[1.0, 0.5]] * 4
+
+    ranking = Ranking(k=2, item=[Numeric("price", low=0, high=9)], most_items=4)
+    shelf = deciding(ranking, ["a", "b"])
+    items = json.dumps([{"id": name, "price": at} for at, name in enumerate("abc")])
+    rows = changed(action=['["c", "a"]', '["b", "c"]'] * 2, items=[items] * 4)
+    ring = read_history(shelf, parquet(tmp_path, rows)).ring()
+    assert ring.action[:2].tolist() == [[2.0, 0.0], [1.0, 2.0]]
+    assert ring.items[0].ravel().tolist() == [0.0, 1.0, 2.0, 0.0]
+    rows["items"][2] = None
+    with pytest.raises(InvalidHistory, match="row 3, column 'items': None came, nothing; expected"):
+        read_history(shelf, parquet(tmp_path, rows))
