@@ -20,7 +20,7 @@ import numpy as np
 from schemas.hydration import FromTable
 
 log = logging.getLogger(__name__)
-FIRST_WAIT_S = 2.0  # for the first reading; a larger table completes contexts when it is there
+FIRST_WAIT_S = 10.0  # for the first reading: better late than with defaults for everyone
 AGAIN_AFTER_S = 5.0  # when it could not be read
 STEP = 1_000  # keys or texts taken in at once, about 0.3 ms
 SHARDS = 256  # dictionaries of keys
