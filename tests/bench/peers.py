@@ -35,7 +35,7 @@ OURS = "dqn"
 PEERS = ("sb3", "tf_agents_loop")
 NEEDED = {"sb3": ("torch", "stable_baselines3")}  # what is no part of the default install
 # whole rounds of every contender's call, and about as long for each
-MINIBATCHES = {"dqn": 3_000, "sb3": 1_000, "tf_agents_loop": 1_000}
+MINIBATCHES = {"dqn": 2_000, "sb3": 400, "tf_agents_loop": 400}
 QUICK = {"dqn": 100, "sb3": 50, "tf_agents_loop": 50}
 THREADS = {"": None, "_one_thread": 1}  # suffix of the name → threads, None: the library's choice
 
@@ -55,7 +55,7 @@ def compared(options: Options) -> dict[str, Any]:
                 takes = running.enter_context(contender(name, threads, options.scratch))
                 contenders[name + suffix] = partial(takes, counts[name])
         costs = alternate(
-            options.sized(7, 2),
+            options.sized(5, 2),
             contenders,
             after=lambda what, c: options.say(
                 f"{what}: {c.details['minibatches'] / c.wall_s:.0f} minibatches a second"
