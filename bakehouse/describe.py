@@ -31,6 +31,7 @@ def describe(application: Application) -> dict[str, Any]:
         "contract": application.contract,
         "observation": [feature_words(f) for f in application.observation],
         "observation_length": application.encoder.size,
+        **compression_words(application),
         "actions": action_lines(application.actions),
         "baseline": baseline_words(application),
         "problem": problem_words(application),
@@ -100,6 +101,17 @@ def reward_words(reward: Reward) -> str:
         f"a decision is worth {made} that occur within {duration_words(reward.window)}, and "
         f"{reward.default:g} when there are none"
     )
+
+
+def compression_words(application: Application) -> dict[str, str]:
+    """What the agent sees of the observation, where that is not all of it."""
+    spec = application.compression
+    if spec is None:
+        return {}
+    return {
+        "compression": f"an autoencoder, fitted on the first {spec.rows:,} decisions, makes "
+        f"{spec.size} numbers of them; nothing is learned before"
+    }
 
 
 def learning_words(reward: Reward) -> str:

@@ -7,42 +7,14 @@ action, half the time any other, rewarded by how well it matches. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
 from schemas.actions import Shape
 from schemas.propensity import Own
 
-REMEMBERED = 1_000  # decisions that a match rate is over
 LEAST = 500  # decisions before it counts
 NEAR = 0.05  # of a number's range: as good as the same
 SLACK = 0.05  # below the wanted rate before a step back
-
-
-class MatchRate:
-    """Share of recent decisions on which policy and baseline agree, judged before training."""
-
-    def __init__(self) -> None:
-        self.rate = 0.0
-        self.n = 0
-
-    def update(self, matches: np.ndarray) -> None:
-        """Take the next decisions, bool `[n]`."""
-        if not len(matches):
-            return
-        self.n += len(matches)
-        weight = min(1.0, len(matches) / min(self.n, REMEMBERED))
-        self.rate += weight * (float(np.mean(matches)) - self.rate)
-
-    def state(self) -> dict[str, Any]:
-        """Everything, as JSON carries it."""
-        return {"rate": self.rate, "n": self.n}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue as if the rate that gave `state` had never stopped."""
-        self.rate, self.n = float(state["rate"]), int(state["n"])
 
 
 def matches(shape: Shape, own: Own, baseline: np.ndarray) -> np.ndarray:

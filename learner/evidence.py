@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from learner.apprentice import MatchRate, matches
+from learner.apprentice import matches
 from learner.confidence import Interval
 from learner.evaluation import ProgressiveEvaluation
 from learner.fitted_q import Choice, Transitions, fitted_q_difference
 from learner.gate import Evidence
 from learner.guards import Guards
 from learner.normaliser import Normaliser
+from learner.recent_mean import RecentMean
 from learner.reward_model import RewardModel
 from learner.ring import Ring
 from schemas.application import Application, Episodic
@@ -85,7 +86,7 @@ class Collector:
         self.model = RewardModel(groups, application.encoder.size)
         gate = application.gate
         self.guards = Guards(gate.guardrails, alpha=1.0 - gate.confidence)
-        self.match = MatchRate()  # of the newest candidate with the baseline
+        self.match = RecentMean()  # of the newest candidate with the baseline
         self.by_policy = 0  # matured decisions of policies, ever
         self.largest_reward = 0.0  # |reward| of matured decisions
         self._predicted = ring.tail  # sequences below have been offered for prediction

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from learner.minibatches import draw_rows, gather
 from learner.normaliser import Normaliser, fit_normaliser, static_normaliser
 from learner.plan import Plan
 from learner.priorities import Priorities, importance
+from learner.recent_mean import RecentMean
 from learner.returns import Chain, Returns, n_step_returns
 from learner.ring import Ring
 from learner.rollout import Steps
@@ -37,6 +38,9 @@ from schemas.exploration import Exploration
 from schemas.failpoints import reach
 from schemas.policy import Head, Policy
 from schemas.reward import DecisionTimes
+
+if TYPE_CHECKING:  # it needs TensorFlow, which an agent may not
+    from learner.compression import Compressor
 
 ROWS_TO_FIT_NORMALISER = 1_000
 GOLDEN = 16
@@ -115,8 +119,11 @@ class Learning:
         self._unpublished_ms: list[int] = []
         self.priorities = Priorities()  # empty unless the agent asks for them
         self._sound: Mapping[str, np.ndarray] = {}  # the agent's last finite state
+        self.compressor: Compressor | None = None
+        self._lost = RecentMean()  # share of variance that the compressor loses of new rows
+        self._watched = 0  # sequences below have been looked at for it
         static = static_normaliser(application.encoder.bounds())
-        if static is not None:
+        if static is not None and application.compression is None:
             self._normalise_with(static)
 
     @property
@@ -169,9 +176,12 @@ class Learning:
         if self.agent is None:
             if not self._can_normalise():
                 return None
-            first = self.ring.slots(self.ring.tail, self.ring.head)[:ROWS_TO_FIT_NORMALISER]
+            first = self.ring.slots(self.ring.tail, self.ring.head)[: self._rows_to_begin]
             bounds = self.application.encoder.bounds()
-            self._normalise_with(fit_normaliser(bounds, self.ring.observation[first]))
+            normaliser = fit_normaliser(bounds, self.ring.observation[first])
+            compressor = self._fit_compressor(normaliser.apply(self.ring.observation[first]))
+            self._normalise_with(normaliser, compressor)
+        self._watch_compressor()
         assert self.evidence is not None
         self.evidence.predict(self.candidate, self.anchor.policy, self._exploration())
         clock.lap("predict")
@@ -207,13 +217,14 @@ class Learning:
         self.agent.train(batch._replace(eligible=np.ones_like(batch.eligible)))
         self.agent.restore(before)
 
-    def _normalise_with(self, normaliser: Normaliser) -> None:
-        self.normaliser = normaliser
+    def _normalise_with(self, normaliser: Normaliser, compressor: Compressor | None = None) -> None:
+        self.normaliser, self.compressor = normaliser, compressor
         fingerprint = hashlib.sha256(self.application.contract.encode())
-        for name, array in sorted(normaliser.arrays().items()):
+        frozen = normaliser.arrays() | ({} if compressor is None else compressor.arrays)
+        for name, array in sorted(frozen.items()):
             fingerprint.update(name.encode() + np.ascontiguousarray(array).tobytes())
         self.lineage = fingerprint.hexdigest()[:16]
-        self.setup = Setup(self.application, normaliser, self.application.training.seed)
+        self.setup = Setup(self.application, normaliser, self.application.training.seed, compressor)
         self.agent = self._build(self.setup)
         self._sound = self.agent.state()
         self.evidence = Collector(self.application, self.ring, normaliser)
@@ -221,7 +232,47 @@ class Learning:
             self.evidence.evaluation.move_anchor(self.anchor.number)
 
     def _can_normalise(self) -> bool:
-        return self.ring.size >= min(ROWS_TO_FIT_NORMALISER, self.ring.capacity)
+        return self.ring.size >= min(self._rows_to_begin, self.ring.capacity)
+
+    @property
+    def _rows_to_begin(self) -> int:
+        """Rows that normaliser and compressor are fitted on."""
+        compression = self.application.compression
+        return ROWS_TO_FIT_NORMALISER if compression is None else compression.rows
+
+    def _fit_compressor(self, values: np.ndarray) -> Compressor | None:
+        if self.application.compression is None:
+            return None
+        from learner.compression import fit_compressor  # TensorFlow's, as agents are
+
+        seed = self.application.training.seed
+        return fit_compressor(self.application.compression, values, seed=seed)
+
+    def _watch_compressor(self) -> None:
+        """How well the compressor rebuilds the rows that have come since the last look."""
+        if self.compressor is None or self.normaliser is None:
+            return
+        slots = self.ring.slots(max(self._watched, self.ring.tail), self.ring.head)
+        self._watched = self.ring.head
+        self._lost.update(
+            self.compressor.lost_of(self.normaliser.apply(self.ring.observation[slots]))
+        )
+
+    def compression_status(self) -> dict[str, Any] | None:
+        """Shares of the observations' variance that are lost; None where nothing is compressed.
+
+        Lost now well above lost when fitted says that observations are no longer what they were:
+        a `bakehouse reset` of the learner fits anew.
+        """
+        if self.compressor is None:
+            return None
+        lost, now = self.compressor.lost, self._lost.mean
+        return {
+            "size": self.compressor.size,
+            "lost_when_fitted": lost,
+            "lost_now": now,
+            "drifted": now > max(2.0 * lost, lost + 0.05),
+        }
 
     def _settle(self, stream_time_ms: int) -> None:
         self.ring.mature(stream_time_ms)
@@ -384,7 +435,7 @@ class Learning:
         )
         if self.apprentice:
             match = self.evidence.match
-            rate = match.rate if match.n >= LEAST else 0.0
+            rate = match.mean if match.n >= LEAST else 0.0
             evidence = replace(evidence, match=(rate, self.application.rollout.match))
         report = decide(
             gate,
@@ -457,17 +508,17 @@ class Learning:
         """Whether an apprentice no longer matches the rules."""
         assert self.evidence is not None
         least = self.application.rollout.match - SLACK
-        return self.apprentice and self.evidence.match.rate < least
+        return self.apprentice and self.evidence.match.mean < least
 
     def _match_words(self) -> str:
         assert self.evidence is not None
         wanted = self.application.rollout.match
-        return f"match with the baseline {self.evidence.match.rate:.1%}, wanted {wanted:.1%}"
+        return f"match with the baseline {self.evidence.match.mean:.1%}, wanted {wanted:.1%}"
 
     def _nothing_against(self, evidence: Evidence) -> bool:
         """Whether what is known of the policy lets more subjects have it."""
         assert self.evidence is not None
-        if self.apprentice and self.evidence.match.rate < self.application.rollout.match:
+        if self.apprentice and self.evidence.match.mean < self.application.rollout.match:
             return False
         running = evidence.running
         # a bound would ask a canary of few subjects to prove what only many can
@@ -584,6 +635,19 @@ class Learning:
             sequence += 1
         self._remembered = sequence
 
+    def _compressor_from(self, state: Mapping[str, Any]) -> Compressor | None:
+        if ("compressor" in state) != (self.application.compression is not None):
+            raise ValueError(
+                "the checkpoint was made with another compression; expected "
+                f"{self.application.compression}"
+            )
+        if "compressor" not in state:
+            return None
+        from learner.compression import compressor_from
+
+        self._watched = self.ring.head
+        return compressor_from(state["compressor"])
+
     def state(self) -> dict[str, Any]:
         """Everything: nested dictionaries of arrays and, under `json`, of what JSON carries."""
         return {
@@ -613,6 +677,7 @@ class Learning:
                 if self.agent is None or self.evidence is None or self.normaliser is None
                 else {
                     "normaliser": self.normaliser.arrays(),
+                    **({} if self.compressor is None else {"compressor": self.compressor.state()}),
                     "agent": {name: np.copy(v) for name, v in self.agent.state().items()},
                     "evidence": self.evidence.state(),
                 }
@@ -647,7 +712,8 @@ class Learning:
                     arrays["normaliser_offset"],
                     arrays["normaliser_scale"],
                     float(arrays["normaliser_clip"]),
-                )
+                ),
+                self._compressor_from(state),
             )
             assert self.agent is not None and self.evidence is not None
             self.agent.restore(state["agent"])

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from schemas.actions import ACTIONS, Actions, Continuous, Discrete, Item, Parts, Ranking, Shape
 from schemas.agents import AGENTS, check_agent
+from schemas.compression import Compression
 from schemas.errors import ApplicationError
 from schemas.exploration import (
     EXPLORES,
@@ -46,6 +47,7 @@ __all__ = [
     "AgentsOwn",
     "Application",
     "Bandit",
+    "Compression",
     "Continuous",
     "Discrete",
     "Episodic",
@@ -245,6 +247,7 @@ class Application:
     rollout: Rollout = field(default_factory=Rollout)
     mode: Literal["online", "apprentice", "logging_only"] = "online"
     hydrate: Hydration | Lookup | None = None
+    compression: Compression | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
@@ -312,6 +315,18 @@ class Application:
         if isinstance(self.baseline, Segments):
             self.baseline.check(self.observation, self.baseline_action)
         object.__setattr__(self, "hydrate", hydration_of(self.hydrate, self.observation))
+        if self.compression is not None:
+            if not isinstance(self.compression, Compression):
+                raise ApplicationError(
+                    f"Application(compression={in_short(self.compression)}): expected "
+                    "Compression(…)"
+                )
+            self.compression.check(
+                dimensions=size,
+                buffer=self.training.buffer,
+                kind=self.actions.kind,
+                features=self.shape.features,
+            )
         self._check_exploration()
         if self.mode == "apprentice" and self.actions.kind not in ("discrete", "continuous"):
             raise ApplicationError(

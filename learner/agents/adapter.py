@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from learner.batch import Batch, Rows
 from learner.normaliser import Normaliser
 from schemas.application import Application
 from schemas.policy import Head
+
+if TYPE_CHECKING:  # it needs TensorFlow, which an agent may not
+    from learner.compression import Compressor
 
 
 class Exported(NamedTuple):
@@ -33,6 +36,7 @@ class Setup:
     application: Application
     normaliser: Normaliser
     seed: int
+    compressor: Compressor | None = None  # of normalised observations, before the agent
 
     @property
     def parameters(self) -> dict[str, Any]:

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 
-from learner.apprentice import MatchRate, asked_of_an_apprentice, matches
+from learner.apprentice import asked_of_an_apprentice, matches
 from learner.confidence import Interval
 from learner.gate import Evidence, decide
 from learner.guards import Guards, broken, guarded_values
+from learner.recent_mean import RecentMean
 from learner.rollout import Steps
 from schemas.actions import Continuous, Discrete
 from schemas.application import Gate
@@ -152,9 +153,9 @@ def test_numbers_are_rewarded_by_how_near_they_come() -> None:
 
 
 def test_a_match_rate_follows_the_last_thousand_decisions() -> None:
-    match = MatchRate()
+    match = RecentMean()
     match.update(np.ones(500, bool))
-    assert (match.rate, match.n) == (1.0, 500)
+    assert (match.mean, match.n) == (1.0, 500)
     for _ in range(100):
         match.update(np.zeros(100, bool))
-    assert match.rate < 1e-4
+    assert match.mean < 1e-4
