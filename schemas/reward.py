@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import timedelta
+from types import CodeType
 from typing import Literal, NamedTuple
 
 from schemas.errors import ApplicationError
@@ -141,15 +142,16 @@ class Reward:
         if isinstance(self.weights, Mapping):
             weights = sorted(self.weights.items())
         elif (code := getattr(self.weights, "__code__", None)) is not None:
-            constants = [c for c in code.co_consts if not hasattr(c, "co_code")]
-            weights = (code.co_code, code.co_names, constants)
+            weights = _code(code)
         else:
             weights = type(self.weights).__qualname__
-        rule = (
-            weights, self.window_ms, self.default, self.aggregate, self.early, self.late,
-            self.closes_after,
-        )  # fmt: skip
-        return hashlib.blake2b(repr(rule).encode(), digest_size=8).hexdigest()
+        settings = [  # what is as it is by default says nothing, so new settings change nothing
+            (setting.name, getattr(self, setting.name))
+            for setting in fields(self)
+            if setting.name not in ("weights", "_window_ms")
+            and getattr(self, setting.name) != setting.default
+        ]
+        return hashlib.blake2b(repr((weights, settings)).encode(), digest_size=8).hexdigest()
 
     def _weighted(self, outcome: TimedOutcome) -> bool:
         if outcome.kind != "reward":
@@ -233,3 +235,16 @@ class Reward:
             f"{what}, from outcomes that occur within {self.window} of the decision; "
             f"{self.default:g} when none does"
         )
+
+
+def _code(code: CodeType) -> object:
+    """What a function does, the same in every process: sets are in another order in each."""
+    constants = [
+        _code(one)
+        if isinstance(one, CodeType)
+        else sorted(map(repr, one))
+        if isinstance(one, frozenset)
+        else one
+        for one in code.co_consts
+    ]
+    return code.co_code, code.co_names, constants

@@ -206,18 +206,27 @@ def test_rules_of_reward_are_told_apart_and_the_same_rule_is_the_same() -> None:
     def tripled(outcomes: Any) -> float:
         return 3.0 * len(outcomes)
 
+    def inside(outcomes: Any) -> float:
+        return sum(2.0 for _ in outcomes)
+
+    def inside_more(outcomes: Any) -> float:
+        return sum(3.0 for _ in outcomes)
+
     rules = [
+        Reward(inside, window=seconds(2)),
+        Reward(inside_more, window=seconds(2)),
         Reward({"won": 1.0}, window=seconds(2)),
         Reward({"won": 2.0}, window=seconds(2)),
         Reward({"won": 1.0}, window=seconds(3)),
         Reward({"won": 1.0}, window=seconds(2), default=1.0),
         Reward({"won": 1.0}, window=seconds(2), late="drop"),
+        Reward({"won": 1.0}, window=seconds(2), activation=True),
         Reward(doubled, window=seconds(2)),
         Reward(tripled, window=seconds(2)),
     ]
     assert len({rule.fingerprint for rule in rules}) == len(rules)
     again = Reward({"won": 1.0}, window=seconds(2))
-    assert again.fingerprint == rules[0].fingerprint
+    assert again.fingerprint == rules[2].fingerprint
 
 
 def test_a_history_of_which_nothing_is_left_to_train_on_is_refused(tmp_path: Path) -> None:

@@ -1,5 +1,9 @@
 """The reward: which outcomes count, and what they add up to. Worked by hand."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -112,3 +116,26 @@ def test_where_activation_is_asked_for_a_decision_counts_once_it_was_seen():
     assert rule.is_active(decided, [said("reward", 500), said("activated", 700)])
     assert not rule.is_active(decided, [said("activated", 10_001)])
     assert Reward({"won": 1.0}, window=seconds(10)).is_active(decided, [])
+
+
+def test_the_rule_of_a_function_has_the_same_fingerprint_in_every_process():
+    program = (
+        "from datetime import timedelta\n"
+        "from schemas.reward import Reward\n"
+        "def rule(outcomes):\n"
+        "    name = outcomes[0].name\n"
+        "    return name in {'lost', 'left', 'quit', 'away', 'gone'} or sum(\n"
+        "        o.name in {'won', 'paid', 'liked', 'shared', 'stayed'} for o in outcomes)\n"
+        "print(Reward(rule, window=timedelta(seconds=1)).fingerprint)"
+    )
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(told) == 1
