@@ -497,13 +497,13 @@ BEYOND = (1e308, -1e308, 1e38, -1e38)  # float64 that a float32 policy cannot ad
 EXTREME = (9e29, -9e29)  # the largest that is learned from
 
 
-@pytest.mark.parametrize("name", ["neural_greedy", "dqn", "lin_ucb"])
+@pytest.mark.parametrize("name", ["neural_greedy", "dqn", "lin_ucb", "lin_ts", "c51"])
 def test_hostile_rewards_reach_no_bundle_and_do_not_end_the_learning(
     tmp_path: Path, name: str
 ) -> None:
     from learner.agents import build_agent
 
-    hidden: dict[str, Any] = {} if name == "lin_ucb" else {"hidden": [8]}
+    hidden: dict[str, Any] = {} if name in ("lin_ucb", "lin_ts") else {"hidden": [8]}
     play = Play(tmp_path, application=replace(GAME, agent=Agent(name, **hidden)))
     loop = play.loop(build_agent)
     loop.start()
