@@ -18,7 +18,8 @@ from learner.evaluation import ProgressiveEvaluation
 from learner.fitted_q import Choice, Transitions, fitted_q_difference
 from learner.gate import Evidence
 from learner.guards import Guards
-from learner.normaliser import Normaliser
+from learner.list_difference import list_difference
+from learner.normaliser import Normaliser, item_normaliser
 from learner.recent_mean import RecentMean
 from learner.reward_model import RewardModel
 from learner.ring import Ring
@@ -77,6 +78,9 @@ class Collector:
         self._problem = application.problem
         self._ring = ring
         self._normaliser = normaliser
+        self._ranks = application.shape.kind == "ranking"
+        # too many paths, or lists, for importance weights: judged by what was earned
+        self._by_returns = self._ranks or isinstance(application.problem, Episodic)
         self.evaluation = ProgressiveEvaluation(
             alpha=1.0 - application.gate.confidence,
             weight_cap=1.0 / application.exploration.floor,
@@ -113,7 +117,7 @@ class Collector:
         self._predicted = ring.head
         if candidate is not None:
             self._match(candidate, slots)
-        if candidate is None or isinstance(self._problem, Episodic):
+        if candidate is None or self._by_returns:
             return 0
         useful = ring.support[slots] & ring.usable[slots]
         if anchor is None:
@@ -157,7 +161,7 @@ class Collector:
         by_policy = slots[ring.support[slots] & (ring.policy_version[slots] > 0)]
         self.by_policy += len(by_policy)
         self.guards.update(ring.guarded[by_policy])
-        if isinstance(self._problem, Episodic):
+        if self._by_returns:
             return 0
         evaluated = slots[ring.predicted[slots] & ring.support[slots]]
         if len(evaluated):
@@ -178,20 +182,24 @@ class Collector:
         return len(evaluated)
 
     def tell_episodes(self) -> int:
-        """Returns of finished episodes, in the order in which they began; how many were told."""
+        """Returns of finished episodes, in the order in which they began; how many were told.
+
+        Of a bandit that ranks, each decision is an episode.
+        """
         problem, ring = self._problem, self._ring
-        if not isinstance(problem, Episodic):
+        if not self._by_returns:
             return 0
+        discount = problem.discount if isinstance(problem, Episodic) else 1.0
         told: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
         begun = max(self._begun, ring.tail)
         while begun < ring.head:
             slot = begun % ring.capacity
-            if ring.first[slot]:
+            if ring.first[slot] or not ring.episodic:
                 episode = self._episode(slot)
                 if episode is None:
                     break  # still going on: those that began later wait, else short ones lead
                 if episode:
-                    self._tell(np.array(episode), problem.discount, told)
+                    self._tell(np.array(episode), discount, told)
             begun += 1
         self._begun = begun
         if told[True] or told[False]:
@@ -208,7 +216,7 @@ class Collector:
                 return []
             if not ring.matured[slot]:
                 return None
-            if ring.ended[slot]:
+            if ring.ended[slot] or not ring.episodic:
                 return members
             if ring.has_next[slot]:
                 following = int(ring.next_sequence[slot])
@@ -240,29 +248,64 @@ class Collector:
         """What the gate may hold a candidate against; see `learner.gate.Evidence`.
 
         Args:
-            untried: no candidate of this life answers yet, so of episodic problems there is
-                nothing but an estimate of what candidates would earn.
+            untried: no candidate of this life answers yet, so of episodic problems and rankings
+                there is nothing but an estimate of what candidates would earn.
         """
         evaluation = self.evaluation
-        if not isinstance(self._problem, Episodic):
+        if not self._by_returns:
             return Evidence(
                 running=evaluation.difference,
                 scale=evaluation.reward_std,
                 effective_sample=evaluation.effective_sample,
                 guardrails=tuple(self.guards.intervals()),
             )
-        due = untried and candidate is not None and self._ring.labels
+        due = untried and candidate is not None and (self._ring.labels or self._ranks)
         if due and at_ms - self._estimated_at_ms >= ESTIMATE_EVERY_MS:
             assert candidate is not None
             self._estimated_at_ms = at_ms
-            self._estimate = self._fitted_q(candidate, self._problem.discount)
+            if isinstance(self._problem, Episodic):
+                self._estimate = self._fitted_q(candidate, self._problem.discount)
+            else:
+                self._estimate = self._of_lists(candidate)
+        what = "position-based" if self._ranks else "fitted-Q"
         return Evidence(
             running=evaluation.episodes,
-            scale=evaluation.return_std,
+            scale=self._reward_std() if self._ranks else evaluation.return_std,
             effective_sample=float(evaluation.episodes.n),
             guardrails=tuple(self.guards.intervals()),
             leaving=self._estimate if untried else None,
-            label="fitted-Q difference, an estimate" if untried else "policy − holdout",
+            label=f"{what} difference, an estimate" if untried else "policy − holdout",
+        )
+
+    def _reward_std(self) -> float:
+        """Of resident decisions that have matured: before anything was tried there is no other."""
+        ring = self._ring
+        slots = ring.slots(ring.tail, ring.head)
+        known = ring.reward[slots][ring.usable[slots] & ring.matured[slots]]
+        return float(known.std()) if len(known) else 0.0
+
+    def _of_lists(self, candidate: Policy) -> Interval:
+        """The candidate's most probable lists against the baseline's, over recent decisions."""
+        ring = self._ring
+        slots = ring.slots(ring.tail, ring.head)
+        known = ring.usable[slots] & ring.matured[slots] & ring.has_baseline[slots]
+        slots = slots[known][-ESTIMATED_ROWS:]
+        if len(slots) == 0:
+            return _UNKNOWN
+        eligible, items = ring.eligible[slots], ring.items[slots]
+        scores = np.where(
+            eligible, candidate.scores(ring.observation[slots], items).astype(np.float64), -np.inf
+        )
+        wanted = np.argsort(-scores, axis=1, kind="stable")[:, : ring.shape.slots]
+        there = np.take_along_axis(eligible, wanted, axis=1)
+        return list_difference(
+            self._normaliser.apply(ring.observation[slots]),
+            item_normaliser(self._application).apply(items),
+            ring.action[slots].astype(int),
+            ring.reward[slots],
+            candidate=np.where(there, wanted, -1),
+            baseline=ring.baseline[slots].astype(int),
+            confidence=self._application.gate.confidence,
         )
 
     def _fitted_q(self, candidate: Policy, discount: float) -> Interval:

@@ -56,6 +56,7 @@ class AgentKind:
     summary: str
     stochastic: bool = False  # has a randomness of its own: AgentsOwn() is its exploration
     imitates: bool = False  # learns the logged action itself, whatever came of it
+    reads_features: bool = False  # of actions: Discrete(…, features=…)
     believes: bool = False  # says how probably each action is the best: Thompson() can draw
 
 
@@ -87,6 +88,7 @@ AGENTS: dict[str, AgentKind] = {
         _BANDIT,
         _neural(3e-3),
         "a network predicts the reward of every action; the best is answered",
+        reads_features=True,
     ),
     "lin_ucb": AgentKind(
         _DISCRETE,
@@ -111,6 +113,7 @@ AGENTS: dict[str, AgentKind] = {
         _EITHER,
         _neural(1e-3, **_TARGET),
         "double deep Q-learning with n-step returns; looks ahead over an episode",
+        reads_features=True,
     ),
     "c51": AgentKind(
         _DISCRETE,
@@ -138,11 +141,28 @@ AGENTS: dict[str, AgentKind] = {
         stochastic=True,
         imitates=True,
     ),
+    "rank": AgentKind(
+        frozenset({"ranking"}),
+        _BANDIT,
+        _neural(3e-3, temperature=_positive(0.02)),
+        "a network scores every item by what lists with it earned; the best are ranked",
+    ),
 }
 
 
-def check_agent(name: str, parameters: Mapping[str, Any], *, actions: str, problem: str) -> None:
-    """Raise ApplicationError, with what to write instead, unless the agent fits."""
+def check_agent(
+    name: str,
+    parameters: Mapping[str, Any],
+    *,
+    actions: str,
+    problem: str,
+    features: bool = False,
+) -> None:
+    """Raise ApplicationError, with what to write instead, unless the agent fits.
+
+    Args:
+        features: the actions are described by features, which the agent would have to read.
+    """
     kind = AGENTS.get(name) if isinstance(name, str) else None
     if kind is None:
         raise ApplicationError(
@@ -178,3 +198,13 @@ def check_agent(name: str, parameters: Mapping[str, Any], *, actions: str, probl
                 f"Agent({name!r}) is for {' and '.join(sorted(possible))} {what}, and this "
                 f"application's are {chosen}; use {' or '.join(fitting) or 'another shape'}"
             )
+    if features and not kind.reads_features:
+        reading = [
+            other
+            for other, k in sorted(AGENTS.items())
+            if k.reads_features and actions in k.actions and problem in k.problems
+        ]
+        raise ApplicationError(
+            f"Agent({name!r}) does not read what describes an action, Discrete(…, features=…), and "
+            f"would learn of each by itself; use {' or '.join(reading)}, or leave features out"
+        )

@@ -311,6 +311,7 @@ class Application:
             self.agent.given,
             actions=self.actions.kind,
             problem=self.problem.kind,
+            features=isinstance(self.actions, Discrete) and self.actions.features is not None,
         )
         if isinstance(self.baseline, Segments):
             self.baseline.check(self.observation, self.baseline_action)

@@ -11,6 +11,7 @@ from learner.agents import build_agent
 from learner.agents.adapter import Agent, Setup
 from learner.batch import Batch, Rows
 from learner.normaliser import static_normaliser
+from schemas.agents import AGENTS
 from schemas.application import Agent as Chosen
 from schemas.application import (
     Application,
@@ -25,6 +26,7 @@ from schemas.policy import Policy
 from schemas.reward import Reward
 
 BATCH, STEPS = 32, 8
+DISCRETE = sorted(name for name, kind in AGENTS.items() if "discrete" in kind.actions)
 TASTES = Vector("tastes", length=3, low=-1, high=1)
 
 

@@ -6,8 +6,9 @@ import warnings
 from typing import Any
 
 from learner.agents.adapter import Agent, Setup
+from learner.agents.described import action_network
 from learner.agents.gradient import GradientAgent
-from learner.agents.networks import perceptron, target_of
+from learner.agents.networks import target_of
 from learner.specs import Minibatch, specs_of, split_mask, transition_of
 from learner.tensorflow_setup import tf
 
@@ -23,8 +24,7 @@ def build(setup: Setup) -> Agent:
     n-step sums and γ^k come with the batch, so the agent's own γ is 1 and its step is one. Of a
     bandit problem every discount is 0 and the Q value is the mean reward.
     """
-    specs = specs_of(setup.application)
-    network = perceptron(setup, specs.values, specs.actions)
+    network = action_network(setup)
     target = target_of(network)
     agent = ddqn(setup, network, target)
 

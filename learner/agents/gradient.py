@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from learner.agents.adapter import Exported, Setup
+from learner.agents.described import choice_arrays
 from learner.agents.networks import copy_to, last_layer
 from learner.agents.readouts import Readout, Values
 from learner.batch import Batch, Rows
@@ -102,7 +103,8 @@ class NetworkAgent:
     def export(self) -> Exported:
         """The policy as plain arrays."""
         operations, head, arrays = self._readout.export(self._network, self._scale)
-        return Exported(operations, head, arrays | self._setup.normaliser.arrays())
+        arrays |= self._setup.normaliser.arrays() | choice_arrays(self._setup.application)
+        return Exported(operations, head, arrays)
 
     def state(self) -> Mapping[str, np.ndarray]:
         """Weights, target, optimiser, steps and the reward's scale."""

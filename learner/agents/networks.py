@@ -19,7 +19,8 @@ with warnings.catch_warnings():
 
 def perceptron(setup: Setup, values: Any, outputs: int) -> Any:
     """A TF-Agents network `[B, D]` → `[B, outputs]`, as the application writes it."""
-    return network_of(values, hidden_layers(setup), tf.keras.layers.Dense(outputs), seed=setup.seed)
+    hidden = hidden_layers(setup, values.shape[0])
+    return network_of(values, hidden, tf.keras.layers.Dense(outputs), seed=setup.seed)
 
 
 def network_of(values: Any, hidden: Sequence[Any], last: Any, *, seed: int) -> Any:

@@ -6,8 +6,8 @@ import warnings
 from typing import Any
 
 from learner.agents.adapter import Agent, Setup
+from learner.agents.described import action_network
 from learner.agents.gradient import GradientAgent
-from learner.agents.networks import perceptron
 from learner.specs import Minibatch, specs_of, split_mask
 from learner.tensorflow_setup import tf
 
@@ -23,7 +23,7 @@ def build(setup: Setup) -> Agent:
     median, and would not see a reward that is large and seldom, such as a purchase.
     """
     specs = specs_of(setup.application)
-    network = perceptron(setup, specs.values, specs.actions)
+    network = action_network(setup)
     agent = greedy.GreedyRewardPredictionAgent(
         specs.time_step,
         specs.action,

@@ -19,20 +19,22 @@ class Scoring(Protocol):
     def variables(self) -> list[Any]:
         """Every TensorFlow variable that the scores depend on."""
 
-    def score_tensor(self, observation: Any) -> Any:
-        """float32 `[B, D]` → `[B, A]`"""
+    def score_tensor(self, observation: Any, *items: Any) -> Any:
+        """float32 `[B, D]`, of a ranking also `[B, A, F]` → `[B, A]`"""
 
 
 def save_model(folder: Path, agent: Scoring, application: Application) -> None:
     """Write the policy as it is now, whole or not at all; replaces what is there.
 
-    Its only signature is `serving_default(observation [B, D], eligible [B, A])`, which answers
-    `scores [B, A]`: the export's scores, −∞ where not eligible.
+    Its only signature is `serving_default(observation [B, D], eligible [B, A])`, of a ranking with
+    `items [B, A, F]` too, which answers `scores [B, A]`: the export's scores, −∞ where not
+    eligible.
     """
-    specs = specs_of(application)
+    specs, shape = specs_of(application), application.shape
+    items = [tf.TensorSpec([None, shape.choices, shape.features], tf.float32, "items")]
 
-    def scores(observation: Any, eligible: Any) -> dict[str, Any]:
-        found = agent.score_tensor(observation)
+    def scores(observation: Any, eligible: Any, *items: Any) -> dict[str, Any]:
+        found = agent.score_tensor(observation, *items)
         return {"scores": tf.where(eligible, found, tf.constant(float("-inf")))}
 
     module = tf.Module()
@@ -42,6 +44,7 @@ def save_model(folder: Path, agent: Scoring, application: Application) -> None:
         input_signature=[
             tf.TensorSpec([None, *specs.values.shape], tf.float32, "observation"),
             tf.TensorSpec([None, specs.actions], tf.bool, "eligible"),
+            *(items if shape.kind == "ranking" else ()),
         ],
         autograph=False,
     )

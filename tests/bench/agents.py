@@ -79,6 +79,10 @@ def export_error(learning: Learning) -> float:
     assert learning.agent is not None
     ring = learning.ring
     observation = ring.observation[: min(ring.size, 1_000)]
-    own = learning.agent.scores(observation)
     policy = policy_of(learning.agent.export(), learning.application.shape)
-    return float(np.max(np.abs(policy.scores(observation) - own)))
+    if not ring.items.size:
+        own = learning.agent.scores(observation)
+        return float(np.max(np.abs(policy.scores(observation) - own)))
+    items = ring.items[: len(observation)]
+    own = learning.agent.scores(observation, items)  # type: ignore[call-arg]
+    return float(np.max(np.abs(policy.scores(observation, items) - own)))

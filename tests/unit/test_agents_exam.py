@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from learner.batch import Rows
-from schemas.agents import AGENTS
 from tests.small_worlds import (
+    DISCRETE,
     application_for,
     build,
     learn,
@@ -18,7 +18,7 @@ from tests.small_worlds import (
     untrained,
 )
 
-every_agent = pytest.mark.parametrize("name", sorted(AGENTS))
+every_agent = pytest.mark.parametrize("name", DISCRETE)
 HOSTILE = {
     "huge": lambda rng, n: 1e6 * rng.standard_normal(n),
     "one in a hundred is a million": lambda rng, n: 1e6 * (rng.random(n) < 0.01),

@@ -9,11 +9,10 @@ import pytest
 
 from learner.agents.saved_model import save_model
 from learner.tensorflow_setup import tf
-from schemas.agents import AGENTS
-from tests.small_worlds import application_for, learn, lessons, policy_of, untrained
+from tests.small_worlds import DISCRETE, application_for, learn, lessons, policy_of, untrained
 
 
-@pytest.mark.parametrize("name", sorted(AGENTS))
+@pytest.mark.parametrize("name", DISCRETE)
 def test_the_saved_model_chooses_as_the_bundle_under_every_mask(name: str, tmp_path: Path) -> None:
     agent, rng = untrained(name), np.random.default_rng(0)
     for _ in range(10):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -11,7 +14,8 @@ from schemas.share import Logged, expected_rewards, share, world_values
 from schemas.world import BanditWorld, EpisodicWorld, Happening
 from tests.worlds import WORLDS, Exam, exam_of
 
-every_world = pytest.mark.parametrize("exam", WORLDS, ids=lambda exam: exam.module)
+OF_LABELS = [exam for exam in WORLDS if exam.application.shape.kind == "discrete"]
+every_world = pytest.mark.parametrize("exam", OF_LABELS, ids=lambda exam: exam.module)
 MANY = 1 << 40  # decisions: exploration has come to its final value
 ENOUGH = 0.5  # of the way to the best: "near" begins here
 
@@ -89,3 +93,49 @@ def test_expected_rewards_are_what_players_cause_on_average(exam: Exam) -> None:
         for context in contexts_of(exam, count=3):
             mean, error = mean_of([world.happenings(context, action, rng) for _ in range(1_000)])
             assert abs(mean - world.expected_reward(context, action)) < 4 * error
+
+
+def shelves() -> tuple[Exam, list[dict[str, Any]]]:
+    """The world of rankings, and players with their items."""
+    [exam] = [exam for exam in WORLDS if exam.module == "shelves"]
+    rng, world = np.random.default_rng(3), exam.world
+    assert isinstance(world, BanditWorld)
+    contexts = [world.context(rng) for _ in range(120)]
+    return exam, [{**context, "items": world.items(context, rng)} for context in contexts]
+
+
+def test_no_order_of_things_that_is_the_same_for_all_comes_near_the_best_shelf() -> None:
+    exam, contexts = shelves()
+    application, world = exam.application, exam.world
+    final = application.exploration.after(MANY)
+    orders = {
+        "as they come": lambda item: 0,
+        "bright first": lambda item: -item["bright"],
+        "dark first": lambda item: item["bright"],
+        "heavy first": lambda item: -item["heavy"],
+        "both": lambda item: -item["bright"] - item["heavy"],
+        "wrapped first": lambda item: item["wrapped"],
+    }
+    for name, order in orders.items():
+        made = []
+        for context in contexts:
+            eligible = np.arange(application.shape.choices) < len(context["items"])
+            shown = [item["id"] for item in sorted(context["items"], key=order)[:3]]
+            made.append(Logged(context, eligible * 0.0, eligible, final, shown))
+        values = world_values(world, application, made)
+        assert (share(values) or 0.0) < ENOUGH, name
+        assert (share(values, of="baseline") or 0.0) < ENOUGH
+
+
+def test_the_best_shelf_earns_most_and_what_it_earns_is_what_players_cause() -> None:
+    exam, contexts = shelves()
+    world, rng = exam.world, np.random.default_rng(4)
+    assert isinstance(world, BanditWorld)
+    for context in contexts[:3]:
+        ids = [item["id"] for item in context["items"]]
+        best = world.expected_reward(context, world.best_action(context))
+        every = [world.expected_reward(context, list(p)) for p in itertools.permutations(ids, 3)]
+        assert best == pytest.approx(max(every))
+        caused = [len(world.happenings(context, ids[:3], rng)) for _ in range(2_000)]
+        error = float(np.std(caused)) / np.sqrt(2_000)
+        assert abs(np.mean(caused) - world.expected_reward(context, ids[:3])) < 4 * error

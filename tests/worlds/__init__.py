@@ -57,6 +57,7 @@ WORLDS = (
     Exam("footsteps", decisions=8_000, agents=frozenset({"bc"})),
     Exam("crossed", decisions=8_000),
     Exam("corridor", decisions=5_000),
+    Exam("shelves", decisions=4_000),
 )
 
 
