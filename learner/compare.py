@@ -59,9 +59,7 @@ def compare(asked: argparse.Namespace) -> dict[str, Any]:
         BakehouseError: an agent does not fit, or there is neither a world nor a history.
     """
     loaded = load_application(asked.ref)
-    candidates = {
-        name: with_agent(loaded.application, name) for name in names_of(asked, loaded.application)
-    }
+    candidates = candidates_of(asked, loaded.application)
     by_world = loaded.world is not None and asked.source is None
     answer: dict[str, Any] = {
         "application": loaded.application.name,
@@ -81,12 +79,26 @@ def compare(asked: argparse.Namespace) -> dict[str, Any]:
     return answer
 
 
-def names_of(asked: argparse.Namespace, application: Application) -> list[str]:
-    """The agents that were named; else all that fit the application."""
+def candidates_of(asked: argparse.Namespace, application: Application) -> dict[str, Application]:
+    """The application with each of the agents that were named; else with all that fit it.
+
+    Raises:
+        ApplicationError: an agent that was named does not fit, or none does.
+    """
     if asked.agents:
-        return list(dict.fromkeys(n.strip() for n in asked.agents.split(",") if n.strip()))
+        names = dict.fromkeys(name.strip() for name in asked.agents.split(",") if name.strip())
+        return {name: with_agent(application, name) for name in names}
     kind, problem = application.actions.kind, application.problem.kind
-    return [name for name, a in AGENTS.items() if kind in a.actions and problem in a.problems]
+    found = {}
+    for name, agent in AGENTS.items():
+        if kind in agent.actions and problem in agent.problems:
+            try:
+                found[name] = with_agent(application, name)
+            except ApplicationError as error:  # it cannot explore as this application does
+                say(f"{name} is left out: {error}")
+    if not found:
+        raise ApplicationError(f"no agent fits {application.name!r}; say which with --agents")
+    return found
 
 
 def with_agent(application: Application, name: str) -> Application:
