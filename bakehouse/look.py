@@ -80,6 +80,14 @@ def application_words(application: str, its: dict[str, Any]) -> str:
     learned = newest.get("learner", {}).get("applications", {}).get(application, {})
     if reason := (learned.get("gate") or {}).get("reason"):
         lines.append(f"learner: {learned.get('experiences', 0):,} experiences; {reason}")
+    if learned.get("apprentice"):
+        lines.append(f"apprentice: matches the rules in {learned['match_rate']:.1%} of decisions")
+    if (compression := learned.get("compression")) and compression["drifted"]:
+        lines.append(
+            f"OBSERVATIONS HAVE CHANGED: the compression loses {compression['lost_now']:.0%} of "
+            f"them, {compression['lost_when_fitted']:.0%} when it was fitted; `bakehouse reset` "
+            "fits anew"
+        )
     if account := newest.get("stream", {}).get("account"):
         ends = ("applied", "duplicate", "pending", "orphan", "quarantined")
         adds_up = " + ".join(f"{account[name]:,} {name}" for name in ends)
@@ -94,6 +102,8 @@ def policy_words(its: dict[str, Any]) -> str:
     words = [f"policy {its['policy_version']}"]
     if its.get("newest_version") not in (None, its["policy_version"]):
         words.append(f"the newest is {its['newest_version']}")
+    if 0 < its.get("canary", 1.0) < 1:
+        words.append(f"a canary for {its['canary']:.0%} of subjects")
     words += [state for state in ("killed", "frozen") if its.get(state)]
     if its.get("pinned_version") is not None:
         words.append(f"pinned to {its['pinned_version']}")

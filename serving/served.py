@@ -315,6 +315,7 @@ class Served:
         return {
             "policy_version": slot.version,
             "newest_version": self._newest.version if self._newest else 0,
+            "canary": slot.canary if slot.version else 0.0,
             "killed": control.killed,
             "frozen": control.frozen,
             "pinned_version": control.pinned_version,

@@ -175,11 +175,12 @@ class Metrics(Collector):
         for gauge, meaning in (
             ("policy_version", "the policy that answers; 0 is the baseline with exploration"),
             ("swaps", "policies put in place since the start"),
+            ("canary_ratio", "share of subjects outside the holdout that the policy answers"),
             ("killed", "1 where every decision is the baseline's"),
         ):
             gauges = GaugeMetricFamily(f"bakehouse_{gauge}", meaning, labels=["application"])
             for name, figures in applications.items():
-                gauges.add_metric([name], float(figures[gauge]))
+                gauges.add_metric([name], float(figures[gauge.removesuffix("_ratio")]))
             yield gauges
         yield from self._positions()
         freshness = GaugeMetricFamily(

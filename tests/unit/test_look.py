@@ -82,3 +82,19 @@ def test_a_pin_and_a_refused_bundle_are_named():
     refused = {"version": 9, "reason": "golden outputs differ"}
     said = policy_words({"policy_version": 7, "pinned_version": 7, "refused_policy": refused})
     assert said == "policy 7, pinned to 7, 9 was refused: golden outputs differ"
+
+
+def test_an_apprentice_says_how_well_it_matches_and_whom_it_answers():
+    learner = SAID["parts"]["learner/2"]
+    learned = learner["applications"]["game"] | {"apprentice": True, "match_rate": 0.934}
+    lines = words(canary=0.05, parts={"learner/2": learner | {"applications": {"game": learned}}})
+    assert "a canary for 5% of subjects" in lines[1]
+    assert "apprentice: matches the rules in 93.4% of decisions" in lines
+
+
+def test_observations_that_have_changed_since_they_were_compressed_are_said_aloud():
+    learner = SAID["parts"]["learner/2"]
+    compression = {"size": 4, "lost_when_fitted": 0.02, "lost_now": 0.3, "drifted": True}
+    learned = learner["applications"]["game"] | {"compression": compression}
+    lines = words(parts={"learner/2": learner | {"applications": {"game": learned}}})
+    assert "OBSERVATIONS HAVE CHANGED: the compression loses 30% of them, 2% when it" in lines[-1]
