@@ -23,6 +23,7 @@ from learner.gate import Evidence, GateReport, action_shift, decide, score_limit
 from learner.maturity import RemainingReward, curve
 from learner.minibatches import draw_rows, gather
 from learner.normaliser import Normaliser, fit_normaliser, static_normaliser
+from learner.on_policy import recent, without_gaps
 from learner.plan import Plan
 from learner.priorities import Priorities, importance
 from learner.recent_mean import RecentMean
@@ -289,7 +290,7 @@ class Learning:
         age_ms = ring.known_until_ms(stream_time_ms) - ring.received_at_ms[open_]
         reward[open_] += self.remaining.mean(ring.bucket[open_], np.maximum(age_ms, 0))
         if not isinstance(self._problem, Episodic):
-            return Returns(reward, np.zeros(len(used)), used, known)
+            return self._allowed(Returns(reward, np.zeros(len(used)), used, known), used)
         following = ring.next_sequence[used]
         chain = Chain(
             reward=reward,
@@ -298,9 +299,21 @@ class Learning:
             has_next=ring.has_next[used],
             following=np.where(following >= ring.tail, following % ring.capacity, -1),
         )
-        return n_step_returns(
+        returns = n_step_returns(
             chain, used, discount=self._problem.discount, n_step=self._problem.n_step
         )
+        return self._allowed(returns, chain.following)
+
+    def _allowed(self, returns: Returns, following: np.ndarray) -> Returns:
+        """Of an agent on policy, only what the newest policies decided is trainable."""
+        parameters = self.application.agent.parameters
+        if "max_policy_lag" not in parameters:
+            return returns
+        most = parameters["max_policy_lag"]
+        ring, used = self.ring, slice(0, self.ring.size)
+        mine = recent(ring.policy_version[used], ring.sequence[used], ring.support[used], most=most)
+        whole = without_gaps(mine, following, returns.last)
+        return returns._replace(trainable=returns.trainable & whole)
 
     def _train_agent(
         self, plan: Plan, rng: np.random.Generator

@@ -31,6 +31,14 @@ def _positive(default: float) -> Parameter:
     )
 
 
+def _not_negative(default: float) -> Parameter:
+    return Parameter(default, lambda v: is_finite(v) and v >= 0, "a number of at least 0")
+
+
+def _share(default: float) -> Parameter:
+    return Parameter(default, lambda v: is_finite(v) and 0 < v < 1, "a number between 0 and 1")
+
+
 def _count(default: int) -> Parameter:
     return Parameter(
         default,
@@ -59,6 +67,11 @@ class AgentKind:
     reads_features: bool = False  # of actions: Discrete(…, features=…)
     believes: bool = False  # says how probably each action is the best: Thompson() can draw
 
+    @property
+    def on_policy(self) -> bool:
+        """Whether it learns from the decisions of the newest policies alone."""
+        return "max_policy_lag" in self.parameters
+
 
 _NETWORK = Parameter(
     None,
@@ -66,6 +79,7 @@ _NETWORK = Parameter(
     "a function of the number of inputs that makes the hidden Keras layers",
 )
 _DISCRETE = frozenset({"discrete"})
+_NUMBERS_TOO = frozenset({"discrete", "continuous", "parts"})
 _BANDIT, _EITHER = frozenset({"bandit"}), frozenset({"bandit", "episodic"})
 
 
@@ -80,6 +94,8 @@ def _neural(learning_rate: float, **others: Parameter) -> dict[str, Parameter]:
 
 
 _TARGET = {"target_update_period": _count(50)}
+# Policies, not versions: a candidate that answered nobody decided nothing.
+_ON_POLICY = {"entropy": _not_negative(0.05), "max_policy_lag": _count(20)}
 _ATOMS = Parameter(51, lambda v: is_whole(v, 2, 1_001), "a whole number from 2 to 1001")
 
 AGENTS: dict[str, AgentKind] = {
@@ -146,6 +162,20 @@ AGENTS: dict[str, AgentKind] = {
         _BANDIT,
         _neural(3e-3, temperature=_positive(0.02)),
         "a network scores every item by what lists with it earned; the best are ranked",
+    ),
+    "ppo": AgentKind(
+        _NUMBERS_TOO,
+        _EITHER,
+        _neural(3e-3, **_ON_POLICY, clip=_share(0.2)),
+        "proximal policy optimisation: makes what earned more likely, in steps that are clipped",
+        stochastic=True,
+    ),
+    "reinforce": AgentKind(
+        _NUMBERS_TOO,
+        _EITHER,
+        _neural(1e-3, **_ON_POLICY),
+        "the policy gradient: makes what earned more than expected more likely",
+        stochastic=True,
     ),
 }
 

@@ -350,6 +350,11 @@ class Application:
                 f"{type(exploration).__name__}(…): Agent({self.agent.name!r}) has no randomness of "
                 "its own, so its numbers would never vary; use Gaussian(0.1)"
             )
+        if isinstance(exploration, (Softmax, Gaussian)) and AGENTS[self.agent.name].on_policy:
+            raise ApplicationError(
+                f"{type(exploration).__name__}(…): Agent({self.agent.name!r}) learns how much to "
+                "vary, and would be executed with another spread; use AgentsOwn()"
+            )
         if isinstance(exploration, Thompson) and not AGENTS[self.agent.name].believes:
             believing = [name for name, agent in sorted(AGENTS.items()) if agent.believes]
             raise ApplicationError(

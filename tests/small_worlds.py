@@ -102,6 +102,7 @@ def minibatches(rows: Rows, chosen: np.ndarray, *, actions: int = 3) -> Batch:
         next_observation=np.zeros_like(observation),
         next_eligible=np.ones((*chosen.shape, actions), bool),
         weight=np.ones(chosen.shape, np.float32),
+        propensity=np.full(chosen.shape, 1 / actions, np.float32),
     )
 
 

@@ -43,9 +43,16 @@ class Values:
 
 
 class Logits:
-    """Each output is an action's logit; rewards have no part in it."""
+    """Outputs are logits, or parameters of a density; rewards have no part in them.
+
+    Args:
+        head: how they become a policy.
+    """
 
     rewritten = False
+
+    def __init__(self, head: Head = Head(kind="softmax")) -> None:  # noqa: B008 - frozen
+        self._head = head
 
     def scores(self, outputs: Any, scale: RewardScale) -> Any:  # noqa: ARG002 - a Readout's
         """As they are."""
@@ -58,7 +65,7 @@ class Logits:
     ) -> tuple[Operations, Head, Arrays]:
         """As they are."""
         operations, arrays = export_network(network)
-        return operations, Head(kind="softmax"), arrays
+        return operations, self._head, arrays
 
 
 class Categorical:

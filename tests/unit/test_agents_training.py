@@ -9,7 +9,7 @@ from learner.agents.gradient import GradientAgent
 from learner.batch import Batch
 from tests.small_worlds import BATCH, STEPS, minibatches, tastes, untrained
 
-COLUMNS = [name for name in Batch._fields if name not in ("resident", "propensity", "items")]
+COLUMNS = [name for name in Batch._fields if name not in ("resident", "items")]
 
 
 def _agent(name: str = "neural_greedy") -> GradientAgent:
