@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from hypothesis import strategies as st
 
 from schemas.actions import Actions, Continuous, Discrete, Parts, Ranking, Shape
-from schemas.exploration import Exploration
+from schemas.agents import AGENTS
+from schemas.application import Agent, Application, Rollout, minutes
+from schemas.bundle import LoadedPolicy, Manifest, load_bundle, write_bundle
+from schemas.exploration import EpsilonGreedy, Exploration, Gaussian
 from schemas.observation import Boolean, Numeric
+from schemas.policy import Head
 from schemas.propensity import Own
+from schemas.reward import Reward
 
 SPACES: dict[str, Actions] = {
     "discrete": Discrete("a", "b", "c", "d"),
@@ -103,3 +110,101 @@ def cases(draw: st.DrawFn, kind: str) -> Case:
     )
     uniform = draw(st.integers(0, (1 << 53) - 1)) / (1 << 53)
     return Case(shape, own, eligible, draw(explorations(kind)), uniform)
+
+
+NOISE = {"continuous": Gaussian(0.1), "parts": Gaussian(0.1), "ranking": EpsilonGreedy(0.1)}
+SHAPED = tuple(NOISE)  # kinds that are no labels
+
+
+def rules(kind: str) -> Callable[[Any], Any]:
+    """A baseline of this kind: the same for everybody."""
+    if kind == "ranking":
+        return lambda context: [item["id"] for item in context["items"][:3]]
+    answer = {
+        "continuous": [0.25, 5.0],
+        "parts": {"mode": "arcade", "speed": [1.5], "help": "off"},
+    }[kind]
+    return lambda context: answer
+
+
+def shaped(kind: str, **changes: Any) -> Application:
+    """An application that decides in the space of this kind."""
+    fitting = [n for n, k in AGENTS.items() if kind in k.actions and "bandit" in k.problems]
+    given: dict[str, Any] = {
+        "name": kind,
+        "observation": [Numeric("skill", low=0, high=1)],
+        "actions": SPACES[kind],
+        "reward": Reward({"won": 1.0}, window=minutes(1)),
+        "baseline": rules(kind),
+        "agent": Agent(fitting[0]),
+        "exploration": NOISE[kind],
+        "rollout": Rollout(holdout=0.0),
+    }
+    return Application(**given | changes)
+
+
+def bundled(folder: Path, application: Application, version: int = 3) -> LoadedPolicy:
+    """A policy of this kind, made by hand: sure of one answer, whoever asks.
+
+    It wants (0.75, 0), or `story`, the middle of the speeds and `on`, or the dearest items first.
+    """
+    shape, kind = application.shape, application.shape.kind
+    size = application.encoder.size
+    answers = {
+        "continuous": [0.5, -0.5],
+        "parts": [4.0, 0.0, 0.0, 4.0, 0.0, 0.0, -2.0],
+        "ranking": [0.0],
+    }
+    heads = {"continuous": "gaussian", "parts": "parts", "ranking": "plackett_luce"}
+    weight = np.zeros((size + (shape.features if kind == "ranking" else 0), len(answers[kind])))
+    if kind == "ranking":
+        weight[size, 0] = 1.0  # of the price
+    arrays = {
+        "normaliser_offset": np.zeros(size),
+        "normaliser_scale": np.ones(size),
+        "normaliser_clip": np.array(5.0),
+        "w": weight,
+        "b": np.array(answers[kind]),
+    }
+    golden_items = None
+    if kind == "ranking":
+        arrays |= {"item_offset": np.zeros(shape.features), "item_scale": np.ones(shape.features)}
+        arrays["item_clip"] = np.array(100.0)
+        golden_items = np.zeros((2, shape.choices, shape.features), np.float32)
+    manifest = Manifest(
+        application=application.name,
+        contract=application.contract,
+        version=version,
+        lineage="one",
+        anchor=0,
+        agent=application.agent.name,
+        actions=list(application.actions.choices),
+        shape=shape.described(),
+        operations=[{"op": "dense", "weight": "w", "bias": "b"}],
+        head=Head(kind=heads[kind]),  # type: ignore[arg-type] # one of its kinds
+        exploration=application.exploration.after(1 << 40),
+        seed=0,
+        replay_version=1,
+        stream_time_ms=1,
+        created_at_ms=1,
+        experiences=1,
+        new_experiences=1,
+        new_outcomes_received_at_ms=[],
+    )
+    sha256 = write_bundle(
+        folder / str(version),
+        manifest,
+        {name: array.astype(np.float32) for name, array in arrays.items()},
+        golden_observations=np.zeros((2, size), np.float32),
+        golden_eligible=np.ones((2, shape.choices), bool),
+        golden_items=golden_items,
+    )
+    return load_bundle(
+        folder / str(version),
+        application=application.name,
+        contract=application.contract,
+        sha256=sha256,
+        labels=application.actions.choices,
+        shape=shape,
+        dimensions=size,
+    )
