@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from learner.action_cells import ActionCells
 from learner.apprentice import matches
 from learner.confidence import Interval
 from learner.evaluation import ProgressiveEvaluation
@@ -259,12 +260,14 @@ class Collector:
                 effective_sample=evaluation.effective_sample,
                 guardrails=tuple(self.guards.intervals()),
             )
-        due = untried and candidate is not None and (self._ring.labels or self._ranks)
+        due = untried and candidate is not None
         if due and at_ms - self._estimated_at_ms >= ESTIMATE_EVERY_MS:
             assert candidate is not None
             self._estimated_at_ms = at_ms
             if isinstance(self._problem, Episodic):
-                self._estimate = self._fitted_q(candidate, self._problem.discount)
+                self._estimate = self._fitted_q(
+                    candidate, self._problem.discount, self._application.exploration.after(1)
+                )
             else:
                 self._estimate = self._of_lists(candidate)
         what = "position-based" if self._ranks else "fitted-Q"
@@ -308,7 +311,8 @@ class Collector:
             confidence=self._application.gate.confidence,
         )
 
-    def _fitted_q(self, candidate: Policy, discount: float) -> Interval:
+    def _fitted_q(self, candidate: Policy, discount: float, exploration: Exploration) -> Interval:
+        """The candidate against the pure baseline; of other actions than labels, by their cells."""
         ring = self._ring
         slots = ring.slots(ring.tail, ring.head)
         following = np.where(
@@ -324,22 +328,25 @@ class Collector:
         if len(slots) == 0 or len(starts) == 0:
             return _UNKNOWN
         after = np.where(over, slots, following)  # of a terminal step: anything that is finite
+        if ring.labels:
+            action, chosen = ring.action[slots], _of_labels(candidate, ring, after, starts)
+        else:
+            cells = ActionCells(ring.shape, ring.action[slots])
+            action = cells.of(ring.action[slots])
+            chosen = _of_cells(cells, candidate, exploration, ring, after, starts)
+        ours, theirs = chosen
         found = fitted_q_difference(
             Transitions(
                 observation=self._normaliser.apply(ring.observation[slots]),
-                action=ring.action[slots],
+                action=action,
                 reward=ring.reward[slots],
                 discount=np.where(over, 0.0, discount),
                 next_observation=self._normaliser.apply(ring.observation[after]),
                 episode=episode,
             ),
             self._normaliser.apply(ring.observation[starts]),
-            candidate=Choice(
-                distribution_of(candidate, ring, after), distribution_of(candidate, ring, starts)
-            ),
-            baseline=Choice(
-                baseline_distribution(ring, after), baseline_distribution(ring, starts)
-            ),
+            candidate=ours,
+            baseline=theirs,
             confidence=self._application.gate.confidence,
         )
         return Interval(found.estimate, found.lower, found.upper, found.transitions)
@@ -383,6 +390,37 @@ class Collector:
             n,
         )
         self._estimated_at_ms = saved["estimated_at_ms"]
+
+
+def _of_labels(
+    candidate: Policy, ring: Ring, after: np.ndarray, starts: np.ndarray
+) -> tuple[Choice, Choice]:
+    """What candidate and baseline choose at these slots."""
+    return (
+        Choice(distribution_of(candidate, ring, after), distribution_of(candidate, ring, starts)),
+        Choice(baseline_distribution(ring, after), baseline_distribution(ring, starts)),
+    )
+
+
+def _of_cells(
+    cells: ActionCells,
+    candidate: Policy,
+    exploration: Exploration,
+    ring: Ring,
+    after: np.ndarray,
+    starts: np.ndarray,
+) -> tuple[Choice, Choice]:
+    """The same, of actions that are no labels: cells of actions, with the candidate's spread."""
+    rng = np.random.default_rng(0)
+
+    def ours(slots: np.ndarray) -> np.ndarray:
+        own = candidate.own(ring.observation[slots], ring.eligible[slots])
+        return cells.masses(own, exploration, rng)
+
+    def theirs(slots: np.ndarray) -> np.ndarray:
+        return np.asarray(np.eye(len(cells))[cells.of(ring.baseline[slots])])
+
+    return Choice(ours(after), ours(starts)), Choice(theirs(after), theirs(starts))
 
 
 def terminal_slots(ring: Ring, problem: object) -> np.ndarray:
