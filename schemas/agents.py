@@ -117,6 +117,8 @@ AGENTS: dict[str, AgentKind] = {
         _BANDIT,
         {"scale": _positive(1.0), "regularisation": _positive(1.0)},
         "a linear model of every action's reward; each is answered as often as it may be best",
+        stochastic=True,
+        believes=True,
     ),
     "neural_linucb": AgentKind(
         _DISCRETE,

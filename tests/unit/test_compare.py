@@ -14,7 +14,6 @@ from bakehouse.compare_report import show_comparison
 from learner import compare
 from learner.compare_plot import COLOURS, draw
 from learner.simulation import Point, Result
-from schemas.agents import AGENTS
 from schemas.application import Agent, EpsilonGreedy, Gate, Thompson
 from schemas.errors import ApplicationError
 from tests.contract.test_warm_start import log_of_a_game
@@ -106,13 +105,12 @@ def test_the_picture_names_every_agent_and_each_looks_different(
 
 
 def test_without_names_all_agents_that_fit_are_compared(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     everybody = compare.candidates_of(asked(), GAME)
     assert set(everybody) >= {"neural_greedy", "lin_ucb", "lin_ts", "dqn"}
     assert {made.agent.name for made in everybody.values()} == set(everybody)
     assert list(compare.candidates_of(asked(agents="dqn, lin_ucb,dqn"), GAME)) == ["dqn", "lin_ucb"]
-    monkeypatch.setitem(AGENTS, "lin_ts", replace(AGENTS["lin_ts"], believes=True))
     believing = replace(GAME, agent=Agent("lin_ts"), exploration=Thompson())
     assert "lin_ts" in compare.candidates_of(asked(), believing)
     assert "neural_greedy is left out" in capsys.readouterr().err

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from schemas.application import Agent, Application, Discrete, seconds
 from schemas.errors import ApplicationError
 from schemas.exploration import (
     EXPLORES,
@@ -21,6 +22,8 @@ from schemas.exploration import (
     Thompson,
     default_exploration,
 )
+from schemas.observation import Numeric
+from schemas.reward import Reward
 
 
 @pytest.mark.parametrize(
@@ -138,3 +141,21 @@ def test_a_logged_exploration_that_says_something_impossible_is_refused(
 ) -> None:
     with pytest.raises(ValidationError):
         Exploration(**fields)
+
+
+def test_thompson_draws_for_an_agent_that_says_which_action_may_be_the_best() -> None:
+    def page(agent: str, exploration: Any) -> Application:
+        return Application(
+            name="game",
+            observation=[Numeric("x", low=0, high=1)],
+            actions=Discrete("a", "b"),
+            reward=Reward({"won": 1.0}, window=seconds(1)),
+            baseline=lambda context: "a",
+            agent=Agent(agent),
+            exploration=exploration,
+        )
+
+    assert page("lin_ts", Thompson()).exploration.after(10).kind == "thompson"
+    assert isinstance(page("lin_ts", None).exploration, AgentsOwn)
+    with pytest.raises(ApplicationError, match="use lin_ts"):
+        page("neural_greedy", Thompson())
