@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from bakehouse.evaluate_report import show_evaluation
 from bakehouse.options import Home, Json
 from bakehouse.output import say_json
 from bakehouse.train_report import show_training
+from bakehouse.tune_report import show_tuning
 from schemas import errors
 from schemas.errors import BakehouseError, MissingDependency, StackError
 from schemas.loading import load_application
@@ -154,16 +156,65 @@ def compare(
         show_comparison(result)
 
 
+def tune(
+    ref: Annotated[str, typer.Argument(metavar="REF", help="The application.")],
+    trials: Annotated[int, typer.Option(help="How many settings are tried.", min=1)] = 20,
+    agents: Annotated[
+        str, typer.Option(help="Other agents to try, separated by commas, beside the page's own.")
+    ] = "",
+    source: Annotated[
+        str | None,
+        typer.Option("--from", help="By a history instead of the world; see `train`."),
+    ] = None,
+    decisions: Annotated[
+        int, typer.Option(help="How many each may make in the world.", min=100)
+    ] = 10_000,
+    rate: Annotated[float, typer.Option(help="Decisions a second, in virtual time.")] = 100.0,
+    seed: Annotated[int, typer.Option(help="Of the search and of every trial.", min=0)] = 0,
+    repeats: Annotated[
+        int, typer.Option(help="Seeds on which the best is then held against the page.", min=0)
+    ] = 4,
+    timeout: Annotated[
+        float | None, typer.Option(help="Minutes after which no trial begins any more.", min=0)
+    ] = None,
+    plots: Annotated[
+        Path | None, typer.Option(help="Draw pictures of the search into this folder.")
+    ] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Which settings learn this best: searched in the world, or else by history; kept in MLflow.
+
+    Ctrl-C ends the search and keeps what is done.
+
+    Examples: [bold]bakehouse tune applications/level_difficulty.py --trials 30 --plots plots[/]
+    | [bold]bakehouse tune game.py --agents lin_ucb,dqn --from replay[/]
+    """
+    arguments = [ref, "--trials", str(trials), "--agents", agents, "--decisions", str(decisions)]
+    arguments += ["--rate", str(rate), "--seed", str(seed), "--repeats", str(repeats)]
+    arguments += [*_given("--from", source), *_given("--timeout", timeout)]
+    arguments += _given("--plots", plots)
+    result = ask("learner.tune", arguments, load_settings(home=home), keeps_on_interrupt=True)
+    if as_json:
+        say_json(result)
+    else:
+        show_tuning(result)
+
+
 def ask(
     module: str,
     arguments: list[str],
     settings: Settings,
     *,
     environment: Mapping[str, str] = os.environ,
+    keeps_on_interrupt: bool = False,
 ) -> dict[str, Any]:
     """What `python -m module …` answers: the JSON object that it prints as its last line.
 
     What it says of its progress, on standard error, is shown as it comes.
+
+    Args:
+        keeps_on_interrupt: at Ctrl-C, which reaches it too, it answers with what it has.
 
     Raises:
         BakehouseError: of the kind and with the message that it exits with 2 for.
@@ -174,13 +225,19 @@ def ask(
         raise MissingDependency(
             "this command needs what the learner needs: `pip install 'bakehouse[learner]'`"
         )
-    ran = subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=dict(environment) | settings.as_environment(),
-        check=False,
-    )
+    before = signal.getsignal(signal.SIGINT)
+    if keeps_on_interrupt:  # a function, not SIG_IGN: that a new process would inherit
+        signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        ran = subprocess.run(
+            [sys.executable, "-m", module, *arguments],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=dict(environment) | settings.as_environment(),
+            check=False,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
     try:
         answer = json.loads(ran.stdout.splitlines()[-1])
     except (IndexError, ValueError):
@@ -205,11 +262,11 @@ def _answering(settings: Settings, ref: str) -> str | None:
         return None
 
 
-def _given(option: str, value: str | int | Path | None) -> list[str]:
+def _given(option: str, value: str | float | Path | None) -> list[str]:
     return [] if value is None else [option, str(value)]
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the command line."""
-    for command in (evaluate, train, compare):
+    for command in (evaluate, train, compare, tune):
         app.command(rich_help_panel=PANEL)(command)

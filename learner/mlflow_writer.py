@@ -30,14 +30,14 @@ class Writer:
     def __init__(self, uri: str, artifacts: Path) -> None:
         from mlflow.tracking import MlflowClient
 
-        self._client: Any = MlflowClient(uri, uri)
+        self.client: Any = MlflowClient(uri, uri)
         self._artifacts = artifacts if uri.startswith("sqlite:") else None
 
     def record(self, note: Mapping[str, Any]) -> str:
         """Write one published candidate down as a run; returns the run's id."""
-        client, name = self._client, note["application"]
+        client, name = self.client, note["application"]
         run = client.create_run(
-            self._experiment(name), run_name=f"{name}-{note['version']}", tags=note["tags"]
+            self.experiment(name), run_name=f"{name}-{note['version']}", tags=note["tags"]
         )
         run_id: str = run.info.run_id
         for key, value in note["parameters"].items():
@@ -51,18 +51,19 @@ class Writer:
         self._register(name, run_id, run.info.artifact_uri)
         return run_id
 
-    def _experiment(self, name: str) -> str:
-        found = self._client.get_experiment_by_name(name)
+    def experiment(self, name: str) -> str:
+        """The id of the experiment of that name, made where there is none."""
+        found = self.client.get_experiment_by_name(name)
         if found is not None:
             return str(found.experiment_id)
         where = None if self._artifacts is None else (self._artifacts / name).as_uri()
-        return str(self._client.create_experiment(name, where))
+        return str(self.client.create_experiment(name, where))
 
     def _register(self, name: str, run_id: str, artifacts: str) -> None:
         """A new version of the model `name`: the champion, and the one before is `previous`."""
         from mlflow.exceptions import MlflowException
 
-        client = self._client
+        client = self.client
         try:
             client.create_registered_model(name)
         except MlflowException as error:
@@ -75,12 +76,17 @@ class Writer:
         client.set_registered_model_alias(name, "champion", made.version)
 
 
-def main(uri: str, artifacts: str) -> None:
-    """Serve standard input until it ends."""
-    os.nice(NICENESS)
+def quieten() -> None:
+    """MLflow says what it does, and its libraries warn of each other: not here."""
     warnings.simplefilter("ignore")  # MLflow's own, of itself and of SQLAlchemy
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
+
+
+def main(uri: str, artifacts: str) -> None:
+    """Serve standard input until it ends."""
+    os.nice(NICENESS)
+    quieten()
     writer: Writer | None = None
     for line in sys.stdin:
         try:

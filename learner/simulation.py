@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
@@ -21,6 +21,7 @@ from learner.plan import Plan, training_seed
 from learner.virtual_players import START_MS, Answering, VirtualPlayers, version_zero
 from schemas.application import Application
 from schemas.errors import ApplicationError
+from schemas.exploration import NONE
 from schemas.share import Logged, Values, share, world_values
 from schemas.world import EpisodicWorld, World
 
@@ -96,6 +97,7 @@ def simulate(
     on_step: Callable[[Point], None] | None = None,
     delays: Delays = Delays(),  # noqa: B008 - immutable
     share_over: int = 1_000,
+    of_exploring: bool = True,
     learning: type[Learning] = Learning,
 ) -> Result:
     """Let the application's agent learn in its world.
@@ -107,6 +109,8 @@ def simulate(
         seed: of players, draws and training; the application's own seed is not used.
         on_step: told twice for every `share_over` decisions.
         share_over: decisions of the policy cohort that a share is over.
+        of_exploring: the best that a share is of explores as the policy does. False: it does not,
+            so that shares of different explorations are of the same whole.
         learning: the learner; one that also tells what it does, for whoever watches.
 
     Raises:
@@ -125,6 +129,7 @@ def simulate(
         rate_per_s,
         delays,
         share_over,
+        of_exploring,
         learning,
     ).run(decisions, on_step)
 
@@ -138,9 +143,11 @@ class _Simulation:
         rate_per_s: float,
         delays: Delays,
         share_over: int,
+        of_exploring: bool,
         learning: type[Learning],
     ) -> None:
         self.application, self.world, self.delays = application, world, delays
+        self.of_exploring = of_exploring
         self.learning = learning(application, build)
         rng = np.random.default_rng([application.training.seed, 1])
         self.players = VirtualPlayers(application, world, rate_per_s, rng, delays.row_ms)
@@ -178,7 +185,10 @@ class _Simulation:
         return (self.players.now_ms - START_MS) / 1000
 
     def _point(self) -> Point:
-        values = world_values(self.players.world, self.application, self.recent)
+        made: Iterable[Logged] = self.recent
+        if not self.of_exploring:
+            made = (one._replace(exploration=NONE) for one in self.recent)
+        values = world_values(self.players.world, self.application, made)
         point = Point(self.players.decisions, self._at_s(), share(values), self.answering.version)
         self.result.values = values
         self.result.points.append(point)

@@ -21,7 +21,7 @@ from learner.judging import material
 from learner.offline import Progress, Trained, train_on_history
 from learner.publish import Bundles
 from learner.quiet import load_agents
-from learner.targets import find_target
+from learner.targets import Target, find_target
 from learner.warm_start import leave_warm_start, warm_start_of
 from schemas.application import Application
 from schemas.errors import BakehouseError
@@ -93,16 +93,21 @@ def judged(history: History, trained: Trained) -> dict[str, Any] | None:
     """
     application = history.application
     with tempfile.TemporaryDirectory() as policies:
-        _write(application, trained, Path(policies))
         targets = [
-            find_target(name, application, Path(policies)) for name in ("1", "baseline", "random")
+            target_of(history, trained, Path(policies)),
+            *(find_target(name, application, Path(policies)) for name in ("baseline", "random")),
         ]
-    targets[0] = targets[0]._replace(name="trained")
     after_ms = trained.held_out_from_ms - 1
     found = material(history.ring(), application, targets, after_ms=after_ms)
     if found.logged.n == 0:
         return None
     return report(found, targets, [0.0] * len(targets), Asked(CONFIDENCE, 0))
+
+
+def target_of(history: History, trained: Trained, folder: Path) -> Target:
+    """What was trained, as a policy that may be judged. Its bundle is written to the folder."""
+    _write(history.application, trained, folder)
+    return find_target("1", history.application, folder)._replace(name="trained")
 
 
 def _write(application: Application, trained: Trained, out: Path) -> Path:
