@@ -237,7 +237,8 @@ def ask(
             check=False,
         )
     finally:
-        signal.signal(signal.SIGINT, before)
+        if keeps_on_interrupt:
+            signal.signal(signal.SIGINT, before)
     try:
         answer = json.loads(ran.stdout.splitlines()[-1])
     except (IndexError, ValueError):
