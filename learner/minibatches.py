@@ -71,4 +71,5 @@ def gather(ring: Ring, slots: np.ndarray, returns: Returns, *, steps: int, batch
         weight=np.ones((steps, batch), np.float32),
         propensity=shaped(np.clip(ring.propensity[slots], *_FLOAT32), np.float32),
         items=shaped(ring.items[slots], np.float32) if ring.items.size else None,
+        resident=ring.size,
     )

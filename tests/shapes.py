@@ -13,7 +13,7 @@ from schemas.actions import Actions, Continuous, Discrete, Parts, Ranking, Shape
 from schemas.agents import AGENTS
 from schemas.application import Agent, Application, Rollout, minutes
 from schemas.bundle import LoadedPolicy, Manifest, load_bundle, write_bundle
-from schemas.exploration import EpsilonGreedy, Exploration, Gaussian
+from schemas.exploration import AgentsOwn, EpsilonGreedy, Exploration, Gaussian
 from schemas.observation import Boolean, Numeric
 from schemas.policy import Head
 from schemas.propensity import Own
@@ -130,6 +130,8 @@ def rules(kind: str) -> Callable[[Any], Any]:
 def shaped(kind: str, **changes: Any) -> Application:
     """An application that decides in the space of this kind."""
     fitting = [n for n, k in AGENTS.items() if kind in k.actions and "bandit" in k.problems]
+    fitting.sort(key=lambda name: AGENTS[name].stochastic)  # those that noise is added to first
+    own = AGENTS[fitting[0]].stochastic
     given: dict[str, Any] = {
         "name": kind,
         "observation": [Numeric("skill", low=0, high=1)],
@@ -137,7 +139,7 @@ def shaped(kind: str, **changes: Any) -> Application:
         "reward": Reward({"won": 1.0}, window=minutes(1)),
         "baseline": rules(kind),
         "agent": Agent(fitting[0]),
-        "exploration": NOISE[kind],
+        "exploration": AgentsOwn() if own else NOISE[kind],
         "rollout": Rollout(holdout=0.0),
     }
     return Application(**given | changes)
