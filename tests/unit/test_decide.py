@@ -315,7 +315,7 @@ def test_whom_a_canary_does_not_answer_gets_version_0_with_its_own_exploration(
     decided = decide_once(application, slot_of(easy, canary=1e-9))
     assert (decided.policy_version, decided.cohort) == (0, "policy")
     assert decided.event["exploration"]["epsilon"] == 0.6  # that of version 0
-    assert probabilities(decided)["easy"] == pytest.approx(0.4 + 0.6 / 3)
+    assert probabilities(decided)["normal"] == pytest.approx(0.4 + 0.6 / 3)
 
 
 def test_an_apprentices_policy_answers_its_share_and_the_pure_rules_answer_the_others(
