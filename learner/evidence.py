@@ -92,7 +92,8 @@ class Collector:
         gate = application.gate
         self.guards = Guards(gate.guardrails, alpha=1.0 - gate.confidence)
         self.match = RecentMean()  # of the newest candidate with the baseline
-        self.by_policy = 0  # matured decisions of policies, ever
+        self.decided_by = np.zeros(0, np.int64)  # versions of policies: of what was completed last
+        self._guarded_from = 0  # guardrails look at policies from this version on
         self.largest_reward = 0.0  # |reward| of matured decisions
         self._predicted = ring.tail  # sequences below have been offered for prediction
         self._completed = ring.tail  # sequences below have matured and been taken
@@ -156,12 +157,14 @@ class Collector:
         slots = slots[: still_open[0]] if len(still_open) else slots
         self._completed += len(slots)
         slots = slots[ring.usable[slots]]
+        self.decided_by = np.zeros(0, np.int64)
         if len(slots) == 0:
             return 0
         self.largest_reward = max(self.largest_reward, float(np.max(np.abs(ring.reward[slots]))))
         by_policy = slots[ring.support[slots] & (ring.policy_version[slots] > 0)]
-        self.by_policy += len(by_policy)
-        self.guards.update(ring.guarded[by_policy])
+        versions = ring.policy_version[by_policy]
+        self.decided_by = versions
+        self.guards.update(ring.guarded[by_policy[versions >= self._guarded_from]])
         if self._by_returns:
             return 0
         evaluated = slots[ring.predicted[slots] & ring.support[slots]]
@@ -181,6 +184,14 @@ class Collector:
             ring.reward[slots],
         )
         return len(evaluated)
+
+    def begin_guards(self, version: int) -> None:
+        """Forget what guardrails saw; from now on they look at policies from `version` on.
+
+        What the policy that was stopped had decided before would else stop the next one.
+        """
+        self._guarded_from = version
+        self.guards.begin()
 
     def tell_episodes(self) -> int:
         """Returns of finished episodes, in the order in which they began; how many were told.
@@ -358,7 +369,7 @@ class Collector:
                 "evaluation": self.evaluation.state(),
                 "guards": self.guards.state(),
                 "match": self.match.state(),
-                "by_policy": self.by_policy,
+                "guarded_from": self._guarded_from,
                 "largest_reward": self.largest_reward,
                 "predicted": self._predicted,
                 "completed": self._completed,
@@ -377,7 +388,7 @@ class Collector:
         self.guards.restore(saved.get("guards", ()))  # none in checkpoints of earlier releases
         if "match" in saved:
             self.match.restore(saved["match"])
-        self.by_policy = saved.get("by_policy", 0)
+        self._guarded_from = saved.get("guarded_from", 0)
         self.largest_reward = saved["largest_reward"]
         self._predicted = saved["predicted"]
         self._completed = saved["completed"]

@@ -41,13 +41,12 @@ class Guards:
 
     def __init__(self, guardrails: Sequence[Guardrail], *, alpha: float) -> None:
         self.guardrails = tuple(guardrails)
-        self._alpha = alpha
+        self._share = alpha / max(len(self.guardrails), 1)
         self.begin()
 
     def begin(self) -> None:
         """Forget what was seen: someone has looked, or another policy begins."""
-        share = self._alpha / max(len(self.guardrails), 1)
-        self._means = [ConfidenceSequence(share) for _ in self.guardrails]
+        self._means = [ConfidenceSequence(self._share) for _ in self.guardrails]
 
     def update(self, values: np.ndarray) -> None:
         """Take matured decisions of policies, in order; float `[n, G]`. Not finite: left out."""
@@ -74,6 +73,7 @@ class Guards:
         for guardrail, mean in zip(self.guardrails, self._means, strict=True):
             if guardrail.outcome in known:
                 mean.restore(known[guardrail.outcome])
+                mean.alpha = self._share  # as many share it as there are now
 
 
 def broken(guardrail: Guardrail, interval: Interval) -> bool:

@@ -20,6 +20,7 @@ from learner.apprentice import LEAST, SLACK, asked_of_an_apprentice
 from learner.batch import Batch, Rows
 from learner.evidence import Collector, distribution_of, terminal_slots
 from learner.gate import Evidence, GateReport, action_shift, decide, score_limit
+from learner.guards import broken
 from learner.maturity import RemainingReward, curve
 from learner.minibatches import draw_rows, gather
 from learner.normaliser import Normaliser, fit_normaliser, static_normaliser
@@ -56,6 +57,8 @@ class Version:
     number: int
     policy: Policy | None = None
     exported: Exported | None = None
+    canary: float = 1.0  # share of subjects that it answers
+    apprentice: bool = False  # made in apprentice mode: it may answer where the rules do
 
 
 BASELINE = Version(0)
@@ -135,12 +138,40 @@ class Learning:
     def begin_under(self, champion: Version) -> None:
         """Start anew (the checkpoint is lost) while a policy of an earlier life answers."""
         self.version = champion.number
-        self.current = self.anchor = champion
-        self.proving = champion.number > 0
-        if champion.number:  # how far it had come is lost too
-            self.steps.forward(0)
+        rules_answer = self.application.mode == "apprentice" and not champion.apprentice
+        if champion.number and not rules_answer:
+            self.current = self.anchor = champion
+            self.proving = True
+            self.steps.go_on_at(champion.canary, champion.number)
+            self.apprentice = self.apprentice and not self.steps.complete
         if self.evidence is not None and self.proving:
             self.evidence.evaluation.move_anchor(champion.number)
+
+    def _meet(self, mode: str) -> None:
+        """Go on in the page's mode, where the life before this one learned in another."""
+        if mode == self.application.mode:
+            return
+        if self.application.mode == "apprentice":
+            # what answered was not made to match the rules, so here it answers nobody
+            self.current, self.proving = BASELINE, False
+            self.steps.stop()
+            self._begin_apprenticeship()
+        elif self.apprentice:
+            self.apprentice = False
+            self.proving = self.current.number > 0
+            self.ring.dirty[: self.ring.size] = True
+        else:
+            return
+        self.anchor = self.current
+        if self.evidence is not None:
+            self.evidence.evaluation.move_anchor(self.anchor.number)
+
+    def _begin_apprenticeship(self) -> None:
+        self.apprentice = True
+        self.candidate = None  # learned from rewards: how it matches says nothing of the next
+        self.ring.dirty[: self.ring.size] = True
+        if self.evidence is not None:
+            self.evidence.match = RecentMean()
 
     def _exploration(self) -> Exploration:
         """With which a policy of now would be executed."""
@@ -172,7 +203,7 @@ class Learning:
         clock = _Laps()
         self.version = plan.version
         if plan.released:
-            self._release()
+            self._release(plan)
         self._settle(plan.stream_time_ms)
         if self.agent is None:
             if not self._can_normalise():
@@ -195,6 +226,7 @@ class Learning:
         exported, policy, scores = self._export(losses)
         clock.lap("export")
         self.evidence.complete()
+        self.steps.see(self.evidence.decided_by)
         self.evidence.tell_episodes()
         self._remember(plan.stream_time_ms)
         clock.lap("evaluate")
@@ -470,6 +502,7 @@ class Learning:
                 report = replace(
                     report,
                     publish=False,
+                    leaves_version_0=False,
                     new_anchor=False,
                     reason=(
                         f"begun anew: version {self.current.number} goes on answering until the "
@@ -477,8 +510,10 @@ class Learning:
                         f"{least:.4g}"
                     ),
                 )
-        if not (plan.frozen or self.frozen):
-            return self._widened(report, evidence)
+        # a freeze keeps candidates out; it does not let what answers do harm
+        harmful = self.current.number > 0 and any(broken(*one) for one in evidence.guardrails)
+        if harmful or not (plan.frozen or self.frozen):
+            return self._widened(report, plan, evidence)
         return replace(
             report,
             publish=False,
@@ -489,18 +524,17 @@ class Learning:
             reason=f"frozen: version {self.current.number} goes on answering; {report.reason}",
         )
 
-    def _widened(self, report: GateReport, evidence: Evidence) -> GateReport:
+    def _widened(self, report: GateReport, plan: Plan, evidence: Evidence) -> GateReport:
         """The report with the share of subjects that the candidate is to answer."""
-        assert self.evidence is not None
-        steps, by_policy = self.steps, self.evidence.by_policy
+        steps, version = self.steps, plan.version
         if report.leaves_version_0:
-            steps.forward(by_policy)
+            steps.forward(version)
         elif report.rollback_to == 0:
-            steps.stop(by_policy)
+            steps.stop()
         elif report.rollback_to is not None:
-            steps.back(max(by_policy, 0))
+            steps.back(version)
         elif report.publish and self._falls_behind():
-            steps.back(by_policy)
+            steps.back(version)
             if steps.step < 0:
                 return replace(
                     report,
@@ -510,8 +544,8 @@ class Learning:
                     reason=f"{self._match_words()}: the baseline answers again",
                 )
             report = replace(report, reason=f"a step back: {self._match_words()}")
-        elif report.publish and steps.is_due(by_policy) and self._nothing_against(evidence):
-            steps.forward(by_policy)
+        elif report.publish and steps.is_due() and self._nothing_against(evidence):
+            steps.forward(version)
             report = replace(
                 report, reason=f"widened to {steps.share:.0%} of subjects; {report.reason}"
             )
@@ -533,9 +567,9 @@ class Learning:
         assert self.evidence is not None
         if self.apprentice and self.evidence.match.mean < self.application.rollout.match:
             return False
-        running = evidence.running
+        running, worst = evidence.running, -self.application.gate.margin * evidence.scale
         # a bound would ask a canary of few subjects to prove what only many can
-        return running.upper >= 0 and running.mean > -self.application.gate.margin * evidence.scale
+        return running.upper >= 0 and running.mean >= worst
 
     def _largest_score(self, policy: Policy | None) -> float:
         assert self.evidence is not None
@@ -586,7 +620,8 @@ class Learning:
         assert self.evidence is not None
         self._unpublished_ms = self._unpublished_ms[-MOST_RECEIVED_TIMES:]
         if report.publish:
-            self.current = Version(plan.version, policy, exported)
+            made_in = self.application.mode == "apprentice"
+            self.current = Version(plan.version, policy, exported, report.canary, made_in)
             self._unpublished_ms = []
         if report.new_anchor:
             self.anchor = self.current
@@ -598,7 +633,9 @@ class Learning:
                 name: said[name] for name in ("candidate", "current", "anchor", "reason", "rules")
             }
         if report.rollback_to == 0:
-            self.current = BASELINE
+            self.current, self.proving = BASELINE, False
+            if self.application.mode == "apprentice" and not self.apprentice:
+                self._begin_apprenticeship()
             if self.anchor.number:
                 self.anchor = BASELINE
                 self.evidence.evaluation.move_anchor(0)
@@ -619,11 +656,11 @@ class Learning:
         self.evidence.evaluation.move_anchor(self.anchor.number)
         self.ring.dirty[: self.ring.size] = True
 
-    def _release(self) -> None:
+    def _release(self, plan: Plan) -> None:
         """Someone has looked: evidence begins anew, else the same bound would freeze at once."""
         if self.frozen and self.evidence is not None:
             self.evidence.evaluation.move_anchor(self.anchor.number)
-            self.evidence.guards.begin()
+            self.evidence.begin_guards(plan.version)
         self.frozen = False
 
     def _remember(self, stream_time_ms: int) -> None:
@@ -672,6 +709,7 @@ class Learning:
                 "remembered": self._remembered,
                 "decisions_before": self.decisions_before,
                 "proving": self.proving,
+                "mode": self.application.mode,
                 "apprentice": self.apprentice,
                 "steps": self.steps.state(),
                 "frozen": self.frozen,
@@ -745,11 +783,12 @@ class Learning:
         if "steps" in saved:
             self.steps.restore(saved["steps"])
         elif self.current.number:  # of an earlier release, which knew no steps
-            self.steps.forward(0)
+            self.steps.go_on_at(1.0, 0)
         self.frozen = saved["frozen"]
         self.frozen_at_ms = saved["frozen_at_ms"]
         self.last_freeze = saved.get("last_freeze")  # None in checkpoints of earlier releases
         self._unpublished_ms = saved["unpublished_ms"]
+        self._meet(saved.get("mode", self.application.mode))
 
 
 def policy_of(exported: Exported, actions: Shape | int) -> Policy:
@@ -771,6 +810,8 @@ def _version_state(version: Version) -> dict[str, Any]:
             "number": version.number,
             "operations": exported.operations,
             "head": exported.head.model_dump(),
+            "canary": version.canary,
+            "apprentice": version.apprentice,
         },
         "arrays": exported.arrays,
     }
@@ -781,7 +822,13 @@ def _version_from(state: Mapping[str, Any], actions: Shape) -> Version:
     if "operations" not in described:
         return Version(described["number"])
     exported = Exported(described["operations"], Head(**described["head"]), state["arrays"])
-    return Version(described["number"], policy_of(exported, actions), exported)
+    return Version(
+        described["number"],
+        policy_of(exported, actions),
+        exported,
+        described.get("canary", 1.0),  # not in checkpoints of earlier releases
+        described.get("apprentice", False),
+    )
 
 
 class _Laps:

@@ -431,7 +431,7 @@ class ApplicationLoop:
             "version": learning.current.number,
             "candidate": learning.version,
             "anchor": learning.anchor.number,
-            "canary": learning.steps.share,
+            "canary": learning.current.canary if learning.current.number else 0.0,
             "apprentice": learning.apprentice,
             "compression": learning.compression_status(),
             "match_rate": None if learning.evidence is None else learning.evidence.match.mean,

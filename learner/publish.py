@@ -107,7 +107,8 @@ class Bundles:
         with np.load(folder / ARRAYS, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files if not name.startswith("golden_")}
         exported = Exported(loaded.manifest.operations, loaded.manifest.head, arrays)
-        return Version(pointer.version, policy_of(exported, self._application.shape), exported)
+        policy, manifest = policy_of(exported, self._application.shape), loaded.manifest
+        return Version(pointer.version, policy, exported, manifest.canary, manifest.apprentice)
 
     def pointer_to(self, version: int, at_ms: int) -> PolicyPointer:
         """The pointer that announces a version that was written before; 0 has no bundle.

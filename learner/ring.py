@@ -19,7 +19,7 @@ from learner.maturity import assess
 from learner.rows import Arrival, Successor
 from schemas.actions import Ranking
 from schemas.application import Application, Episodic
-from schemas.reward import DecisionTimes
+from schemas.reward import DecisionTimes, TimedOutcome
 
 _FIRST_GROWTH = 1_024
 
@@ -302,12 +302,9 @@ class Ring:
 
     def _assess(self, slot: int, known: Known) -> bool:
         """Reward and maturity from what is known; True where training should see it again."""
-        times = DecisionTimes(int(self.decided_at_ms[slot]), known.received_at_ms)
-        outcomes = [outcome.timed() for outcome in known.outcomes if outcome.kind != "next"]
+        times, outcomes = self._timed(slot, known)
         found = assess(self._rule, times, outcomes)
-        guardrails = self._application.gate.guardrails
-        if guardrails:
-            self.guarded[slot] = guarded_values(guardrails, self._rule, times, outcomes)
+        self._guard(slot, known)
         usable = not known.contested and math.isfinite(found.reward)
         usable = usable and self._rule.is_active(times, outcomes)
         reward = found.reward if usable else 0.0
@@ -323,6 +320,15 @@ class Ring:
             return False
         self.amended(slot)
         return True
+
+    def _timed(self, slot: int, known: Known) -> tuple[DecisionTimes, list[TimedOutcome]]:
+        times = DecisionTimes(int(self.decided_at_ms[slot]), known.received_at_ms)
+        return times, [outcome.timed() for outcome in known.outcomes if outcome.kind != "next"]
+
+    def _guard(self, slot: int, known: Known) -> None:
+        if guardrails := self._application.gate.guardrails:
+            of_decision = self._timed(slot, known)
+            self.guarded[slot] = guarded_values(guardrails, self._rule, *of_decision)
 
     def _kept(self, row: np.ndarray) -> Any:
         return int(row[0]) if self.labels else row
@@ -340,6 +346,10 @@ class Ring:
         if actions.problem_with(action) is not None:
             return None
         return self._kept(actions.row_of(action))
+
+    @property
+    def _guardrails(self) -> list[str]:
+        return [guardrail.outcome for guardrail in self._application.gate.guardrails]
 
     @property
     def bucket(self) -> np.ndarray:
@@ -402,6 +412,7 @@ class Ring:
             "latest_decision_ms": self._latest_decision_ms,
             "latest_outcome_ms": self._latest_outcome_ms,
             "passed_by": self.passed_by,
+            "guardrails": self._guardrails,
         }
         return used | {
             "json": lists,
@@ -414,10 +425,11 @@ class Ring:
         lists = state["json"]
         self.head = lists["head"]
         self.allocated = self.size
+        others_now = lists.get("guardrails", []) != self._guardrails  # on the page
         for name, (kind, shape, _) in self._layout.items():
             saved: Any = state.get(name)
-            if name == "guarded" and np.shape(saved) != (self.size, *shape):
-                saved = np.zeros((self.size, *shape))  # the page names other guardrails now
+            if name == "guarded" and (saved is None or others_now):
+                saved = np.zeros((self.size, *shape))  # made anew below
             if saved is None:
                 raise ValueError(f"ring column {name} is missing; expected {(self.size, *shape)}")
             column = np.array(saved, dtype=kind)
@@ -436,6 +448,9 @@ class Ring:
         self._latest_decision_ms = lists["latest_decision_ms"]
         self._latest_outcome_ms = lists["latest_outcome_ms"]
         self.passed_by = lists["passed_by"]
+        if others_now:
+            for slot in range(self.size):
+                self._guard(slot, self.known(slot))
 
 
 def _as_bytes(text: bytes) -> np.ndarray:

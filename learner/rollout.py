@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 
 class Steps:
     """Where a rollout stands.
 
     Args:
         shares: of the subjects outside the holdout, growing; the last is 1.
-        decisions_a_step: matured decisions of the policy before the next step.
+        decisions_a_step: matured decisions of the policy, made in a step, before the next.
     """
 
     def __init__(self, shares: Sequence[float], decisions_a_step: int) -> None:
         self._shares = tuple(shares)
         self._decisions_a_step = decisions_a_step
         self.step = -1  # the policy answers nobody
-        self._since = 0  # matured decisions of the policy when this step began
+        self._first_version = 0  # of the policies that were given to so many
+        self._seen = 0  # matured decisions of those
 
     @property
     def share(self) -> float:
@@ -30,35 +33,47 @@ class Steps:
         """Whether the policy answers all of them."""
         return self.step == len(self._shares) - 1
 
-    def is_due(self, by_policy: int) -> bool:
-        """Whether enough was seen of this step to take the next.
+    def is_due(self) -> bool:
+        """Whether enough was seen of this step to take the next."""
+        return 0 <= self.step < len(self._shares) - 1 and self._seen >= self._decisions_a_step
+
+    def see(self, versions: np.ndarray) -> None:
+        """Take matured decisions of policies: those decided before this step do not count.
 
         Args:
-            by_policy: matured decisions of policies, ever.
+            versions: of the policies that decided, int `[n]`
         """
-        enough = by_policy - self._since >= self._decisions_a_step
-        return 0 <= self.step < len(self._shares) - 1 and enough
+        self._seen += int(np.count_nonzero(versions >= self._first_version))
 
-    def forward(self, by_policy: int) -> None:
-        """Take the next step: the first from nobody."""
-        self._to(min(self.step + 1, len(self._shares) - 1), by_policy)
+    def forward(self, version: int) -> None:
+        """Take the next step, the first from nobody, with the policy of that version."""
+        self._to(min(self.step + 1, len(self._shares) - 1), version)
 
-    def back(self, by_policy: int) -> None:
-        """Take a step back: from the first to nobody."""
-        self._to(max(self.step - 1, -1), by_policy)
+    def back(self, version: int) -> None:
+        """Take a step back, from the first to nobody; policies from that version on count."""
+        self._to(max(self.step - 1, -1), version)
 
-    def stop(self, by_policy: int) -> None:
+    def stop(self) -> None:
         """Answer nobody."""
-        self._to(-1, by_policy)
+        self._to(-1, 0)
 
-    def _to(self, step: int, by_policy: int) -> None:
-        self.step, self._since = step, by_policy
+    def go_on_at(self, share: float, version: int) -> None:
+        """The widest step of at most that share; the first, where all are wider.
+
+        The page may name other shares than it did when a policy was given to so many.
+        """
+        within = sum(one <= share + 1e-9 for one in self._shares)
+        self._to(max(within - 1, 0) if share > 0 else -1, version)
+
+    def _to(self, step: int, version: int) -> None:
+        self.step, self._first_version, self._seen = step, version, 0
 
     def state(self) -> dict[str, Any]:
         """Everything, as JSON carries it."""
-        return {"step": self.step, "since": self._since}
+        return {"share": self.share, "first_version": self._first_version, "seen": self._seen}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue as if the rollout that gave `state` had never stopped."""
-        self.step = min(int(state["step"]), len(self._shares) - 1)
-        self._since = int(state["since"])
+        self.go_on_at(float(state["share"]), int(state["first_version"]))
+        if self.share == state["share"]:
+            self._seen = int(state["seen"])

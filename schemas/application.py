@@ -329,6 +329,12 @@ class Application:
                 features=self.shape.features,
             )
         self._check_exploration()
+        if self.mode == "apprentice" and AGENTS[self.agent.name].on_policy:
+            raise ApplicationError(
+                f"Application(mode='apprentice'): Agent({self.agent.name!r}) learns from its own "
+                "decisions alone, and an apprentice makes none at first; use an agent that learns "
+                "from any, such as Agent('bc')"
+            )
         if self.mode == "apprentice" and self.actions.kind not in ("discrete", "continuous"):
             raise ApplicationError(
                 f"Application(mode='apprentice'): whether a policy matches the rules is known of "

@@ -308,6 +308,8 @@ def _shaped(
         action, propensity, explored = baseline, 1.0, False
     else:
         executed = execute(shape, own, one.eligible, exploration, draw)
+        if not executed.propensity > 0.0:  # as in `_one`; only what is no number gets here
+            return _shaped(application, slot, one, draw, FALLBACK, now_ms)
         action = actions.action_of(executed.row, items)
         propensity, explored = executed.propensity, role.explores and executed.explored
         how |= {

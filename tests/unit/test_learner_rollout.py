@@ -20,35 +20,62 @@ QUIT = Guardrail("quit", most=0.2)
 
 def test_a_rollout_goes_from_nobody_to_everybody_a_step_at_a_time() -> None:
     steps = Steps([0.1, 0.5, 1.0], decisions_a_step=100)
-    assert (steps.share, steps.is_due(1_000)) == (0.0, False)  # nothing was let out yet
-    steps.forward(by_policy=0)
-    assert steps.share == 0.1
-    assert not steps.is_due(99)
-    assert steps.is_due(100)
-    steps.forward(by_policy=100)
-    assert steps.share == 0.5
-    assert not steps.is_due(199)  # decisions of this step count, not those of the one before
-    steps.forward(by_policy=200)
-    assert (steps.share, steps.complete, steps.is_due(10_000)) == (1.0, True, False)
+    assert (steps.share, steps.is_due()) == (0.0, False)  # nothing was let out yet
+    steps.forward(version=7)
+    steps.see(np.full(99, 7))
+    assert (steps.share, steps.is_due()) == (0.1, False)
+    steps.see(np.array([8]))
+    assert steps.is_due()
+    steps.forward(version=9)
+    steps.see(np.full(500, 8))  # decided by a policy of the step before, and matured in this one
+    assert (steps.share, steps.is_due()) == (0.5, False)
+    steps.see(np.full(100, 9))
+    assert steps.is_due()
+    steps.forward(version=12)
+    steps.see(np.full(10_000, 12))
+    assert (steps.share, steps.complete, steps.is_due()) == (1.0, True, False)
 
 
 def test_a_rollout_goes_back_a_step_at_a_time_and_stops_at_once() -> None:
     steps = Steps([0.1, 0.5, 1.0], decisions_a_step=100)
-    for _ in range(3):
-        steps.forward(0)
-    steps.back(300)
+    for version in range(3):
+        steps.forward(version)
+    steps.back(4)
     assert steps.share == 0.5
-    steps.stop(300)
+    steps.stop()
     assert steps.share == 0.0
-    steps.back(300)
+    steps.back(5)
     assert steps.share == 0.0
 
 
 def test_a_rollout_that_is_resumed_has_forgotten_nothing() -> None:
     steps, resumed = (Steps([0.1, 1.0], decisions_a_step=100) for _ in range(2))
     steps.forward(40)
+    steps.see(np.full(99, 40))
     resumed.restore(steps.state())
-    assert (resumed.share, resumed.is_due(139), resumed.is_due(140)) == (0.1, False, True)
+    assert (resumed.share, resumed.is_due()) == (0.1, False)
+    resumed.see(np.array([40]))
+    assert resumed.is_due()
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "share"),
+    [
+        ([0.01, 0.05, 0.1, 1.0], [0.5, 1.0], 0.5),  # not everyone, which is the third step's place
+        ([0.1, 1.0], [0.01, 0.1, 0.5, 1.0], 0.1),
+        ([0.1, 0.5, 1.0], [1.0], 1.0),
+    ],
+)
+def test_a_rollout_whose_page_names_other_shares_goes_on_at_no_more_than_it_had_come_to(
+    before: list[float], now: list[float], share: float
+) -> None:
+    steps, resumed = Steps(before, decisions_a_step=10), Steps(now, decisions_a_step=10)
+    for version in range(3 if len(before) == 4 else 1):
+        steps.forward(version)
+    steps.see(np.full(10, 9))
+    resumed.restore(steps.state())
+    assert resumed.share == share
+    assert not resumed.is_due() or share == steps.share
 
 
 @pytest.mark.parametrize(
