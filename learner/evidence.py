@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from learner.action_cells import ActionCells
 from learner.apprentice import matches
 from learner.confidence import Interval
 from learner.evaluation import ProgressiveEvaluation
@@ -24,6 +23,7 @@ from learner.normaliser import Normaliser, item_normaliser
 from learner.recent_mean import RecentMean
 from learner.reward_model import RewardModel
 from learner.ring import Ring
+from learner.weighted_td import Steps, weighted_td_difference
 from schemas.application import Application, Episodic
 from schemas.exploration import Exploration
 from schemas.policy import Policy
@@ -256,10 +256,18 @@ class Collector:
             if math.isfinite(weight):
                 told[True].append((value, weight))
 
-    def evidence(self, candidate: Policy | None, *, untried: bool, at_ms: int) -> Evidence:
+    def evidence(
+        self,
+        candidate: Policy | None,
+        *,
+        untried: bool,
+        at_ms: int,
+        exploration: Exploration,
+    ) -> Evidence:
         """What the gate may hold a candidate against; see `learner.gate.Evidence`.
 
         Args:
+            exploration: with which the candidate would be executed.
             untried: no candidate of this life answers yet, so of episodic problems and rankings
                 there is nothing but an estimate of what candidates would earn.
         """
@@ -271,24 +279,19 @@ class Collector:
                 effective_sample=evaluation.effective_sample,
                 guardrails=tuple(self.guards.intervals()),
             )
-        due = untried and candidate is not None
-        if due and at_ms - self._estimated_at_ms >= ESTIMATE_EVERY_MS:
-            assert candidate is not None
+        if untried and candidate is not None and at_ms - self._estimated_at_ms >= ESTIMATE_EVERY_MS:
             self._estimated_at_ms = at_ms
             if isinstance(self._problem, Episodic):
-                self._estimate = self._fitted_q(
-                    candidate, self._problem.discount, self._application.exploration.after(1)
-                )
+                self._estimate = self._of_episodes(candidate, self._problem.discount, exploration)
             else:
                 self._estimate = self._of_lists(candidate)
-        what = "position-based" if self._ranks else "fitted-Q"
         return Evidence(
             running=evaluation.episodes,
             scale=self._reward_std() if self._ranks else evaluation.return_std,
             effective_sample=float(evaluation.episodes.n),
             guardrails=tuple(self.guards.intervals()),
             leaving=self._estimate if untried else None,
-            label=f"{what} difference, an estimate" if untried else "policy − holdout",
+            label=f"{self._method} difference, an estimate" if untried else "policy − holdout",
         )
 
     def _reward_std(self) -> float:
@@ -322,8 +325,17 @@ class Collector:
             confidence=self._application.gate.confidence,
         )
 
-    def _fitted_q(self, candidate: Policy, discount: float, exploration: Exploration) -> Interval:
-        """The candidate against the pure baseline; of other actions than labels, by their cells."""
+    @property
+    def _method(self) -> str:
+        """How what an untried candidate would earn is estimated."""
+        if self._ranks:
+            return "position-based"
+        return "fitted-Q" if self._ring.labels else "weighted TD"
+
+    def _of_episodes(
+        self, candidate: Policy, discount: float, exploration: Exploration
+    ) -> Interval:
+        """What whole episodes would earn under the candidate against the baseline."""
         ring = self._ring
         slots = ring.slots(ring.tail, ring.head)
         following = np.where(
@@ -332,33 +344,52 @@ class Collector:
         over = terminal_slots(ring, self._problem)[slots]
         known = ring.usable[slots] & ring.matured[slots]
         known &= over | ((following >= 0) & ring.has_baseline[following])
+        if not ring.labels:  # a point has no density, and version 0's is around the baseline
+            known &= ring.support[slots] & ring.has_baseline[slots]
         kept = np.flatnonzero(known)[-ESTIMATED_ROWS:]
         slots, following, over = slots[kept], following[kept], over[kept]
-        episode = _episode_roots(ring, slots)
         starts = slots[ring.first[slots] & ring.has_baseline[slots]]
         if len(slots) == 0 or len(starts) == 0:
             return _UNKNOWN
         after = np.where(over, slots, following)  # of a terminal step: anything that is finite
-        if ring.labels:
-            action, chosen = ring.action[slots], _of_labels(candidate, ring, after, starts)
-        else:
-            cells = ActionCells(ring.shape, ring.action[slots])
-            action = cells.of(ring.action[slots])
-            chosen = _of_cells(cells, candidate, exploration, ring, after, starts)
-        ours, theirs = chosen
+        transitions = Transitions(
+            observation=self._normaliser.apply(ring.observation[slots]),
+            action=ring.action[slots],
+            reward=ring.reward[slots],
+            discount=np.where(over, 0.0, discount),
+            next_observation=self._normaliser.apply(ring.observation[after]),
+            episode=_episode_roots(ring, slots),
+        )
+        begun = self._normaliser.apply(ring.observation[starts])
+        confidence = self._application.gate.confidence
+        if not ring.labels:
+            zero = self._application.exploration.after(0)
+            different = weighted_td_difference(
+                Steps(
+                    transitions.observation,
+                    transitions.reward,
+                    transitions.discount,
+                    transitions.next_observation,
+                    transitions.episode,
+                    ring.propensity[slots],
+                ),
+                begun,
+                candidate=propensity_of(candidate, exploration, ring, slots),
+                version_0=propensity_of(None, zero, ring, slots),
+                most_weight=1.0 / self._application.exploration.floor,
+                confidence=confidence,
+            )
+            return Interval(different.estimate, different.lower, different.upper, different.steps)
         found = fitted_q_difference(
-            Transitions(
-                observation=self._normaliser.apply(ring.observation[slots]),
-                action=action,
-                reward=ring.reward[slots],
-                discount=np.where(over, 0.0, discount),
-                next_observation=self._normaliser.apply(ring.observation[after]),
-                episode=episode,
+            transitions,
+            begun,
+            candidate=Choice(
+                distribution_of(candidate, ring, after), distribution_of(candidate, ring, starts)
             ),
-            self._normaliser.apply(ring.observation[starts]),
-            candidate=ours,
-            baseline=theirs,
-            confidence=self._application.gate.confidence,
+            baseline=Choice(
+                baseline_distribution(ring, after), baseline_distribution(ring, starts)
+            ),
+            confidence=confidence,
         )
         return Interval(found.estimate, found.lower, found.upper, found.transitions)
 
@@ -401,37 +432,6 @@ class Collector:
             n,
         )
         self._estimated_at_ms = saved["estimated_at_ms"]
-
-
-def _of_labels(
-    candidate: Policy, ring: Ring, after: np.ndarray, starts: np.ndarray
-) -> tuple[Choice, Choice]:
-    """What candidate and baseline choose at these slots."""
-    return (
-        Choice(distribution_of(candidate, ring, after), distribution_of(candidate, ring, starts)),
-        Choice(baseline_distribution(ring, after), baseline_distribution(ring, starts)),
-    )
-
-
-def _of_cells(
-    cells: ActionCells,
-    candidate: Policy,
-    exploration: Exploration,
-    ring: Ring,
-    after: np.ndarray,
-    starts: np.ndarray,
-) -> tuple[Choice, Choice]:
-    """The same, of actions that are no labels: cells of actions, with the candidate's spread."""
-    rng = np.random.default_rng(0)
-
-    def ours(slots: np.ndarray) -> np.ndarray:
-        own = candidate.own(ring.observation[slots], ring.eligible[slots])
-        return cells.masses(own, exploration, rng)
-
-    def theirs(slots: np.ndarray) -> np.ndarray:
-        return np.asarray(np.eye(len(cells))[cells.of(ring.baseline[slots])])
-
-    return Choice(ours(after), ours(starts)), Choice(theirs(after), theirs(starts))
 
 
 def terminal_slots(ring: Ring, problem: object) -> np.ndarray:

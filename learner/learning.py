@@ -476,7 +476,10 @@ class Learning:
                 )
         judged = policy or self.candidate
         evidence = self.evidence.evidence(
-            judged, untried=self.current.number == 0 or self.proving, at_ms=plan.at_ms
+            judged,
+            untried=self.current.number == 0 or self.proving,
+            at_ms=plan.at_ms,
+            exploration=self._exploration(),
         )
         if self.apprentice:
             match = self.evidence.match

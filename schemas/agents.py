@@ -80,6 +80,7 @@ _NETWORK = Parameter(
 )
 _DISCRETE = frozenset({"discrete"})
 _NUMBERS_TOO = frozenset({"discrete", "continuous", "parts"})
+_NUMBERS = frozenset({"continuous"})
 _BANDIT, _EITHER = frozenset({"bandit"}), frozenset({"bandit", "episodic"})
 
 
@@ -96,6 +97,17 @@ def _neural(learning_rate: float, **others: Parameter) -> dict[str, Parameter]:
 _TARGET = {"target_update_period": _count(50)}
 # Policies, not versions: a candidate that answered nobody decided nothing.
 _ON_POLICY = {"entropy": _not_negative(0.05), "max_policy_lag": _count(20)}
+# Of continuous actions: targets follow by this share at each step.
+_FOLLOWING = {
+    "target_update_tau": Parameter(
+        0.02, lambda v: is_finite(v) and 0 < v <= 1, "a number above 0, at most 1"
+    )
+}
+_ENTROPY = Parameter(
+    None,
+    lambda v: v is None or is_finite(v),
+    "a number: what the entropy over [−1, 1] is to be; −1.5 for each number by default",
+)
 _ATOMS = Parameter(51, lambda v: is_whole(v, 2, 1_001), "a whole number from 2 to 1001")
 
 AGENTS: dict[str, AgentKind] = {
@@ -150,6 +162,32 @@ AGENTS: dict[str, AgentKind] = {
         _EITHER,
         _neural(1e-3, **_TARGET, alpha=_positive(1.0)),
         "double Q-learning that distrusts what was not tried; for learning from logs",
+    ),
+    "td3": AgentKind(
+        _NUMBERS,
+        _EITHER,
+        _neural(
+            3e-3,
+            **_FOLLOWING,
+            target_noise=_positive(0.2),
+            target_noise_clip=_positive(0.5),
+            actor_update_period=_count(2),
+        ),
+        "twin critics judge numbers, and an actor climbs what they think; explores by Gaussian",
+    ),
+    "sac": AgentKind(
+        _NUMBERS,
+        _EITHER,
+        _neural(3e-3, **_FOLLOWING, target_entropy=_ENTROPY),
+        "an actor of numbers that climbs its critics and stays as random as it can afford",
+        stochastic=True,
+    ),
+    "cql": AgentKind(
+        _NUMBERS,
+        _EITHER,
+        _neural(3e-3, **_FOLLOWING, target_entropy=_ENTROPY, alpha=_positive(1.0)),
+        "soft actor-critic that distrusts numbers that were not tried; for learning from logs",
+        stochastic=True,
     ),
     "bc": AgentKind(
         _DISCRETE,

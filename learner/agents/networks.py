@@ -73,8 +73,6 @@ def export_network(
 ) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
     """Operations and arrays of `offset + unit · network(x)`; see `schemas.network`."""
     operations, arrays = operations_of(network.layers)
-    if (offset, unit) == (0.0, 1.0):
-        return operations, arrays
     last = operations[-1]  # the last layer's, which is linear
     weight, bias = (arrays[last[part]].astype(np.float64) for part in ("weight", "bias"))
     arrays[last["weight"]] = (weight * unit).astype(np.float32)

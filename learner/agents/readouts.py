@@ -68,6 +68,25 @@ class Logits:
         return operations, self._head, arrays
 
 
+class Numbers:
+    """Outputs, squashed by tanh, are numbers in [−1, 1] of their boxes; rewards have no part."""
+
+    rewritten = False
+
+    def scores(self, outputs: Any, scale: RewardScale) -> Any:  # noqa: ARG002 - a Readout's
+        """In [−1, 1]."""
+        return tf.tanh(outputs)
+
+    def export(
+        self,
+        network: Any,
+        scale: RewardScale,  # noqa: ARG002 - a Readout's
+    ) -> tuple[Operations, Head, Arrays]:
+        """With the squashing as a last operation."""
+        operations, arrays = export_network(network)
+        return [*operations, {"op": "tanh"}], Head(kind="gaussian"), arrays
+
+
 class Categorical:
     """Outputs are logits of each action's return over a support; the score is its mean.
 
