@@ -106,7 +106,7 @@ _FOLLOWING = {
 _ENTROPY = Parameter(
     None,
     lambda v: v is None or is_finite(v),
-    "a number: what the entropy over [−1, 1] is to be; −1.5 for each number by default",
+    "a number: what the entropy over [−1, 1] is to be; −1 for each number by default",
 )
 _ATOMS = Parameter(51, lambda v: is_whole(v, 2, 1_001), "a whole number from 2 to 1001")
 
@@ -190,7 +190,7 @@ AGENTS: dict[str, AgentKind] = {
         stochastic=True,
     ),
     "bc": AgentKind(
-        _DISCRETE,
+        _DISCRETE | _NUMBERS,
         _EITHER,
         _neural(3e-3),
         "behavioural cloning: answers as the log did, whatever came of it",

@@ -11,11 +11,13 @@ from learner.agents import build_agent
 from learner.agents.adapter import Agent, Setup
 from learner.batch import Batch, Rows
 from learner.normaliser import static_normaliser
+from schemas.actions import Shape
 from schemas.agents import AGENTS
 from schemas.application import Agent as Chosen
 from schemas.application import (
     Application,
     Bandit,
+    Continuous,
     Discrete,
     Episodic,
     Training,
@@ -28,6 +30,7 @@ from schemas.reward import Reward
 BATCH, STEPS = 32, 8
 DISCRETE = sorted(name for name, kind in AGENTS.items() if "discrete" in kind.actions)
 TASTES = Vector("tastes", length=3, low=-1, high=1)
+SWEETEST = 20.0  # of continuous actions, which begin at 10
 
 
 def application_for(
@@ -35,15 +38,22 @@ def application_for(
     *,
     feature: Feature = TASTES,
     actions: int = 3,
+    kind: str = "discrete",
     problem: Bandit | Episodic = Bandit(),  # noqa: B008 - frozen
     **parameters: Any,
 ) -> Application:
+    """Of `kind` continuous, the action is one number, or two in place of four labels."""
+    numbers = actions // 2
     return Application(
         name="exam",
         observation=[feature],
-        actions=Discrete(*(f"action-{at}" for at in range(actions))),
+        actions=(
+            Discrete(*(f"action-{at}" for at in range(actions)))
+            if kind == "discrete"
+            else Continuous(low=10.0, high=SWEETEST, length=numbers)
+        ),
         reward=Reward({"liked": 1.0}, window=seconds(10)),
-        baseline=lambda context: "action-0",
+        baseline=lambda context: "action-0" if kind == "discrete" else [15.0] * numbers,
         problem=problem,
         agent=Chosen(name, **parameters),
         training=Training(batch=BATCH, steps=STEPS),
@@ -57,22 +67,22 @@ def build(application: Application, *, seed: int = 0) -> Agent:
 
 
 @cache
-def _built(name: str, twin: int) -> tuple[Agent, dict[str, np.ndarray]]:
-    agent = build(application_for(name))
+def _built(name: str, twin: int, kind: str) -> tuple[Agent, dict[str, np.ndarray]]:
+    agent = build(application_for(name, kind=kind))
     return agent, {key: array.copy() for key, array in agent.state().items()}
 
 
-def untrained(name: str, twin: int = 0) -> Agent:
+def untrained(name: str, twin: int = 0, *, kind: str = "discrete") -> Agent:
     """An agent for the world of tastes. Compiled once, and put back to its beginning.
 
     Twins are built and compiled each for itself, of the same seed.
     """
-    agent, beginning = _built(name, twin)
+    agent, beginning = _built(name, twin, kind)
     agent.restore(beginning)
     return agent
 
 
-def policy_of(agent: Agent, actions: int) -> Policy:
+def policy_of(agent: Agent, actions: int | Shape) -> Policy:
     operations, head, arrays = agent.export()
     return Policy(operations=operations, head=head, arrays=arrays, actions=actions)
 
@@ -91,8 +101,12 @@ def learn(
 
 
 def minibatches(rows: Rows, chosen: np.ndarray, *, actions: int = 3) -> Batch:
-    """Minibatches of a bandit: the rows at `chosen [N, B]`."""
+    """Minibatches of a bandit: the rows at `chosen [N, B]`, logged uniformly."""
     observation = rows.observation[chosen]
+    if rows.action.ndim == 2:
+        actions, propensity = 1, (SWEETEST - 10.0) ** -rows.action.shape[1]
+    else:
+        propensity = 1 / actions
     return Batch(
         observation=observation,
         eligible=np.ones((*chosen.shape, actions), bool),
@@ -102,7 +116,7 @@ def minibatches(rows: Rows, chosen: np.ndarray, *, actions: int = 3) -> Batch:
         next_observation=np.zeros_like(observation),
         next_eligible=np.ones((*chosen.shape, actions), bool),
         weight=np.ones(chosen.shape, np.float32),
-        propensity=np.full(chosen.shape, 1 / actions, np.float32),
+        propensity=np.full(chosen.shape, propensity, np.float32),
     )
 
 
@@ -120,9 +134,42 @@ def demonstrated(rng: np.random.Generator, n: int) -> Rows:
     return rows._replace(action=rows.observation.argmax(axis=1).astype(np.int32))
 
 
-def lessons(name: str, rng: np.random.Generator, n: int) -> Rows:
-    """Rows that an agent of this name can learn the world of tastes from."""
-    return (demonstrated if name == "bc" else tastes)(rng, n)
+def sweetness(rng: np.random.Generator, n: int) -> Rows:
+    """A number from 10 to 20, best at `15 + 4 · taste_0`; what it is off by is not liked."""
+    observation = rng.uniform(-1, 1, (n, 3)).astype(np.float32)
+    action = rng.uniform(10, SWEETEST, (n, 1)).astype(np.float32)
+    off = (action[:, 0] - sweetest(observation)) / 5.0
+    reward = 1.0 - off**2 + 0.1 * rng.standard_normal(n)
+    return Rows(observation, action, reward.astype(np.float32))
+
+
+def sweetest(observation: np.ndarray) -> np.ndarray:
+    """The best number of each context. `[n]`"""
+    return np.asarray(15.0 + 4.0 * observation[:, 0])
+
+
+def lessons(name: str, rng: np.random.Generator, n: int, *, kind: str = "discrete") -> Rows:
+    """Rows that an agent of this name can learn its small world from."""
+    if kind == "discrete":
+        return (demonstrated if name == "bc" else tastes)(rng, n)
+    rows = sweetness(rng, n)
+    if name == "bc":  # by someone who nearly knows
+        shown = sweetest(rows.observation) + 0.2 * rng.standard_normal(n)
+        rows = rows._replace(action=shown[:, None].astype(np.float32))
+    return rows
+
+
+def share_of(agent: Agent, kind: str) -> float:
+    """How far from uniform to the best an agent has come in its small world."""
+    if kind == "discrete":
+        return share_of_tastes(policy_of(agent, 3))
+    shape = application_for("bc", kind=kind).shape
+    observation = np.random.default_rng(99).uniform(-1, 1, (4_000, 3)).astype(np.float32)
+    own = policy_of(agent, shape).own(observation, np.ones((4_000, 1), bool))
+    answer = 15.0 + 5.0 * np.tanh(own.mean) if own.squashed else own.mean
+    off = ((answer[:, 0] - sweetest(observation)) / 5.0) ** 2
+    uniform = 1 / 3 + ((sweetest(observation) - 15.0) / 5.0) ** 2
+    return float(1.0 - off.mean() / uniform.mean())
 
 
 def share_of_tastes(policy: Policy) -> float:

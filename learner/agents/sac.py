@@ -19,8 +19,7 @@ from schemas.policy import Head
 
 STRAIN = 0.1
 FIRST_TEMPERATURE = 0.1  # reward units: what randomness is worth before anything is known
-# A spread of 2.7% of the range. The paper's −1 is 4.5%; every decision of a live game pays for it.
-ENTROPY_OF_A_NUMBER = -1.5
+ENTROPY_OF_A_NUMBER = -1.0  # over [−1, 1]: a spread of 4.5% of the range
 NEXT_ACTION, ACTION, UNIFORM, OWN, OWN_NEXT = range(5)  # what is drawn, each by itself
 
 
