@@ -10,7 +10,6 @@ from learner.batch import Rows
 from schemas.actions import Shape
 from schemas.agents import AGENTS
 from tests.small_worlds import (
-    DISCRETE,
     application_for,
     build,
     learn,

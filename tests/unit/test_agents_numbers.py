@@ -109,7 +109,9 @@ class _Judge(network.Network):  # type: ignore[misc]  # TensorFlow has no types
         super().__init__(spec, state_spec=(), name="Judge")
         self._net = net
 
-    def call(self, inputs: Any, step_type: Any = None, state: Any = (), training: bool = False) -> Any:
+    def call(
+        self, inputs: Any, step_type: Any = None, state: Any = (), training: bool = False
+    ) -> Any:
         return self._net(tf.concat(inputs, axis=1), training=training)[0][:, 0], state
 
     def copy(self, **_: Any) -> Any:
@@ -125,11 +127,16 @@ def test_the_critics_of_td3_lose_what_those_of_tf_agents_lose() -> None:
     wanted = batch.reward + batch.discount * critics.least(batch.next_values, after, slower=True)
     ours = critics.errors(batch, Box(setup.application.shape).inside(batch.action), wanted)
 
-    values, number = tf.TensorSpec([3], tf.float32), tensor_spec.BoundedTensorSpec([1], tf.float32, -1, 1)
+    values, number = (
+        tf.TensorSpec([3], tf.float32),
+        tensor_spec.BoundedTensorSpec([1], tf.float32, -1, 1),
+    )
     judges = [_Judge(net, (values, number)) for net in (*critics.networks, *critics.targets)]
 
     class Actor(network.Network):  # type: ignore[misc]
-        def call(self, values: Any, step_type: Any = None, state: Any = (), training: bool = False) -> Any:
+        def call(
+            self, values: Any, step_type: Any = None, state: Any = (), training: bool = False
+        ) -> Any:
             return tf.tanh(values[:, :1]), state
 
     actors = [Actor(values, state_spec=(), name=f"Actor{at}") for at in range(2)]

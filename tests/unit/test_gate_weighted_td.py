@@ -14,7 +14,9 @@ GAMMA = 0.5
 LOW = 0.6  # a policy draws uniformly from [LOW, 1]; the log from [0, 1]
 
 
-def _walk(episodes: int, *, noise: float = 0.0, seed: int = 0) -> tuple[Steps, np.ndarray, np.ndarray]:
+def _walk(
+    episodes: int, *, noise: float = 0.0, seed: int = 0
+) -> tuple[Steps, np.ndarray, np.ndarray]:
     """State 0: a number u pays 1 − u and leads, with probability u, to state 1, where u pays 4u
     and it is over. One-hot states; u logged uniformly."""
     rng = np.random.default_rng(seed)
@@ -103,7 +105,11 @@ def test_weights_are_cut_off():
     steps, number, starts = _walk(400)
     rare = steps._replace(propensity=np.where(np.arange(len(number)) == 7, 1e-9, 1.0))
     found = weighted_td_difference(
-        rare, starts, candidate=np.ones(len(number)), version_0=np.ones(len(number)), most_weight=5.0
+        rare,
+        starts,
+        candidate=np.ones(len(number)),
+        version_0=np.ones(len(number)),
+        most_weight=5.0,
     )
     assert found.estimate == 0.0
     assert found.candidate == pytest.approx(ANY, abs=0.15)
@@ -123,6 +129,4 @@ def test_nothing_to_look_at_is_refused():
     steps, number, starts = _walk(60)
     ones = np.ones(len(number))
     with pytest.raises(ValueError, match="0 starts"):
-        weighted_td_difference(
-            steps, starts[:0], candidate=ones, version_0=ones, most_weight=9.0
-        )
+        weighted_td_difference(steps, starts[:0], candidate=ones, version_0=ones, most_weight=9.0)
