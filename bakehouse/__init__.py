@@ -27,6 +27,7 @@ from schemas.application import (
     seconds,
 )
 from schemas.errors import ApplicationError, BakehouseError
+from schemas.fitted_world import FittedWorld
 from schemas.hydration import FromFunction, FromRedis, FromTable
 from schemas.observation import Boolean, Categorical, Numeric, Vector
 from schemas.reward import Reward, TimedOutcome
@@ -51,6 +52,7 @@ __all__ = [
     "Episodic",
     "EpisodicWorld",
     "EpsilonGreedy",
+    "FittedWorld",
     "FromFunction",
     "FromRedis",
     "FromTable",

@@ -33,7 +33,7 @@ def show_evaluation(result: dict[str, Any]) -> None:
         table.add_column(escape(one["policy"]))
     _rows(table, result["policies"])
     table.add_row("[dim]evidence[/]", *(_evidence(one) for one in result["policies"]))
-    _print(table)
+    show_table(table)
     if result["differences"]:
         _differences(result)
     if "segments" in result:
@@ -60,7 +60,7 @@ def _differences(result: dict[str, Any]) -> None:
         table.add_column(escape(one["against"]))
     _rows(table, result["differences"], signed=True)
     say("")
-    _print(table)
+    show_table(table)
 
 
 def _segments(result: dict[str, Any]) -> None:
@@ -78,7 +78,7 @@ def _segments(result: dict[str, Any]) -> None:
             *(_coloured(differences[name]) if name in differences else "" for name in others),
         )
     say("")
-    _print(table)
+    show_table(table)
 
 
 def _rows(table: Table, columns: list[dict[str, Any]], *, signed: bool = False) -> None:
@@ -91,7 +91,7 @@ def _rows(table: Table, columns: list[dict[str, Any]], *, signed: bool = False) 
         shown.append(cells)
 
 
-def _print(table: Table) -> None:
+def show_table(table: Table) -> None:
     """Cells are not broken: what is narrower than the table shows it wrapped."""
     for column in table.columns:
         column.no_wrap = True

@@ -17,6 +17,7 @@ import typer
 from bakehouse.compare_report import show_comparison
 from bakehouse.control import find_target, get
 from bakehouse.evaluate_report import show_evaluation
+from bakehouse.fit_world_report import show_fitted_world
 from bakehouse.options import Home, Json
 from bakehouse.output import say_json
 from bakehouse.train_report import show_training
@@ -201,6 +202,46 @@ def tune(
         show_tuning(result)
 
 
+def fit_world(
+    ref: Annotated[str, typer.Argument(metavar="REF", help="The application.")],
+    source: Annotated[
+        str, typer.Option("--from", help="`replay`, or another history; see `train`.")
+    ] = "replay",
+    world: Annotated[Path, typer.Option("--out", help="The file that the world goes to.")] = Path(
+        "world.npz"
+    ),
+    held_out: Annotated[
+        float, typer.Option(help="Share of decisions, the newest, kept to judge the world by.")
+    ] = 0.3,
+    agents: Annotated[
+        str,
+        typer.Option(help="Which are trained to judge it by (default: the application's and one)."),
+    ] = "",
+    steps: Annotated[
+        int | None, typer.Option(help="Minibatches of each (default: 20 passes).", min=1)
+    ] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """A world of the players that a log knows, and whether what wins in it wins in evaluation.
+
+    Labels and numbers, decisions that stand alone. A page then says
+    `world = FittedWorld.load("world.npz")`, and `demo`, `simulate` and `compare` play it.
+
+    Examples: [bold]bakehouse fit-world game.py[/]
+    | [bold]bakehouse fit-world game.py --from logs.parquet --out worlds/may.npz[/]
+    """
+    settings = load_settings(home=home)
+    arguments = [ref, "--from", source, "--out", str(world), "--held-out", str(held_out)]
+    arguments += ["--agents", agents, *_given("--steps", steps)]
+    arguments += _given("--champion", _answering(settings, ref))
+    result = ask("learner.fit_world", arguments, settings)
+    if as_json:
+        say_json(result)
+    else:
+        show_fitted_world(result)
+
+
 def ask(
     module: str,
     arguments: list[str],
@@ -269,5 +310,5 @@ def _given(option: str, value: str | float | Path | None) -> list[str]:
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the command line."""
-    for command in (evaluate, train, compare, tune):
+    for command in (evaluate, train, compare, tune, fit_world):
         app.command(rich_help_panel=PANEL)(command)

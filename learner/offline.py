@@ -60,13 +60,11 @@ def train_on_history(
     """
     application = history.application
     first_ms = _received(history)
-    decided_ms = np.sort(np.array(list(first_ms.values())))
-    cut = int(np.ceil(len(decided_ms) * (1.0 - held_out)))
-    held_out_from_ms = int(decided_ms[cut]) if cut < len(decided_ms) else int(decided_ms[-1]) + 1
+    held_out_from_ms = held_out_from(history, held_out)
     earlier = [row for row in history.arrivals if first_ms[row.decision_id] < held_out_from_ms]
     if not earlier:
         raise InvalidHistory(
-            f"of {len(decided_ms)} decisions none is left to train on when {held_out:.0%} are "
+            f"of {len(first_ms)} decisions none is left to train on when {held_out:.0%} are "
             "held out; nothing was learned"
         )
     learning = Learning(application, build)
@@ -107,6 +105,13 @@ def train_on_history(
         on_progress(Progress(min(done, steps), steps, left, candidate.losses))
     assert candidate is not None
     return Trained(learning, candidate, done, learning.ring.size, held_out_from_ms)
+
+
+def held_out_from(history: History, held_out: float) -> int:
+    """Broker time from which decisions are among the newest `held_out` of them."""
+    decided_ms = np.sort(np.array(list(_received(history).values())))
+    cut = int(np.ceil(len(decided_ms) * (1.0 - held_out)))
+    return int(decided_ms[cut]) if cut < len(decided_ms) else int(decided_ms[-1]) + 1
 
 
 def _received(history: History) -> dict[str, int]:

@@ -104,10 +104,11 @@ def judged(history: History, trained: Trained) -> dict[str, Any] | None:
     return report(found, targets, [0.0] * len(targets), Asked(CONFIDENCE, 0))
 
 
-def target_of(history: History, trained: Trained, folder: Path) -> Target:
+def target_of(history: History, trained: Trained, folder: Path, *, greedy: bool = False) -> Target:
     """What was trained, as a policy that may be judged. Its bundle is written to the folder."""
     _write(history.application, trained, folder)
-    return find_target("1", history.application, folder)._replace(name="trained")
+    target = find_target("1", history.application, folder, greedy=greedy)
+    return target._replace(name="trained")
 
 
 def _write(application: Application, trained: Trained, out: Path) -> Path:

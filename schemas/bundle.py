@@ -310,6 +310,15 @@ def _read(path: Path) -> bytes:
         raise BundleCorrupt(f"{str(path)!r:.200}: {error}") from None
 
 
+def read_arrays(path: Path) -> dict[str, Array]:
+    """The arrays of an `.npz` file, by name: numbers and booleans, nothing that would be run.
+
+    Raises:
+        BundleCorrupt: there is no such file, it is damaged, or it is larger than it may be.
+    """
+    return _unpack(_read(path), path)
+
+
 def _unpack(content: bytes, path: Path) -> dict[str, Array]:
     """The arrays of an `.npz`, by name, each of numbers. Raises BundleCorrupt."""
     try:

@@ -13,6 +13,7 @@ from typing import Any
 
 from schemas.application import Application
 from schemas.errors import ApplicationError
+from schemas.fitted_world import FittedWorld
 from schemas.world import World
 
 
@@ -33,6 +34,7 @@ def load_application(ref: str) -> Loaded:
 
     Raises:
         ApplicationError: nothing there, it does not load, or it holds no application.
+        ContractMismatch: its world was fitted for another contract or reward.
     """
     attribute = "application"
     if ref.endswith(".py") or "/" in ref:
@@ -63,7 +65,10 @@ def load_application(ref: str) -> Loaded:
         raise ApplicationError(
             f"{ref}: expected {attribute} = Application(…) in it, found {type(found).__name__}"
         )
-    return Loaded(ref=ref, application=found, world=_attribute(module, "world", ref))
+    world = _attribute(module, "world", ref)
+    if isinstance(world, FittedWorld):
+        world.check(found)
+    return Loaded(ref=ref, application=found, world=world)
 
 
 def load_applications(refs: Iterable[str]) -> dict[str, Loaded]:

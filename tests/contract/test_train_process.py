@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from applications.level_difficulty import application, world
 from schemas.bundle import load_bundle
+from schemas.fitted_world import FittedWorld
 
 ROOT = Path(__file__).parents[2]
 REF = "applications/level_difficulty.py"
@@ -79,3 +81,23 @@ def test_what_cannot_be_learned_from_is_said_in_words(tmp_path: Path) -> None:
     assert answer["error"] == "InvalidHistory"
     assert "there is nothing there" in answer["message"]
     assert "there is nothing there" in said
+
+
+@pytest.mark.long
+def test_a_log_becomes_a_world_and_a_verdict_on_it(tmp_path: Path) -> None:
+    source, world_file = log_of_players(tmp_path), tmp_path / "worlds" / "may.npz"
+    status, answer, said = bakehouse(
+        "fit-world", REF, "--from", str(source), "--out", str(world_file), "--home",
+        str(tmp_path / "home"), "--agents", "lin_ucb,dqn_of_another_kind",
+    )  # fmt: skip
+    assert status == 0, said
+    assert (answer["fitted_to"], answer["held_out"]) == (2_100, 900)
+    names = [one["policy"] for one in answer["policies"]]
+    assert names == ["baseline", "random", "lin_ucb", "contrary to lin_ucb"]
+    assert any("dqn_of_another_kind is left out" in note for note in answer["notes"])
+    assert answer["verdict"] == "trust it" and answer["kendall_tau"] > 0.6
+    assert FittedWorld.load(world_file, application).fitted.contract == application.contract
+    status, refused, _ = bakehouse(
+        "fit-world", "applications/quest_chain.py", "--from", str(source)
+    )
+    assert status == 2 and "episodic" in refused["message"]
