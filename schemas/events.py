@@ -54,13 +54,23 @@ class DecisionRequest(_Strict):
 
     subject_id: Name
     context: dict[str, Any]
-    items: list[dict[str, Any]] | None = None
+    items: Annotated[
+        list[dict[str, Any]] | None,
+        Field(description="What is to be ranked: each its `id` and what the page says of an item"),
+    ] = None
     episode_id: Name | None = None
     previous_decision_id: DecisionId | None = None
     decision_id: DecisionId | None = None
-    eligible_actions: Choices | None = None
-    excluded_actions: Choices | None = None
-    baseline_action: Any = None
+    eligible_actions: Annotated[
+        Choices | None,
+        Field(description="Labels; of several parts `part=label`; of a ranking the items' ids"),
+    ] = None
+    excluded_actions: Annotated[
+        Choices | None, Field(description="Named as `eligible_actions` are")
+    ] = None
+    baseline_action: Annotated[
+        Any, Field(description="What the rules answer: a label, numbers, an object of parts, ids")
+    ] = None
 
 
 class OutcomeRequest(_Strict):

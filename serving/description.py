@@ -63,8 +63,17 @@ _A_PROBLEM = {"$ref": "#/components/schemas/Problem"}
 DECISION = _object(
     {
         "decision_id": _TEXT,
-        "action": _TEXT,
-        "propensity": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+        "action": {
+            "description": "A label; a list of numbers; an object of parts; or, of a ranking, "
+            "the ids of items, best first",
+            "type": ["string", "array", "object"],
+        },
+        "propensity": {
+            "type": "number",
+            "exclusiveMinimum": 0,
+            "description": "Of labels and rankings a probability; a density where there are "
+            "numbers, which may be above 1",
+        },
         "policy_version": {"type": "integer", "minimum": 0},
         "mode": {"enum": ["online", "apprentice", "logging_only"]},
         "cohort": {"enum": ["policy", "holdout", "canary", "fallback"]},

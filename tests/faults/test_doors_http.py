@@ -29,9 +29,11 @@ from schemas.settings import Settings
 from serving.app import make_app
 from serving.description import describe
 from serving.server import Process, build
+from tests.shapes import items, shaped
 from tests.unit.test_decide import make_application
 from tests.waiting import wait_until
 
+APPLICATIONS = [make_application(), shaped("continuous"), shaped("parts"), shaped("ranking")]
 KEY = "one-key-for-everything"
 KEYS = f"decide+outcome+admin:{KEY}"
 MOST_BODY = 100_000
@@ -59,7 +61,7 @@ KEYS_HELD = [*HELD, CHECKS.get_one("ignored_auth")]
 def document(*, locked: bool) -> dict[str, Any]:
     """What `/openapi.json` will say, known before anything is built: tests are made from it."""
     app = make_app({}, report=None, spool=None, most_body_bytes=0)  # type: ignore[arg-type]
-    return describe(app, applications=["levels"], locked=locked)
+    return describe(app, applications=sorted(one.name for one in APPLICATIONS), locked=locked)
 
 
 class Front:
@@ -86,7 +88,7 @@ schema_locked = described(FRONT_LOCKED, locked=True)
 def composed(front: Front, home: Path, **more: Any) -> Iterator[Process]:
     """All of serving but the socket: what `python -m serving` builds, in this process."""
     thresholds = gc.get_threshold()
-    process = build(Settings(home=home, max_body_bytes=MOST_BODY, **more), [make_application()])
+    process = build(Settings(home=home, max_body_bytes=MOST_BODY, **more), APPLICATIONS)
     front.behind = process.hot
     yield process
     for memory in process.memories:
@@ -110,17 +112,13 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
 
 def state(process: Process) -> tuple[Any, ...]:
     """What a refused request must leave as it was."""
-    served = process.report._served["levels"]
-    kept = process.settings.home / "serving" / "levels.json"
-    return (
-        process.spool.appended,
-        process.spool.bytes_on_disk,
-        served.slot,
-        served.control,
-        tuple(served.history),
-        [len(memory) for memory in process.memories],
-        kept.read_bytes() if kept.exists() else None,
-    )
+    told = []
+    for name, served in process.report._served.items():
+        kept = process.settings.home / "serving" / f"{name}.json"
+        words = kept.read_bytes() if kept.exists() else None
+        told.append((served.slot, served.control, tuple(served.history), words))
+    memories = [len(memory) for memory in process.memories]
+    return process.spool.appended, process.spool.bytes_on_disk, memories, told
 
 
 def hold(process: Process, case: schemathesis.Case, held: list[Any], **call: Any) -> None:
@@ -151,6 +149,9 @@ def bodies(body: Any) -> Iterator[Any]:
     if isinstance(body, dict) and isinstance(body.get("context"), dict):
         yield body | {"context": {"skill": 0.5}}
         yield body | {"context": {"skill": 0.5}, "decision_id": uuid7()}
+        ranked = {"subject_id": "p", "context": {"skill": 0.5}, "items": items(4)}
+        yield ranked
+        yield ranked | {"eligible_actions": ["item-1", "item-3"], "baseline_action": ["item-3"]}
 
 
 LIMITS = settings(
@@ -183,6 +184,8 @@ def test_the_requests_were_made_from_what_is_served(unlocked: Process, locked: P
 def test_the_requests_were_not_all_refused(unlocked: Process) -> None:
     """Runs last of these: what is made from the description gets past the doors, too."""
     assert unlocked.spool.appended > 0
+    figures = {name: one.figures for name, one in unlocked.report._served.items()}
+    assert {name for name, counted in figures.items() if counted.decisions} == set(figures)
 
 
 # --- by hand, against a real process

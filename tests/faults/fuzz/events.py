@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from schemas.application import Application, Discrete, minutes
+from schemas.application import Agent, Application, Continuous, Discrete, Parts, Ranking, minutes
 from schemas.observation import Boolean, Categorical, Numeric, Vector
 from schemas.reward import Reward
 
@@ -27,8 +27,55 @@ APPLICATION = Application(
     reward=Reward({"bought": 1.0, "quit": -2.0}, window=minutes(1)),
     baseline=lambda context: "a",
 )
-APPLICATIONS = {APPLICATION.name: APPLICATION}
-WORDS = ("shop", "a", "b", "skill", "bought", FIRST, SECOND, NOW_MS, {"a": 0.5, "b": 0.5})
+_SKILL = [Numeric("skill", low=0, high=1)]
+LOOK = Application(
+    name="look",
+    observation=_SKILL,
+    actions=Parts({"size": Discrete("s", "l"), "speed": Continuous(low=0.5, high=2.0)}),
+    agent=Agent("reinforce"),
+    reward=APPLICATION.reward,
+    baseline=lambda context: {"size": "s", "speed": [1.0]},
+)
+SHELF = Application(
+    name="shelf",
+    observation=_SKILL,
+    actions=Ranking(k=2, item=[Numeric("price", low=0, high=100)], most_items=4),
+    agent=Agent("rank"),
+    reward=APPLICATION.reward,
+    baseline=lambda context: [item["id"] for item in context["items"][:2]],
+)
+APPLICATIONS = {one.name: one for one in (APPLICATION, LOOK, SHELF)}
+WORDS = (
+    *("shop", "a", "b", "skill", "bought", FIRST, SECOND, NOW_MS, {"a": 0.5, "b": 0.5}),
+    *("look", "shelf", "size", "size=l", [1.0], {"id": "c", "price": 3}, "plackett_luce", "point"),
+)
+LOOKED: dict[str, Any] = {  # in place of what is of labels
+    "application": "look",
+    "contract": LOOK.contract,
+    "context": {"skill": 0.5},
+    "observation": [0.5],
+    "action": {"size": "l", "speed": [1.75]},
+    "propensity": 2.5,
+    "action_probabilities": None,
+    "density": {
+        "kind": "truncated_normal",
+        "probabilities": [0.25, 0.75],
+        "mean": [1.5],
+        "std": [0.25],
+    },
+    "eligible_actions": ["size=l"],
+    "baseline_action": {"size": "s", "speed": [1.0]},
+}
+SHELVED: dict[str, Any] = LOOKED | {
+    "application": "shelf",
+    "contract": SHELF.contract,
+    "items": [{"id": name, "price": 10} for name in "abc"],
+    "action": ["c", "a"],
+    "propensity": 0.125,
+    "density": {"kind": "plackett_luce", "worths": [0.25, 0.25, 0.5, 0.0]},
+    "eligible_actions": ["a", "c"],
+    "baseline_action": ["a", "c"],
+}
 
 
 def decision(**changes: Any) -> bytes:

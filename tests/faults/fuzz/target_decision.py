@@ -17,7 +17,15 @@ from schemas import wire
 from schemas.fold import fold_rows
 from stream.decode import OUTPUT_SCHEMA, Decoder, Record
 from tests.faults.fuzz.documents import mutate_document
-from tests.faults.fuzz.events import APPLICATION, APPLICATIONS, NOW_MS, SECOND, TOPIC, WORDS
+from tests.faults.fuzz.events import (
+    APPLICATIONS,
+    LOOKED,
+    NOW_MS,
+    SECOND,
+    SHELVED,
+    TOPIC,
+    WORDS,
+)
 from tests.faults.fuzz.events import decision as event
 
 DECODER = Decoder(APPLICATIONS, TOPIC)
@@ -26,7 +34,7 @@ AS_TEXT = ("context", "items", "eligible_actions", "action", "action_probabiliti
 
 
 def seeds() -> list[bytes]:
-    """Valid decisions: bare, with everything, of an episode, of another contract."""
+    """Valid decisions: bare, with everything, of an episode, of another contract, of no label."""
     return [
         event(),
         event(observation=None, context={}),
@@ -41,6 +49,10 @@ def seeds() -> list[bytes]:
         ),
         event(episode_id="e1", previous_decision_id=SECOND),
         event(contract="another", action={"x": [1]}, items=[{"id": 1}], density={"mu": 0.5}),
+        event(**LOOKED),
+        event(**LOOKED | {"density": {"kind": "point"}, "cohort": "holdout", "propensity": 1.0}),
+        event(**SHELVED),
+        event(**SHELVED | {"action": ["a"], "eligible_actions": ["a"], "baseline_action": ["a"]}),
     ]
 
 
@@ -62,8 +74,10 @@ def check(data: bytes) -> None:
         kept = None if row[name] is None else json.loads(row[name])
         equal = kept == said.get(name) if name == FLOATS else same(kept, said.get(name))
         assert equal, f"{name}: {said.get(name)!r} became {kept!r}"
-    if said["contract"] == APPLICATION.contract:
-        assert 0 < row["propensity"] <= 1
+    application = APPLICATIONS[said["application"]]
+    if said["contract"] == application.contract:
+        assert row["propensity"] > 0
+        assert row["propensity"] <= 1 or application.shape.dims
     assert fold_rows([row, row]) == fold_rows([row])
     pa.RecordBatch.from_pylist(DECODER.pair(record, record), schema=OUTPUT_SCHEMA)
 

@@ -30,6 +30,10 @@ def seeds() -> list[bytes]:
         event(),
         event(value=None, payload={"level": 7, "items": ["sword"]}),
         event(kind="executed", name=None, value=None, executed_action="b"),
+        *(
+            event(application=name, kind="executed", name=None, value=None, executed_action=done)
+            for name, done in (("look", {"size": "l", "speed": [0.75]}), ("shelf", ["c", "b"]))
+        ),
         event(kind="activated", name=None, value=None),
         event(kind="end", name=None, value=None),
     ]
