@@ -20,6 +20,7 @@ DECISION_COLUMNS = [
     "decided_at_ms",
     "context",
     "eligible_actions",
+    "items",
     "action",
     "propensity",
     "action_probabilities",

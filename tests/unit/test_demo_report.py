@@ -43,6 +43,7 @@ def row(number: int, at_ms: int, *, best: bool, cohort: str = "policy") -> dict[
         "decided_at_ms": at_ms,
         "context": json.dumps(context),
         "eligible_actions": None,
+        "items": None,
         "action": json.dumps(LABELS[0]),
         "propensity": float(executed[0]),
         "action_probabilities": json.dumps(dict(zip(LABELS, executed.tolist(), strict=True))),
@@ -64,7 +65,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> DemoReport:
     rows += [row(n, START_MS + 90_000, best=False, cohort="holdout") for n in range(240, 260)]
     schema = pa.Table.from_pylist(rows).schema
     table = schema.with_metadata(None)
-    types = {"eligible_actions": pa.string()}
+    types = {"eligible_actions": pa.string(), "items": pa.string()}
     fields = [pa.field(f.name, types.get(f.name, f.type)) for f in table]
     write_deltalake(
         str(home / "tables" / "replay"),

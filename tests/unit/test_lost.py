@@ -26,6 +26,7 @@ def row(decision_id: str, *outcomes: str, offset: int = 0, action: str = '"a"') 
         "decided_at_ms": 5,
         "context": "{}",
         "eligible_actions": "[]",
+        "items": "null",
         "action": action,
         "propensity": 0.5,
         "action_probabilities": "{}",

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bakehouse.lost import DECISION_COLUMNS
 from learner.rows import Arrival
 from learner.rows import Decoder as Rows
 from schemas.agents import AGENTS
@@ -23,6 +24,7 @@ from schemas.events import DecisionRequest, eligible_mask, read_decision
 from schemas.exploration import Exploration
 from schemas.ids import uuid7, uuid7_time_ms
 from schemas.propensity import execute, own_from_density, propensities
+from schemas.share import logged_decision
 from schemas.slot import Slot, version_zero
 from serving.answers import AnswerMemory, Remembered
 from stream.columns import arrow_schema
@@ -355,3 +357,13 @@ def test_what_only_the_spool_remembers_is_recovered_from_it(kind: str, tmp_path:
     found = memory.get(made.decision_id)
     assert found is not None
     assert (found.action, found.propensity) == (made.action, made.propensity)
+
+
+@every_kind
+def test_a_report_of_a_demo_reads_enough_to_know_what_a_decision_was_worth(kind: str) -> None:
+    made = decided(APPLICATIONS[kind], draw=0.2)
+    row, _ = read_back(APPLICATIONS[kind], made.event)
+    logged = logged_decision(APPLICATIONS[kind], {name: row[name] for name in DECISION_COLUMNS})
+    assert logged.action == made.action
+    assert logged.context.get("items") == made.event.get("items")
+    assert logged.eligible.sum() == (5 if kind == "ranking" else APPLICATIONS[kind].shape.choices)
