@@ -165,10 +165,10 @@ def judged(
     if not fit.beyond_chance:
         trust = "do not trust it"
     if trust == "trust it":
-        least = min(abs(pair.evaluated.mean) for pair in decided)
+        apart = float(np.median([abs(pair.evaluated.mean) for pair in decided]))
         words.append(
-            "trust it for which of two policies is better, where they are as far apart as "
-            f"{least:.2g} a decision, and for trying out settings"
+            "trust it for which of two policies is better, where they are about as far apart as "
+            f"these (by {apart:.2g} a decision, the median), and for trying out settings"
         )
     off = [pair for pair in decided if not pair.size_fits]
     if off:

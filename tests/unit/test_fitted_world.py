@@ -210,6 +210,13 @@ def test_a_file_gives_the_same_world_again(file: Path) -> None:
             )
 
 
+def test_labels_with_features_come_out_of_a_file_as_they_went_in(tmp_path: Path) -> None:
+    features = {"hard": (0.9, 1.0), "easy": (0.1, 1.0), "normal": (0.5, 0.0)}
+    described = replace(application, actions=Discrete(*features, features=features))
+    as_world(described, told().log.take(np.arange(200))).save(tmp_path / "labels.npz")
+    assert FittedWorld.load(tmp_path / "labels.npz", described).fitted.space == described.actions
+
+
 def page(folder: Path, file: Path, **changes: str) -> Path:
     """The application's page, its world replaced by the fitted one."""
     text = PAGE.read_text().replace("world = Players()", f'world = FittedWorld.load("{file}")')
@@ -311,7 +318,7 @@ def in_numbers(monkeypatch: pytest.MonkeyPatch, actions: Any, rules: Any) -> App
 
 
 def test_numbers_are_fitted_too_and_not_beyond_what_was_tried(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Joy is 1 − (a − x)², of a up to 1.5 in the log and up to 2 in the box."""
     numbers = in_numbers(monkeypatch, Continuous(low=0, high=2), [1.0])
@@ -333,6 +340,9 @@ def test_numbers_are_fitted_too_and_not_beyond_what_was_tried(
         expected = found.expected_reward({"x": x_now}, [1.2])
         assert expected == pytest.approx(1 - (1.2 - x_now) ** 2, abs=0.12)
         assert np.mean(np.array(earned, float)) == pytest.approx(expected, abs=0.05)
+    found.save(tmp_path / "numbers.npz")
+    again = FittedWorld.load(tmp_path / "numbers.npz", numbers)
+    assert again.best_action({"x": 0.3}) == found.best_action({"x": 0.3})
     beyond = found.expected_reward({"x": 0.5}, [2.0])
     assert beyond == found.expected_reward({"x": 0.5}, [float(a.max())])
     assert [count == 0 for count in tries(found).values()] == [False] * 8 + [True] * 2
