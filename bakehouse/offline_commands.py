@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from bakehouse.advise_report import show_advice
 from bakehouse.compare_report import show_comparison
 from bakehouse.control import find_target, get
 from bakehouse.evaluate_report import show_evaluation
@@ -242,6 +243,32 @@ def fit_world(
         show_fitted_world(result)
 
 
+def advise(
+    ref: Annotated[str, typer.Argument(metavar="REF", help="The application.")],
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            help="`replay`, another home, or a log of your own (default: replay, else the world).",
+        ),
+    ] = None,
+    decisions: Annotated[int, typer.Option(help="How many are looked at.", min=100)] = 20_000,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """What the log says about the page itself: is it a bandit, is there anything to learn?
+
+    Examples: [bold]bakehouse advise game.py[/]
+    | [bold]bakehouse advise game.py --from logs.parquet[/]
+    """
+    arguments = [ref, "--decisions", str(decisions), *_given("--from", source)]
+    result = ask("learner.advise", arguments, load_settings(home=home))
+    if as_json:
+        say_json(result)
+    else:
+        show_advice(result)
+
+
 def ask(
     module: str,
     arguments: list[str],
@@ -310,5 +337,5 @@ def _given(option: str, value: str | float | Path | None) -> list[str]:
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the command line."""
-    for command in (evaluate, train, compare, tune, fit_world):
+    for command in (evaluate, train, compare, tune, fit_world, advise):
         app.command(rich_help_panel=PANEL)(command)

@@ -57,6 +57,8 @@ class History(NamedTuple):
     table_version: int  # of the replay table; −1: it is none
     left_out_ms: int = -1  # decisions received up to then exist and are left out
     contexts: Mapping[str, str] = MappingProxyType({})  # JSON by decision_id, if asked for
+    whose: Mapping[str, Any] = MappingProxyType({})  # subject by decision_id, if asked for
+    refused: int = 0  # rows whose contexts cannot be encoded
 
     def ring(self) -> Ring:
         """A buffer as large as the history, with all of it in, matured."""
@@ -83,7 +85,7 @@ def read_history(
     - a `.csv` (or `.csv.gz`) or `.parquet` file, a folder of such Parquet files, or another Delta
       table, laid out as `learner.history_layout` says.
 
-    `contexts` keeps what the observations were made of.
+    `contexts` keeps what the observations were made of, and whose decisions they were.
 
     Raises:
         InvalidHistory: nothing is there, or a row is not as its layout says.
@@ -151,7 +153,17 @@ def _from_replay(application: Application, table: str, most: int, contexts: bool
         table_version=found.version,
         left_out_ms=found.left_out_ms,
         contexts=kept,
+        whose=_subjects(application, table) if contexts else {},
+        refused=decoder.refused,
     )
+
+
+def _subjects(application: Application, table: str) -> dict[str, Any]:
+    dataset = DeltaTable(table).to_pyarrow_dataset()
+    mine = pa.compute.field("application") == application.name
+    rows = dataset.to_table(columns=["decision_id", "subject_id"], filter=mine)
+    ids, subjects = rows.column("decision_id").to_pylist(), rows.column("subject_id").to_pylist()
+    return {i: subject for i, subject in zip(ids, subjects, strict=True) if subject is not None}
 
 
 def _contexts(rows: pa.Table) -> dict[str, str]:
@@ -258,6 +270,11 @@ def _from_layout(
         timed=laid.timed,
         table_version=-1,
         contexts=_contexts(laid.rows) if contexts else {},
+        whose=(
+            {row.decision_id: int(g) for row, g in zip(arrivals, laid.groups, strict=True)}
+            if contexts
+            else {}
+        ),
     )
 
 

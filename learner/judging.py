@@ -70,7 +70,7 @@ def _bandit(
         "not drawn by chance (holdout, fallback, or the game did something else)": len(others),
         "already learned from": len(drawn) - len(kept),
     }
-    scale = _normaliser(ring, application)
+    scale = normaliser_of(ring, application)
     predicted = cross_fitted_rewards(
         _rows(ring, scale, kept),
         actions=ring.shape.choices if ring.labels else 1,
@@ -130,7 +130,7 @@ def _episodic(
     episode = np.repeat(np.arange(len(kept)), length)
     at = np.arange(len(slots))
     by_target, unsupported = [], []
-    walks = _Walks(ring, _normaliser(ring, application), finished.members, problem.discount)
+    walks = _Walks(ring, normaliser_of(ring, application), finished.members, problem.discount)
     numbers = {int(e[0]): number for number, e in enumerate(finished.members)}
     fold = np.array([numbers[int(e[0])] for e in kept], dtype=np.int64)[episode] % FOLDS
     played = Episodes(
@@ -235,7 +235,8 @@ def _rows(ring: Ring, scale: Normaliser, slots: np.ndarray) -> Rows:
     return Rows(scale.apply(ring.observation[slots]), ring.bucket[slots], ring.reward[slots])
 
 
-def _normaliser(ring: Ring, application: Application) -> Normaliser:
+def normaliser_of(ring: Ring, application: Application) -> Normaliser:
+    """By the page's own bounds, else fitted to what the ring holds."""
     bounds = application.encoder.bounds()
     static = static_normaliser(bounds)
     if static is not None:

@@ -79,6 +79,7 @@ class Writer:
 def quieten() -> None:
     """MLflow says what it does, and its libraries warn of each other: not here."""
     warnings.simplefilter("ignore")  # MLflow's own, of itself and of SQLAlchemy
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")  # read when it is imported
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
 

@@ -1,0 +1,49 @@
+"""How advice is shown to people: what was found, its numbers, what to do; the urgent first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.markup import escape
+
+from bakehouse.output import say
+
+MARKS = {"now": "[red]now [/]", "soon": "[yellow]soon[/]", "know": "[green]know[/]"}
+
+
+def show_advice(result: dict[str, Any]) -> None:
+    """Print what `learner.advise` answered."""
+    say(
+        f"[bold]{escape(result['application'])}[/], {result['decisions']:,} decisions of "
+        f"{escape(result['source'])}"
+    )
+    for note in result["notes"]:
+        say(f"[yellow]! {escape(note)}[/]")
+    for finding in result["findings"]:
+        say("")
+        say(f"{MARKS[finding['urgency']]} [bold]{finding['about']}[/]: {escape(finding['says'])}")
+        for name, value in finding["evidence"].items():
+            if value not in (None, [], {}):
+                say(f"       [dim]{escape(name)}: {escape(_words(value))}[/]")
+        say(f"     → {escape(finding['do'])}")
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_inner(its)}" for name, its in value.items())
+    if isinstance(value, list):
+        return ", ".join(_inner(one) for one in value)
+    return _number(value)
+
+
+def _inner(value: Any) -> str:
+    if isinstance(value, dict):
+        told = {name: its for name, its in value.items() if its is not None}
+        return f"({', '.join(f'{name} {_number(its)}' for name, its in told.items())})"
+    return _number(value)
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
