@@ -11,7 +11,8 @@ import pytest
 from schemas.loading import load_application
 
 FOLDER = Path(__file__).parents[2] / "applications"
-BUDGETS = {"message_hour": (25_000, 0.85)}  # page: decisions, and the share reached within them
+# page: decisions, and the share reached within them
+BUDGETS = {"message_hour": (25_000, 0.85), "shop_shelf": (20_000, 0.85)}
 
 
 @pytest.fixture(scope="module")
