@@ -29,6 +29,7 @@ from schemas.world import BanditWorld, Context, Happening
 SCHEMA = "fitted-world.v1"
 ALIKE = 64  # logged decisions, nearest in predicted reward, that an outcome is drawn from
 STEEPEST, CLOSE = 700.0, 1e-6  # |t| whose exponential is still a float; of a mean, in its range
+TOGETHER = 8_192  # rows of one run of the network
 GRID, TRIES = 101, 256  # actions tried for the best: of one number, of several
 _FEATURES: dict[str, type[Any]] = {
     one.__name__: one for one in (Numeric, Categorical, Boolean, Vector)
@@ -150,12 +151,17 @@ class FittedWorld(BanditWorld):
 
     def predicted_labels(self, observations: np.ndarray) -> np.ndarray:
         """Expected reward of every label: float32 `[n, D]` → float64 `[n, A]`."""
-        x, count = self._normalised(observations), len(self.tried)
-        worths = np.full((len(x), count), math.nan)
-        for label in np.flatnonzero(self.tried):
-            numbers = action_numbers(self.fitted.space, np.full((len(x), 1), float(label)))
-            answer = self._answer(x, numbers)
-            worths[:, label] = np.clip(answer, self._least[label], self._most[label])
+        x, known = self._normalised(observations), np.flatnonzero(self.tried)
+        worths = np.full((len(x), len(self.tried)), math.nan)
+        together = max(TOGETHER // len(known), 1)  # contexts of one run of the network
+        for start in range(0, len(x), together):
+            some = x[start : start + together]
+            labels = np.tile(known, len(some))[:, None]
+            numbers = action_numbers(self.fitted.space, labels)
+            answer = self._answer(np.repeat(some, len(known), axis=0), numbers)
+            answer = answer.reshape(len(some), len(known))
+            bounded = np.clip(answer, self._least[known], self._most[known])
+            worths[start : start + together, known] = bounded
         unknown = self.tried == 0
         worths[:, unknown] = np.min(worths[:, ~unknown], axis=1, keepdims=True)
         return worths

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -149,6 +150,20 @@ def test_a_log_of_noise_is_said_to_be_one() -> None:
     assert not report["model"]["beyond_chance"]
     assert "noise" in report["words"][0] and "tells no two of these policies" in report["words"][1]
     assert {pair["says"] for pair in report["pairs"]} == {"cannot tell"}
+
+
+def test_a_log_without_exploration_judges_no_world(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing was drawn, so nothing can be said of policies that nobody played."""
+    one = copy(told())
+    settled = [row._replace(support=False) for row in one.history.arrivals]
+    one.history = one.history._replace(arrivals=settled)
+    one.ring = one.history.ring()
+    report = one.report()
+    assert report["verdict"] == "do not trust it" and report["pairs"] == []
+    assert report["kendall_tau"] is None and report["evaluated_on"] == 0
+    assert {policy["evaluated"] for policy in report["policies"]} == {None}
+    show_fitted_world(report)
+    assert "more exploration" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("action", application.actions.choices)
