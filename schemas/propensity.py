@@ -170,6 +170,27 @@ def explored_own(shape: Shape, own: Own, exploration: Exploration) -> Own:
     return Own(own.probabilities, mean, std, squashed=False)
 
 
+def most_likely(shape: Shape, own: Own, eligible: np.ndarray) -> np.ndarray:
+    """The row of the action that a policy prefers, without any chance. float64 `[W]`
+
+    Args:
+        own: of one context (B = 1).
+        eligible: bool `[A]`
+    """
+    if shape.kind == "ranking":
+        order = np.argsort(-np.where(eligible, own.probabilities[0], -1.0), kind="stable")
+        row = np.full(shape.slots, -1.0)
+        places = min(shape.slots, int(eligible.sum()))
+        row[:places] = order[:places]
+        return row
+    positions = [own.probabilities[0, start:stop].argmax() for start, stop in shape.segments]
+    mean = own.mean[0]
+    if own.squashed:
+        mean = _middle(shape) + _half(shape) * np.tanh(mean)
+    numbers = np.clip(mean, shape.low, shape.high)
+    return np.asarray(np.concatenate([positions, numbers]), dtype=np.float64)
+
+
 def execute(
     shape: Shape, own: Own, eligible: np.ndarray, exploration: Exploration, draw: float
 ) -> Executed:

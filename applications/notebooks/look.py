@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -9,40 +10,75 @@ from matplotlib.axes import Axes
 
 from learner.agents import build_agent
 from learner.simulation import Result, simulate
+from schemas.actions import Actions, Continuous, Discrete, Parts, Ranking
 from schemas.application import Application
+from schemas.events import eligible_mask
 from schemas.exploration import NONE
-from schemas.propensity import one_hot
+from schemas.propensity import most_likely, one_hot
 from schemas.share import Logged, Values, share, world_values
 from schemas.world import Context, EpisodicWorld, World
 
 
-def players(world: World, count: int = 2_000, *, seed: int = 0) -> list[dict[str, Any]]:
-    """Contexts as the world's players send them; of an episodic world, one from each state."""
+def players(
+    world: World, count: int = 2_000, *, seed: int = 0, ranks: bool = False
+) -> list[dict[str, Any]]:
+    """Contexts as the world's players send them; of an episodic world, one from each state.
+
+    Args:
+        ranks: the application ranks items; they are in each context, as `items`.
+    """
     rng = np.random.default_rng(seed)
     if isinstance(world, EpisodicWorld):
         return [world.context(state, rng) for state in world.states]
-    return [world.context(rng) for _ in range(count)]
+    contexts = [world.context(rng) for _ in range(count)]
+    return [c | {"items": world.items(c, rng)} for c in contexts] if ranks else contexts
+
+
+def constants(actions: Actions) -> list[Any]:
+    """Actions that are tried on everybody; of a ranking none, for items change."""
+    match actions:
+        case Discrete():
+            return list(actions.labels)
+        case Continuous():
+            steps = 9 if actions.length == 1 else 5
+            ends = zip(actions.low, actions.high, strict=True)
+            return [list(point) for point in product(*(np.linspace(*e, steps) for e in ends))]
+        case Parts():
+            each = [constants(part) for part in actions.parts.values()]
+            return [dict(zip(actions.parts, picked, strict=True)) for picked in product(*each)]
+        case _:
+            return []
 
 
 def standing(application: Application, world: World) -> dict[str, float]:
     """Noise-free mean rewards (of episodes: returns), without any exploration."""
-    contexts = players(world)
+    actions = application.actions
+    ranks = isinstance(actions, Ranking)
+    contexts = players(world, 2_000 if isinstance(actions, Discrete) else 300, ranks=ranks)
 
-    def valued(label: str) -> Values:
-        shown = one_hot(application.actions.choices.index(label), len(labels))
-        everything = np.ones(len(labels), dtype=bool)
-        return world_values(
-            world, application, [Logged(c, shown, everything, NONE, label) for c in contexts]
-        )
+    def valued(action: Any) -> Values:
+        logged = []
+        for context in contexts:
+            eligible = eligible_mask(application, eligible=None, items=context.get("items"))
+            shown = np.zeros(len(eligible))
+            if isinstance(actions, Discrete):
+                shown = one_hot(actions.labels.index(action), len(eligible))
+            does = application.baseline_action(context, context["items"]) if ranks else action
+            logged.append(Logged(context, shown, eligible, NONE, does))
+        return world_values(world, application, logged)
 
-    labels = application.actions.choices
-    constants = {label: valued(label) for label in labels}
-    constant = max(labels, key=lambda label: constants[label].policy)
-    values = constants[constant]
+    found = {str(action): valued(action) for action in constants(actions)}
+    if not found:
+        values = valued(None)
+        always = {}
+    else:
+        best = max(found, key=lambda name: found[name].policy)
+        values = found[best]
+        always = {f"always {best}, the best constant": values.policy}
     return {
         "uniform": values.uniform,
         "the game's rules": values.baseline,
-        f"always {constant!r}, the best constant": values.policy,
+        **always,
         "best": values.best,
     }
 
@@ -79,17 +115,23 @@ def plot_curve(axes: Axes, result: Result) -> None:
     axes.legend(loc="lower right", fontsize=8)
 
 
-def answers(result: Result, application: Application, contexts: list[Any]) -> list[str]:
-    """What the last policy answers, without exploration; one label a context."""
+def answers(result: Result, application: Application, contexts: list[Any]) -> list[Any]:
+    """What the last policy answers, without exploration: its most likely action in each context."""
     assert result.learning is not None
-    policy = result.learning.current.policy
-    labels = application.actions.choices
+    policy, actions = result.learning.current.policy, application.actions
     if policy is None:
-        return [str(application.baseline_action(context)) for context in contexts]
-    observations = np.array([application.encoder.encode(context) for context in contexts])
-    everything = np.ones((len(contexts), len(labels)), dtype=bool)
-    chosen = policy.distribution(observations, everything).argmax(axis=1)
-    return [labels[at] for at in chosen]
+        return [application.baseline_action(c, c.get("items")) for c in contexts]
+    found = []
+    for context in contexts:
+        items = described = None
+        if isinstance(actions, Ranking):
+            items = context["items"]
+            described = actions.encode_items(items)[None]
+        observation = application.encoder.encode(context)[None]
+        eligible = eligible_mask(application, eligible=None, items=items)
+        own = policy.own(observation, eligible[None], described)
+        found.append(actions.action_of(most_likely(application.shape, own, eligible), items))
+    return found
 
 
 def best_answer(application: Application, world: Any, context: Context) -> str:

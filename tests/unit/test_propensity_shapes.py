@@ -20,6 +20,7 @@ from schemas.propensity import (
     draws_from,
     execute,
     logged_density,
+    most_likely,
     own_from_density,
     propensities,
 )
@@ -314,3 +315,18 @@ def test_gaussian_exploration_is_about_the_squashed_mean() -> None:
 def test_a_log_of_another_shape_is_refused(density: dict[str, object]) -> None:
     with pytest.raises((KeyError, TypeError, ValueError)):
         own_from_density(BOX, density)
+
+
+def test_a_policys_most_likely_action_is_its_best_label_its_mean_and_its_order() -> None:
+    parts = Parts({"mode": Discrete("a", "b"), "speed": Continuous(low=0, high=10)}).shape
+    own = Own(np.array([[0.3, 0.7]]), np.array([[0.0]]), np.array([[1.0]]), squashed=True)
+    assert most_likely(parts, own, np.ones(2, bool)).tolist() == [1.0, 5.0]
+    ranking = SPACES["ranking"].shape
+    worths = Own(np.array([[0.1, 0.5, 0.2, 0.2, 0.0]]), np.zeros((1, 0)), np.zeros((1, 0)))
+    eligible = np.array([True, False, True, True, False])
+    assert most_likely(ranking, worths, eligible).tolist() == [2.0, 3.0, 0.0]
+    assert most_likely(ranking, worths, eligible & [True, True, False, False, True]).tolist() == [
+        0.0,
+        -1.0,
+        -1.0,
+    ]
