@@ -80,6 +80,10 @@ class RewardModel:
         predicted = _with_one(observation) @ self._solved().T  # [B, A]
         return np.asarray(np.clip(predicted, self._least, self._most))
 
+    def coefficients(self) -> np.ndarray:
+        """Of `[1, x]`, for every action: float64 `[A, 1 + D]`. Some row must have been taken."""
+        return self._solved().copy()
+
     def _solved(self) -> np.ndarray:
         if self._theta is None:
             prior = np.zeros(self._moment.shape[1])

@@ -10,11 +10,11 @@ import numpy as np
 from learner.history import History
 from learner.normaliser import fit_normaliser
 from learner.ring import Ring
-from learner.world_model import fit_network
+from learner.world_model import fit_model
 from schemas.actions import Continuous, Discrete
 from schemas.application import Application, Episodic
 from schemas.errors import ApplicationError, InvalidHistory
-from schemas.fitted_world import Fitted, FittedWorld, action_numbers
+from schemas.fitted_world import Fitted, FittedWorld, Space
 from schemas.reward import DecisionTimes, delay_ms
 from schemas.world import Happening
 
@@ -39,7 +39,7 @@ class Played(NamedTuple):
         )  # fmt: skip
 
 
-def check_kind(application: Application) -> Discrete | Continuous:
+def check_kind(application: Application) -> Space:
     """The actions, if a world can be fitted for such an application.
 
     Raises:
@@ -104,9 +104,7 @@ def as_world(application: Application, log: Played, *, seed: int = 0) -> FittedW
     """A world fitted to these decisions."""
     space = check_kind(application)
     scale = fit_normaliser(application.encoder.bounds(), log.observations)
-    numbers = action_numbers(space, log.rows)
-    inputs = np.concatenate([scale.apply(log.observations), numbers], axis=1)
-    network = fit_network(inputs.astype(np.float32), log.rewards, seed=seed)
+    model = fit_model(scale.apply(log.observations), log.rows, log.rewards, space, seed=seed)
     return FittedWorld(
         Fitted(
             application.name,
@@ -114,8 +112,8 @@ def as_world(application: Application, log: Played, *, seed: int = 0) -> FittedW
             application.reward.fingerprint,
             tuple(application.observation),
             space,
-            network.operations,
-            network.arrays | scale.arrays(),
+            model.operations,
+            model.arrays | scale.arrays(),
             log.contexts,
             log.rows,
             log.outcomes,

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from schemas.actions import Actions, Continuous, Discrete
+from schemas.actions import Continuous, Discrete
 from schemas.application import Application
 from schemas.bundle import read_arrays
 from schemas.errors import BakehouseError, BundleCorrupt, ContractMismatch
@@ -31,6 +31,7 @@ ALIKE = 64  # logged decisions, nearest in predicted reward, that an outcome is 
 STEEPEST, CLOSE = 700.0, 1e-6  # |t| whose exponential is still a float; of a mean, in its range
 TOGETHER = 8_192  # rows of one run of the network
 GRID, TRIES = 101, 256  # actions tried for the best: of one number, of several
+Space = Discrete | Continuous
 _FEATURES: dict[str, type[Any]] = {
     one.__name__: one for one in (Numeric, Categorical, Boolean, Vector)
 }
@@ -40,7 +41,8 @@ class Fitted(NamedTuple):
     """What a fitted world is made of.
 
     Args:
-        operations: a network of `[observation normalised, action]` to one reward.
+        operations: a network of the normalised observation to the reward of every label; or of
+            that and the action (`action_numbers`) to one reward.
         arrays: of the network, and `normaliser_offset`, `normaliser_scale` `[D]`,
             `normaliser_clip` `[]`.
         contexts: JSON of each logged decision's context, n of them.
@@ -53,7 +55,7 @@ class Fitted(NamedTuple):
     contract: str
     reward_rule: str  # `Reward.fingerprint`
     features: tuple[Feature, ...]
-    space: Discrete | Continuous
+    space: Space
     operations: list[Operation]
     arrays: Mapping[str, Array]
     contexts: Sequence[str]
@@ -74,6 +76,8 @@ class FittedWorld(BanditWorld):
         self._encoder = Encoder(fitted.features)
         self._network = compile_network(fitted.operations, fitted.arrays)
         self._labels = isinstance(fitted.space, Discrete)
+        answers = len(fitted.arrays[fitted.operations[-1]["bias"]])
+        self._per_label = self._labels and answers == len(fitted.space.choices)
         rewards, rows = fitted.rewards, fitted.actions
         groups = rows[:, 0].astype(int) if self._labels else np.zeros(len(rows), dtype=int)
         count = len(fitted.space.choices)
@@ -151,17 +155,10 @@ class FittedWorld(BanditWorld):
 
     def predicted_labels(self, observations: np.ndarray) -> np.ndarray:
         """Expected reward of every label: float32 `[n, D]` → float64 `[n, A]`."""
-        x, known = self._normalised(observations), np.flatnonzero(self.tried)
-        worths = np.full((len(x), len(self.tried)), math.nan)
-        together = max(TOGETHER // len(known), 1)  # contexts of one run of the network
-        for start in range(0, len(x), together):
-            some = x[start : start + together]
-            labels = np.tile(known, len(some))[:, None]
-            numbers = action_numbers(self.fitted.space, labels)
-            answer = self._answer(np.repeat(some, len(known), axis=0), numbers)
-            answer = answer.reshape(len(some), len(known))
-            bounded = np.clip(answer, self._least[known], self._most[known])
-            worths[start : start + together, known] = bounded
+        x, known = self._normalised(observations).astype(np.float32), self.tried > 0
+        worths = np.full((len(x), len(known)), math.nan)
+        answers = self._network(x) if self._per_label else self._label_by_label(x)
+        worths[:, known] = np.clip(answers[:, known], self._least[known], self._most[known])
         unknown = self.tried == 0
         worths[:, unknown] = np.min(worths[:, ~unknown], axis=1, keepdims=True)
         return worths
@@ -251,9 +248,22 @@ class FittedWorld(BanditWorld):
         scaled = (observations - arrays["normaliser_offset"]) * arrays["normaliser_scale"]
         return np.asarray(np.clip(scaled, -arrays["normaliser_clip"], arrays["normaliser_clip"]))
 
+    def _label_by_label(self, x: np.ndarray) -> np.ndarray:
+        """A network of context and label together, asked for every label: → `[n, A]`."""
+        count = len(self.tried)
+        together = max(TOGETHER // count, 1)  # contexts of one run of the network
+        found = [np.zeros((0, count))]
+        for start in range(0, len(x), together):
+            some = x[start : start + together]
+            labels = np.tile(np.arange(count), len(some))[:, None]
+            numbers = action_numbers(self.fitted.space, labels)
+            answer = self._answer(np.repeat(some, count, axis=0), numbers)
+            found.append(answer.reshape(len(some), count))
+        return np.concatenate(found)
+
     def _answer(self, x: np.ndarray, numbers: np.ndarray) -> np.ndarray:
         both = np.concatenate([x, numbers], axis=1).astype(np.float32)
-        return self._network(both)[:, 0].astype(np.float64)
+        return np.asarray(self._network(both)[:, 0], dtype=np.float64)
 
     def _closest(self, near: np.ndarray, action: Any, count: int) -> np.ndarray:
         """Of logged decisions, those whose numbers are nearest to an action's."""
@@ -270,7 +280,7 @@ class FittedWorld(BanditWorld):
         return np.asarray(low + spread * (high - low))
 
 
-def action_numbers(space: Actions, rows: np.ndarray) -> np.ndarray:
+def action_numbers(space: Space, rows: np.ndarray) -> np.ndarray:
     """Actions as the network sees them: labels one-hot `[n, A]`, numbers in [−1, 1] `[n, d]`."""
     shape = space.shape
     if isinstance(space, Discrete):
@@ -346,7 +356,7 @@ def _read(arrays: dict[str, np.ndarray]) -> Fitted:
     )  # fmt: skip
 
 
-def _space(kind: str, described: Any) -> Discrete | Continuous:
+def _space(kind: str, described: Any) -> Space:
     if kind == "continuous":
         return Continuous(**described)
     if isinstance(described, Mapping):

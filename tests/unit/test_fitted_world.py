@@ -17,6 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from applications.level_difficulty import application, world
+from applications.message_hour import application as hours
+from applications.message_hour import world as hours_of_players
 from applications.quest_chain import application as episodic
 from bakehouse.fit_world_report import show_fitted_world
 from learner.agreement import Fit, compared_pairs, fit_of, judged, kendall_tau
@@ -121,6 +123,19 @@ def test_what_it_says_actions_are_worth_is_close_to_the_truth() -> None:
     chosen = true[np.arange(len(contexts)), said.argmax(axis=1)].mean()
     room = true.max(axis=1).mean() - true.mean()
     assert chosen - true.mean() > 0.9 * room
+
+
+def test_many_labels_of_rare_rewards_are_fitted_by_a_line_each() -> None:
+    """At 24 hours and 8 rewards in 100, a network of all together finds next to nothing."""
+    rows = logged_worlds.played(hours_of_players, hours, 8_000, seed=1, epsilon=1.0)
+    history = history_of(hours, rows)
+    found = as_world(hours, played(history, history.ring(), hours))
+    assert len(found.fitted.operations) == 1
+    rng, labels = np.random.default_rng(5), hours.actions.choices
+    contexts = [hours_of_players.context(rng) for _ in range(100)]
+    said = [[found.expected_reward(c, a) for a in labels] for c in contexts]
+    true = [[hours_of_players.expected_reward(c, a) for a in labels] for c in contexts]
+    assert np.corrcoef(np.ravel(said), np.ravel(true))[0, 1] > 0.5
 
 
 def test_what_wins_in_it_wins_in_evaluation_and_in_truth(report: dict[str, Any]) -> None:
