@@ -36,6 +36,7 @@ from schemas.settings import Settings, load_settings
 TELL_EVERY_S = 2.0
 AT_RANDOM = 8  # trials before the sampler leans on what it has seen, the page's own included
 NEVER_PRUNED = 4  # first trials, whose median the others are held against
+STATES = ("complete", "pruned", "failed", "stopped")
 SCORE = {"world": "share of the best over the whole run", "history": "doubly robust estimate"}
 
 
@@ -243,6 +244,8 @@ class Search:
     ) -> dict[str, Any]:
         trials = self.study.get_trials(deepcopy=False)
         states = [_state(trial) for trial in trials if trial.state != TrialState.WAITING]
+        if interrupted and states[-1] == "failed":
+            states[-1] = "stopped"
         first = next((t for t in trials if t.number == 0), None)
         application = self._applications[best.number]
         return {
@@ -250,7 +253,7 @@ class Search:
             **self._described,
             "score": SCORE[self._described["by"]],
             "seed": self._asked.seed,
-            "trials": {state: states.count(state) for state in ("complete", "pruned", "failed")},
+            "trials": {state: states.count(state) for state in STATES},
             "interrupted": interrupted,
             "page": {
                 "score": None if first is None else first.value,

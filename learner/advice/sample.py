@@ -41,9 +41,11 @@ class Sample:
     def __post_init__(self) -> None:
         ring = self.ring
         everything = ring.slots(ring.tail, ring.head)
-        known = ring.usable[everything] & ring.matured[everything]
         self.everything: np.ndarray = everything
-        self.slots: np.ndarray = everything[known]
+        # up to the first that is still open: else quick rewards would be heard before slow ones
+        still_open = np.flatnonzero(~ring.matured[everything])
+        known = everything[: still_open[0]] if len(still_open) else everything
+        self.slots: np.ndarray = known[ring.usable[known]]
         # drawn by chance with a known propensity: what causes can be told by
         self.drawn: np.ndarray = self.slots[ring.support[self.slots]]
 

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from deltalake import DeltaTable
 
 from bakehouse.advise_report import show_advice
 from learner import advise
@@ -27,7 +28,7 @@ from schemas.application import Agent, Application, Bandit, EpsilonGreedy, Rollo
 from schemas.errors import InvalidHistory
 from schemas.observation import Numeric
 from schemas.world import Context
-from tests.learner_fakes import GAME
+from tests.learner_fakes import GAME, Play
 from tests.unit.test_simulation import Walkers
 from tests.worlds import corridor, shelves, stage, vault
 
@@ -274,6 +275,26 @@ def test_a_gain_is_not_graded_by_the_rows_that_chose() -> None:
         gains.append(gain_of_context(sample, sample.drawn))
     standard_error = np.sqrt(np.mean([gain.standard_error**2 for gain in gains]) / 6)
     assert abs(np.mean([gain.mean for gain in gains])) < 3 * standard_error
+
+
+def test_a_replay_table_is_read_with_whose_decisions_they_were(tmp_path: Path) -> None:
+    play = Play(tmp_path)
+    for _ in range(9):
+        play.second(None)
+    history = read_history(GAME, tmp_path, contexts=True)
+    whose = {
+        row["decision_id"]: row["subject_id"]
+        for row in DeltaTable(str(tmp_path / "tables" / "replay")).to_pyarrow_table().to_pylist()
+        if row["subject_id"] is not None
+    }
+    assert dict(history.whose) == whose and len(whose) > 0
+    sample = of_history(history)
+    assert sample.ring.matured[sample.slots].all() and len(sample.slots) < len(sample.everything)
+    assert sample.ring.reward[sample.slots].mean() == pytest.approx(0.5, abs=0.08)
+    found = advice(sample)
+    assert found["context"]["says"].startswith("Which action is best depends on the context")
+    rate = found["patience"]["evidence"]["decisions a day"]
+    assert rate == pytest.approx(60 * 86_400, rel=0.3)
 
 
 def test_without_a_log_the_world_is_asked_and_all_is_shown(

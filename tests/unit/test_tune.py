@@ -211,6 +211,7 @@ def test_ctrl_c_keeps_what_is_done(home: Path, capsys: pytest.CaptureFixture[str
     _, result = searched(home, Hill(interrupted_at=7))
     assert result["interrupted"] and result["difference"] is None
     assert result["trials"]["complete"] + result["trials"]["pruned"] == 6
+    assert (result["trials"]["stopped"], result["trials"]["failed"]) == (1, 0)
     done = [one["score"] for one in result["all"] if one["state"] == "complete"]
     assert result["best"]["score"] == max(done)
     show_tuning(result)
