@@ -17,6 +17,7 @@ from learner.estimators.intervals import bootstrap, percentile, percentile_diffe
 
 REPLICATES = 2_000
 MOSTLY = 0.8  # of pairs that evaluation tells apart, from which a world that errs is of use
+HALF = 0.5  # of all pairs, below which those that evaluation tells apart are too few
 FEW_TRIES = 30  # decisions below which next to nothing is known of an action
 Says = Literal["agrees", "disagrees", "cannot tell"]
 Trust = Literal["trust it", "with care", "do not trust it"]
@@ -162,6 +163,12 @@ def judged(
             trust = "with care" if right >= MOSTLY * len(decided) else "do not trust it"
             names = "; ".join(f"{pair.first} and {pair.second}" for pair in wrong)
             words.append(f"do not choose by it between {names}")
+    if trust == "trust it" and len(decided) < HALF * len(pairs):
+        trust = "with care"
+        words.append(
+            f"{len(decided)} of {len(pairs)} pairs are too few to trust it beyond them: more "
+            "decisions held out, or more exploration, would tell more apart"
+        )
     if not fit.beyond_chance:
         trust = "do not trust it"
     if trust == "trust it":

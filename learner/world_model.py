@@ -9,6 +9,7 @@ it does not learn from, so that of noise nothing is learned but its mean. Pure N
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -24,7 +25,7 @@ BATCH = 256
 MOST_STEPS, LEAST_EPOCHS = 2_000, 4  # of a member
 PATIENCE = 5  # epochs without a better one before a member stops
 ASIDE = 0.15  # share of rows by which it stops, and of those by which a model is chosen
-RIDGE = 3.0  # rows' worth of shrinkage of a line towards the common mean
+RIDGES = (3.0, 10.0, 30.0)  # rows' worth of shrinkage of a line towards the common mean, tried
 LEARNING_RATE = 4e-3
 DECAY = 1e-4  # of weights, a step, in units of the learning rate (Loshchilov & Hutter 2019)
 Weights = list[np.ndarray]  # w1 [K, H], b1 [H], w2 [H, H], b2 [H], w3 [H, 1], b3 [1]
@@ -54,21 +55,25 @@ def fit_model(
     order = np.random.default_rng([seed, 1]).permutation(len(rewards))
     aside = int(ASIDE * len(order))
     check, learn = order[:aside], order[aside:]
-    lines = fit_lines(observations[learn], labels[learn], rewards[learn], count)
-    said = compile_network(lines.operations, lines.arrays)(observations[check])
-    straight = said[np.arange(aside), labels[check]]
+    least, chosen = math.inf, RIDGES[0]
+    for ridge in RIDGES:
+        lines = fit_lines(observations[learn], labels[learn], rewards[learn], count, ridge)
+        said = compile_network(lines.operations, lines.arrays)(observations[check])
+        error = float(np.sum((said[np.arange(aside), labels[check]] - rewards[check]) ** 2))
+        if error < least:
+            least, chosen = error, ridge
     network = fit_network(inputs[learn], rewards[learn], seed=seed)
     bent = compile_network(network.operations, network.arrays)(inputs[check])[:, 0]
-    if np.sum((bent - rewards[check]) ** 2) < np.sum((straight - rewards[check]) ** 2):
+    if np.sum((bent - rewards[check]) ** 2) < least:
         return fit_network(inputs, rewards, seed=seed)
-    return fit_lines(observations, labels, rewards, count)
+    return fit_lines(observations, labels, rewards, count, chosen)
 
 
 def fit_lines(
-    observations: np.ndarray, labels: np.ndarray, rewards: np.ndarray, count: int
+    observations: np.ndarray, labels: np.ndarray, rewards: np.ndarray, count: int, ridge: float
 ) -> Network:
     """Ridge regression of each label's rewards. Float32 `[n, D]` → `[n, count]`"""
-    model = RewardModel(count, observations.shape[1], ridge=RIDGE)
+    model = RewardModel(count, observations.shape[1], ridge=ridge)
     model.update(observations, labels, rewards)
     found = model.coefficients().astype(np.float32)
     arrays = {"w1": np.ascontiguousarray(found[:, 1:].T), "b1": found[:, 0]}

@@ -425,6 +425,9 @@ def test_a_world_that_errs_about_pairs_names_them() -> None:
     assert judged(good, right, {"easy": 12})[0] == "trust it"
     assert judged(good, right, {"easy": 12})[1][-1].startswith("hardly tried: easy (12)")
     assert judged(good, right * 4 + wrong[1:2], {})[0] == "with care"
+    untold = [pair._replace(says="cannot tell") for pair in wrong]
+    trust, words = judged(good, right + untold, {})
+    assert trust == "with care" and "1 of 4 pairs are too few" in words[2]
 
 
 def test_rank_correlation_counts_pairs() -> None:
