@@ -6,12 +6,16 @@ training behind each name is `learner/agents/<name>.py`.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from schemas.errors import ApplicationError
 from schemas.numbers import in_short, is_finite, is_whole
+
+ACTION_KINDS = ("discrete", "continuous", "parts", "ranking")
+PROBLEM_KINDS = ("bandit", "episodic")
 
 
 @dataclass(frozen=True)
@@ -220,6 +224,48 @@ AGENTS: dict[str, AgentKind] = {
 }
 
 
+# Why an agent cannot, by the kind that it was asked for.
+_WHY_NOT = {
+    "discrete": "labels lie on no line to move along, nor on a list that came with the request",
+    "continuous": "it compares actions one by one, and numbers cannot be listed",
+    "parts": "it makes one decision at a time, and these are made together",
+    "ranking": "it answers a single action, not an order of items",
+    "episodic": "it learns what a decision earns by itself, and not what follows from it",
+    "bandit": "it learns from what follows a decision, and nothing does",
+}
+_ORDERS_ITEMS = "it orders the items of a request, and there are none"
+
+
+def refusal(name: str, *, actions: str, problem: str) -> str | None:
+    """Why an agent of the catalogue does not fit these kinds, in words; None where it does."""
+    kind = AGENTS[name]
+    for what, chosen, possible in (
+        ("actions", actions, kind.actions),
+        ("problem", problem, kind.problems),
+    ):
+        if chosen not in possible:
+            orders = what == "actions" and possible == {"ranking"}
+            return (
+                f"is for {' and '.join(sorted(possible))} {what}, and this application's "
+                f"{'is' if what == 'problem' else 'are'} {chosen}: "
+                f"{_ORDERS_ITEMS if orders else _WHY_NOT[chosen]}"
+            )
+    return None
+
+
+def agents_table() -> str:
+    """What each agent decides, as Markdown: action kinds × problem kinds."""
+    head = "| agent | what it does | " + " | ".join(ACTION_KINDS) + " |"
+    lines = [head, "|---|---|" + "---|" * len(ACTION_KINDS)]
+    for name, kind in AGENTS.items():
+        cells = []
+        for actions in ACTION_KINDS:
+            fits = [p for p in PROBLEM_KINDS if not refusal(name, actions=actions, problem=p)]
+            cells.append(", ".join(fits) or "–")
+        lines.append(f"| `{name}` | {kind.summary} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def check_agent(
     name: str,
     parameters: Mapping[str, Any],
@@ -254,20 +300,15 @@ def check_agent(
                 f"Agent({name!r}, {key}={in_short(value)}): expected "
                 f"{kind.parameters[key].expected}"
             )
-    for what, chosen, possible in (
-        ("actions", actions, kind.actions),
-        ("problem", problem, kind.problems),
-    ):
-        if chosen not in possible:
-            fitting = [
-                other
-                for other, k in sorted(AGENTS.items())
-                if actions in k.actions and problem in k.problems
-            ]
-            raise ApplicationError(
-                f"Agent({name!r}) is for {' and '.join(sorted(possible))} {what}, and this "
-                f"application's are {chosen}; use {' or '.join(fitting) or 'another shape'}"
-            )
+    if (reason := refusal(name, actions=actions, problem=problem)) is not None:
+        fitting = [
+            other
+            for other in sorted(AGENTS)
+            if refusal(other, actions=actions, problem=problem) is None
+        ]
+        raise ApplicationError(
+            f"Agent({name!r}) {reason}; use {' or '.join(fitting) or 'another shape'}"
+        )
     if features and not kind.reads_features:
         reading = [
             other
@@ -278,3 +319,7 @@ def check_agent(
             f"Agent({name!r}) does not read what describes an action, Discrete(…, features=…), and "
             f"would learn of each by itself; use {' or '.join(reading)}, or leave features out"
         )
+
+
+if __name__ == "__main__":
+    sys.stdout.write(agents_table())

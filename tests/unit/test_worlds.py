@@ -12,7 +12,7 @@ from schemas.agents import AGENTS
 from schemas.propensity import executed_distribution, one_hot
 from schemas.share import Logged, expected_rewards, share, world_values
 from schemas.world import BanditWorld, EpisodicWorld, Happening
-from tests.worlds import WORLDS, Exam, exam_of
+from tests.worlds import WORLDS, Exam, exam_of, stage
 
 OF_LABELS = [exam for exam in WORLDS if exam.application.shape.kind == "discrete"]
 every_world = pytest.mark.parametrize("exam", OF_LABELS, ids=lambda exam: exam.module)
@@ -139,3 +139,75 @@ def test_the_best_shelf_earns_most_and_what_it_earns_is_what_players_cause() -> 
         caused = [len(world.happenings(context, ids[:3], rng)) for _ in range(2_000)]
         error = float(np.std(caused)) / np.sqrt(2_000)
         assert abs(np.mean(caused) - world.expected_reward(context, ids[:3])) < 4 * error
+
+
+def of_parts(module: str) -> Exam:
+    [exam] = [exam for exam in WORLDS if exam.module == module]
+    return exam
+
+
+def valued(exam: Exam, contexts: list[dict[str, Any]], answer: Any) -> float:
+    """Share of a policy that answers `answer(context)`, without randomness."""
+    application = exam.application
+    eligible, final = np.ones(application.shape.choices, bool), application.exploration.after(MANY)
+    made = [Logged(c, eligible * 0.0, eligible, final, answer(c)) for c in contexts]
+    return share(world_values(exam.world, application, made)) or 0.0
+
+
+def test_on_the_stage_nothing_constant_comes_near_nor_a_level_without_its_game() -> None:
+    exam = of_parts("stage")
+    contexts = contexts_of(exam, count=300)
+    for game in ("duel", "race"):
+        for level in (1.0, 3.0, 5.0, 7.0, 9.0):
+            constant = {"game": game, "level": [level]}
+            assert valued(exam, contexts, lambda _, a=constant: a) < ENOUGH
+    world = exam.world
+    assert isinstance(world, stage.Guests)
+
+    def one_game(context: dict[str, Any]) -> Any:
+        return {"game": "duel", "level": [world.level(context, "duel")]}
+
+    def one_level(context: dict[str, Any]) -> Any:
+        return {"game": world.game(context), "level": [5.0]}
+
+    assert valued(exam, contexts, one_game) < 0.75
+    assert valued(exam, contexts, one_level) < 0.75
+    assert valued(exam, contexts, world.best_action) > 0.97
+
+
+def test_the_vault_pays_who_looks_ahead_and_joins_key_and_force() -> None:
+    exam = of_parts("vault")
+    contexts = contexts_of(exam)
+    world = exam.world
+    assert isinstance(world, EpisodicWorld)
+    for action in world.grid():
+        assert valued(exam, contexts, lambda _, a=action: a) < ENOUGH
+    application = exam.application
+    eligible, final = np.ones(application.shape.choices, bool), application.exploration.after(MANY)
+    made = [
+        Logged(c, eligible * 0.0, eligible, final, application.baseline_action(c)) for c in contexts
+    ]
+    values = world_values(world, application, made)
+    assert (share(values, of="myopic") or 0.0) < ENOUGH
+    assert (share(values, of="baseline") or 0.0) < ENOUGH
+
+
+@pytest.mark.parametrize("module", ["stage", "vault"])
+def test_worlds_of_parts_cause_what_they_say_they_do(module: str) -> None:
+    exam, rng = of_parts(module), np.random.default_rng(5)
+    world, weights = exam.world, exam.application.reward.weights
+    assert isinstance(weights, dict)
+    if isinstance(world, EpisodicWorld):
+        for state in world.states:
+            for action in world.grid():
+                ways = world.transitions(state, action)
+                assert sum(way.probability for way in ways) == pytest.approx(1.0)
+                for way in ways:
+                    caused = world.happenings(state, action, way, rng)
+                    assert sum(weights[h.name] for h in caused) == pytest.approx(way.reward)
+        return
+    for context in contexts_of(exam, count=3):
+        action = world.best_action(context)
+        caused = [len(world.happenings(context, action, rng)) for _ in range(1_000)]
+        error = float(np.std(caused)) / np.sqrt(1_000)
+        assert abs(np.mean(caused) - world.expected_reward(context, action)) < 4 * error

@@ -60,6 +60,8 @@ WORLDS = (
     Exam("crossed", decisions=8_000),
     Exam("corridor", decisions=5_000),
     Exam("shelves", decisions=4_000),
+    Exam("vault", decisions=6_000, agents=frozenset({"reinforce"})),
+    Exam("stage", decisions=12_000, agents=frozenset({"ppo"})),
 )
 
 
