@@ -23,9 +23,10 @@ from learner.specs import Minibatch, specs_of
 from learner.tensorflow_setup import tf
 from learner.training import Training, Update
 
-# One row in place of so many: more would be a gamble on that row. What is cut off errs towards
-# the policy that decided (Ionides 2008; ρ̄ of V-trace, Espeholt et al. 2018).
-MOST_WEIGHT = 10.0
+# One row in place of so many: more would be a gamble on that row, and the likelier it became the
+# more it would weigh. What is cut off errs towards the policy that decided (Ionides 2008; ρ̄ of
+# V-trace, Espeholt et al. 2018). reinforce in a world of parts: a share of 0.65 at 10, 0.88 at 2.
+MOST_WEIGHT = 2.0
 STRAIN = 0.1
 _LARGEST_LOG = 20.0
 _CRITICS_SEED = 1 << 20  # added to the policy's, so that the two start apart

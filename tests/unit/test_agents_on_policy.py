@@ -222,11 +222,11 @@ def gradient(loss: Any, *, ratio: float, before: float, advantage: float) -> flo
 @pytest.mark.parametrize(
     ("ratio", "before", "advantage", "expected"),
     [
-        (3.0, 3.0, 2.0, -3.0 * 2.0),  # at the start the row weighs before / p = 3
-        (3.3, 3.0, 2.0, -3.0 * 1.1 * 2.0),
-        (3.9, 3.0, 2.0, 0.0),  # a step of 1.3 towards what earned: far enough
-        (3.9, 3.0, -2.0, 3.0 * 1.3 * 2.0),  # the wrong way: pulled back
-        (1.5, 3.0, -2.0, 0.0),
+        (1.5, 1.5, 2.0, -1.5 * 2.0),  # at the start the row weighs before / p = 1.5
+        (1.65, 1.5, 2.0, -1.5 * 1.1 * 2.0),
+        (1.95, 1.5, 2.0, 0.0),  # a step of 1.3 towards what earned: far enough
+        (1.95, 1.5, -2.0, 1.5 * 1.3 * 2.0),  # the wrong way: pulled back
+        (0.75, 1.5, -2.0, 0.0),
         (90.0, 90.0, 2.0, -MOST_WEIGHT * 2.0),
     ],
 )
@@ -240,7 +240,7 @@ def test_ppo_weighs_rows_by_who_decided_and_clips_its_own_step(
 
 
 @pytest.mark.parametrize(
-    ("ratio", "expected"), [(0.5, -0.5 * 2.0), (3.0, -3.0 * 2.0), (90.0, -MOST_WEIGHT * 2.0)]
+    ("ratio", "expected"), [(0.5, -0.5 * 2.0), (1.9, -1.9 * 2.0), (90.0, -MOST_WEIGHT * 2.0)]
 )
 def test_reinforce_follows_the_weighted_policy_gradient(ratio: float, expected: float) -> None:
     found = gradient(weighted, ratio=ratio, before=1.0, advantage=2.0)

@@ -62,7 +62,7 @@ class Guests(BanditWorld):
     def expected_reward(self, context: Context, action: Any) -> float:
         [level] = action["level"]
         off = (level - self.level(context, action["game"])) / 2.5
-        liking = 0.8 if action["game"] == self.game(context) else 0.4
+        liking = 0.8 if action["game"] == self.game(context) else 0.25
         return 0.1 + liking * exp(-(off**2))
 
     def best_action(self, context: Context) -> Any:
