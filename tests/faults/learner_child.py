@@ -29,11 +29,13 @@ from schemas.application import (
     Application,
     Discrete,
     EpsilonGreedy,
+    Rollout,
     Training,
     seconds,
 )
+from schemas.compression import Compression
 from schemas.events import PolicyPointer
-from schemas.observation import Numeric
+from schemas.observation import Numeric, Vector
 from schemas.reward import Reward
 from schemas.settings import Settings
 from tests.learner_fakes import Clock, LinearAgent, MemoryBus
@@ -96,16 +98,31 @@ class FileBus(MemoryBus):
         super().publish(pointer)
 
 
+STEPWISE = Rollout(canary=[0.3, 0.6, 1.0], decisions_a_step=40)
+VARIANTS = {
+    "linear": GAME,
+    "turning": GAME,
+    "canary": replace(GAME, rollout=STEPWISE),
+    "apprentice": replace(GAME, mode="apprentice", rollout=STEPWISE),
+    "compressed": replace(
+        GAME,
+        observation=[*GAME.observation, Vector("mood", length=3, low=0, high=1, default=[0, 1, 0])],
+        agent=Agent("neural_greedy", hidden=[8]),
+        compression=Compression(size=2, hidden=4, rows=100, steps=30),
+    ),
+}
+
+
 def game_with(agent: str) -> Application:
-    """The game, learned by an agent of that name."""
-    if agent in ("linear", "turning"):
-        return GAME
+    """The game, learned by an agent of that name, or in one of the ways above."""
+    if agent in VARIANTS:
+        return VARIANTS[agent]
     return replace(GAME, agent=Agent(agent, **({"hidden": [8]} if "neural" in agent else {})))
 
 
 def builder(agent: str) -> Callable[[Setup], LearnerAgent]:
     """What makes that agent; TensorFlow is imported only where it is needed."""
-    if agent == "linear":
+    if agent in ("linear", "canary", "apprentice"):
         return LinearAgent
     if agent == "turning":
         return Turning
@@ -120,24 +137,31 @@ def commit(home: Path, table: Table, step: int, loop: ApplicationLoop) -> None:
     A third of the outcomes comes with the commit after; those are kept in a file until then.
     """
     rng = np.random.default_rng([7, step])
-    policy, version = loop.learning.current.policy, loop.learning.current.number
+    application, current = loop.application, loop.learning.current
+    players = PLAYERS if application.compression is None else 2 * PLAYERS
     rows, late = [], []
-    for at in range(PLAYERS):
+    for at in range(players):
         x = float(rng.random())
-        own = np.array([1.0, 0.0])
+        own, share = np.array([1.0, 0.0]), 0.5
+        policy = current.policy if at < current.canary * players else None
         if policy is not None:
-            own = policy.distribution(np.array([[x]], np.float32), np.ones((1, 2), bool))[0]
-        chances = 0.5 * own + 0.25
+            seen = application.encoder.encode({"x": x})[None]
+            own = policy.distribution(seen, np.ones((1, 2), bool))[0]
+        elif application.mode == "apprentice":
+            share = 0.0
+        cohort = "policy" if policy is None or current.canary == 1 else "canary"
+        chances = (1 - share) * own + share / 2
         action = int(rng.random() < chances[1])
-        at_ms = T0 + step * STEP_MS + 100 * at
-        number = step * PLAYERS + at
+        at_ms = T0 + step * STEP_MS + 6_000 // players * at
+        number = step * players + at
         made = decision(
             loop.application,
             {"x": x},
             ("left", "right")[action],
             at_ms=at_ms,
             propensity=float(chances[action]),
-            policy_version=version,
+            cohort=cohort if share else "fallback",
+            policy_version=0 if policy is None else current.number,
             decision_id=_id(at_ms, number),
             positions=[_position(at_ms, "bakehouse.decisions.v1", number)],
         )

@@ -199,6 +199,33 @@ def test_an_agent_of_tensorflow_killed_while_training_makes_the_same_policies(
     same_end(killed, whole)
 
 
+@pytest.mark.parametrize(
+    ("game", "words"),
+    [
+        ("canary", "widened to 100%"),
+        ("apprentice", "leaves version 0: match with the baseline"),
+        ("compressed", "published"),
+    ],
+)
+def test_steps_of_a_rollout_and_a_compression_are_taken_alike_by_a_learner_that_is_killed(
+    tmp_path: Path, game: str, words: str
+) -> None:
+    whole = Child(tmp_path / "whole", steps=30, agent=game)
+    killed = Child(tmp_path / "killed", steps=30, agent=game)
+    beside = whole.start()
+    killed.killed_at("learner.training.inside", 9)
+    killed.killed_at("learner.pointer.sent", 2)
+    assert killed.live() == 0
+    assert whole.end_of(beside) == 0
+    same_end(killed, whole)
+    manifests = [read_manifest(folder) for _, folder in sorted(whole.bundles().items())]
+    shares = sorted({manifest.canary for manifest in manifests})
+    assert shares == ([1.0] if game == "compressed" else [0.3, 0.6, 1.0])
+    assert all(manifest.apprentice == (game == "apprentice") for manifest in manifests)
+    said = [manifest.gate["reason"] for manifest in manifests]
+    assert any(words in reason for reason in said)
+
+
 def test_a_checkpoint_on_its_way_to_disk_is_not_touched_by_what_is_learned_meanwhile(
     tmp_path: Path,
 ) -> None:
