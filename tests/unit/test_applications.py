@@ -1,10 +1,13 @@
 """The example applications are no pushovers, and their worlds say the truth about themselves."""
 
+import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from schemas.actions import Discrete
 from schemas.events import OutcomeRequest, check_outcome
 from schemas.ids import uuid7
 from schemas.loading import Loaded, load_application
@@ -19,12 +22,23 @@ REFS = [
     str(FOLDER / "level_difficulty.py"),
     str(FOLDER / "quest_chain.py"),
     str(FOLDER / "message_hour.py"),
+    str(FOLDER / "boss_health.py"),
 ]
 
 
 @pytest.fixture(params=REFS, ids=lambda ref: Path(ref).stem)
 def loaded(request: pytest.FixtureRequest) -> Loaded:
     return load_application(request.param)
+
+
+def tried(loaded: Loaded) -> list[Any]:
+    """All labels, or numbers all over the box."""
+    actions = loaded.application.actions
+    if isinstance(actions, Discrete):
+        return list(actions.labels)
+    shape = loaded.application.shape
+    axes = [np.linspace(a, b, 5).tolist() for a, b in zip(shape.low, shape.high, strict=True)]
+    return [list(point) for point in itertools.product(*axes)]
 
 
 def level_decisions(loaded: Loaded, wanted: str, count: int = 3_000) -> list[Logged]:
@@ -116,6 +130,33 @@ def test_no_hour_no_segment_rule_and_no_count_comes_near_the_best() -> None:
     assert all(shares[name] <= most[name] for name in most), shares
 
 
+def test_no_boss_that_is_the_same_for_all_and_no_rule_by_level_comes_near_the_best() -> None:
+    loaded = load_application(REFS[3])
+    application, world, rng = loaded.application, loaded.world, np.random.default_rng(2)
+    assert isinstance(world, BanditWorld)
+    contexts, one = [world.context(rng) for _ in range(150)], np.ones(1, dtype=bool)
+    final = application.exploration.after(MANY)
+    for numbers in tried(loaded):
+        made = [Logged(context, one * 1.0, one, final, numbers) for context in contexts]
+        values = bandit_values(world, application, made)
+        constant, baseline = share(values), share(values, of="baseline")
+        assert constant is not None and constant <= 0.45
+        assert baseline is not None and baseline <= 0.5
+
+
+def test_the_boss_that_a_player_wants_is_the_best_for_this_player() -> None:
+    loaded = load_application(REFS[3])
+    world, rng = loaded.world, np.random.default_rng(3)
+    assert isinstance(world, BanditWorld)
+    for context in [world.context(rng) for _ in range(50)]:
+        wanted = world.best_action(context)
+        assert loaded.application.actions.problem_with(wanted) is None
+        best = world.expected_reward(context, wanted)
+        for shift in ([60.0, 0.0], [-60.0, 0.0], [0.0, 0.7], [0.0, -0.7], [60.0, -0.7]):
+            beside = [number + by for number, by in zip(wanted, shift, strict=True)]
+            assert world.expected_reward(context, beside) < best
+
+
 def test_every_hour_is_the_best_for_some_players() -> None:
     loaded = load_application(REFS[2])
     world, rng = loaded.world, np.random.default_rng(3)
@@ -144,13 +185,13 @@ def test_a_policy_that_looks_at_the_next_reward_alone_has_a_share_of_at_most_hal
     assert baseline is not None and baseline <= 0.7
 
 
-@pytest.mark.parametrize("ref", [REFS[0], REFS[2]], ids=lambda ref: Path(ref).stem)
+@pytest.mark.parametrize("ref", [REFS[0], *REFS[2:]], ids=lambda ref: Path(ref).stem)
 def test_expected_rewards_of_a_bandit_are_the_means_of_what_the_reward_rule_says(ref: str) -> None:
     loaded = load_application(ref)
     world, rng = loaded.world, np.random.default_rng(3)
     assert isinstance(world, BanditWorld)
     for context in [world.context(rng) for _ in range(4)]:
-        for label in loaded.application.actions.labels[:6]:
+        for label in tried(loaded)[:6]:
             drawn = [reward_of(loaded, world.happenings(context, label, rng)) for _ in range(4_000)]
             # 5 standard errors
             assert np.mean(drawn) == pytest.approx(
@@ -194,7 +235,7 @@ def test_outcomes_occur_within_the_window_and_pass_the_door(loaded: Loaded) -> N
     window_s = loaded.application.reward.window.total_seconds()
     assert window_s <= 10
     for _ in range(500):
-        for label in loaded.application.actions.labels:
+        for label in tried(loaded):
             if isinstance(world, BanditWorld):
                 happenings = world.happenings(world.context(rng), label, rng)
             else:
@@ -229,4 +270,4 @@ def test_contexts_encode_and_the_baseline_answers_an_action(loaded: Loaded) -> N
             assert isinstance(world, EpisodicWorld)
             context = world.context(world.states[rng.integers(len(world.states))], rng)
         assert application.encoder.encode(context).shape == (application.encoder.size,)
-        assert application.baseline_action(context) in application.actions.labels
+        assert application.actions.problem_with(application.baseline_action(context)) is None

@@ -3,16 +3,21 @@
 A minute or so: run it with `pytest -m long`.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from schemas.application import Agent
 from schemas.loading import load_application
 
 FOLDER = Path(__file__).parents[2] / "applications"
-# page: decisions, and the share reached within them
-BUDGETS = {"message_hour": (25_000, 0.85), "shop_shelf": (20_000, 0.85)}
+BUDGETS = {  # page: decisions, and the share reached within them
+    "boss_health": (20_000, 0.85),
+    "message_hour": (25_000, 0.85),
+    "shop_shelf": (20_000, 0.85),
+}
 
 
 @pytest.fixture(scope="module")
@@ -37,3 +42,16 @@ def test_a_page_is_learned_within_its_budget(
     assert result.share is not None
     assert result.share >= least
     assert not [turn for turn in result.turns if turn.what == "rolled back"]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_the_other_agent_that_boss_health_names_learns_it_too(build: Any) -> None:
+    from learner.simulation import simulate
+
+    loaded = load_application(str(FOLDER / "boss_health.py"))
+    assert loaded.world is not None
+    application = replace(loaded.application, agent=Agent("sac"))
+    result = simulate(application, loaded.world, build, decisions=20_000, rate_per_s=200.0, seed=0)
+    assert result.share is not None
+    assert result.share >= 0.85

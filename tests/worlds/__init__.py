@@ -56,7 +56,7 @@ WORLDS = (
     Exam("tastes", decisions=8_000, agents=frozenset({"lin_ts", "lin_ucb"})),
     Exam("footsteps", decisions=8_000, agents=frozenset({"bc"})),
     Exam("kiln", decisions=8_000, agents=frozenset({"td3"})),
-    Exam("kites", decisions=10_000, agents=frozenset({"sac", "cql"})),
+    Exam("kites", decisions=12_000, agents=frozenset({"sac", "cql"})),
     Exam("crossed", decisions=8_000),
     Exam("corridor", decisions=5_000),
     Exam("shelves", decisions=4_000),
