@@ -59,7 +59,7 @@ application = Application(
         closes_after=1,
     ),
     baseline=by_level,
-    agent=Agent("td3", hidden=[64, 64]),  # or Agent("sac"), which finds its randomness itself
+    agent=Agent("td3", hidden=[64, 64]),  # or Agent("sac"), as well
     exploration=Gaussian(0.06, start=0.3, floor=0.02, decay=8_000),
     training=Training(every=seconds(0.5), buffer=50_000, batch=256, steps=30, seed=0),
     gate=Gate(confidence=0.95, margin=0.1),

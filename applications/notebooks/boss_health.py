@@ -29,7 +29,7 @@ print_standing(application, world)
 # No boss is right for everybody, and a boss for each level is little better. It learns:
 
 # %%
-result = learn(application, world, decisions=20_000)
+result = learn(application, world, decisions=16_000)
 print_result(result)
 
 # %% [markdown]

@@ -14,7 +14,7 @@ from schemas.loading import load_application
 
 FOLDER = Path(__file__).parents[2] / "applications"
 BUDGETS = {  # page: decisions, and the share reached within them
-    "boss_health": (20_000, 0.85),
+    "boss_health": (16_000, 0.85),
     "message_hour": (25_000, 0.85),
     "shop_shelf": (20_000, 0.85),
 }
