@@ -15,7 +15,6 @@ import numpy as np
 from applications.boss_health import application, world
 from applications.notebooks.look import (
     answers,
-    best_answer,
     learn,
     players,
     plot_curve,
@@ -38,7 +37,7 @@ print_result(result)
 # %%
 contexts = players(world, 600, seed=1)
 given = np.array(answers(result, application, contexts))
-best = np.array([best_answer(application, world, context) for context in contexts])
+best = np.array([world.best_action(context) for context in contexts])
 
 figure, (curve, health, damage) = plt.subplots(1, 3, figsize=(11, 2.8))
 plot_curve(curve, result)

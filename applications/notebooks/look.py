@@ -42,7 +42,8 @@ def constants(actions: Actions) -> list[Any]:
         case Continuous():
             steps = 9 if actions.length == 1 else 5
             ends = zip(actions.low, actions.high, strict=True)
-            return [list(point) for point in product(*(np.linspace(*e, steps).tolist() for e in ends))]
+            axes = [np.linspace(*both, steps).tolist() for both in ends]
+            return [list(point) for point in product(*axes)]
         case Parts():
             each = [constants(part) for part in actions.parts.values()]
             return [dict(zip(actions.parts, picked, strict=True)) for picked in product(*each)]
