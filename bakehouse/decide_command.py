@@ -66,11 +66,12 @@ def decide(
 def _policy(settings: Settings, ref: str, named: str) -> list[str]:
     """Arguments that say which policy decides."""
     application = load_application(ref).application
-    killed = False
+    killed = pinned = False
     if named == "champion":
         target = find_target(settings, url=None, application=application.name)
         answering = get(target, "policy")
         version, killed = int(answering["policy_version"]), bool(answering["killed"])
+        pinned = answering["control"]["pinned_version"] is not None
     elif named == "baseline":
         version = 0
     elif named.isdigit():
@@ -84,7 +85,7 @@ def _policy(settings: Settings, ref: str, named: str) -> list[str]:
     folder = settings.policies / application.name / str(version)
     if not folder.is_dir():
         raise StackError(f"{folder}: version {version} is not there; see `bakehouse policies`")
-    return ["--policy", str(folder.resolve())]
+    return ["--policy", str(folder.resolve()), *(["--pinned"] if pinned else [])]
 
 
 def register(app: typer.Typer) -> None:

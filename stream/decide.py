@@ -64,6 +64,7 @@ class Run(NamedTuple):
     at_ms: int
     policy: str | None  # the bundle's folder; None: version 0
     killed: bool  # everyone gets the plain baseline
+    pinned: bool = False  # a person promoted the policy: it answers everyone, whatever its canary
 
 
 def decided(people: DataFrame, run: Run) -> DataFrame:
@@ -101,7 +102,8 @@ def _loaded(run: Run) -> tuple[Application, Slot]:
         shape=application.shape,
         dimensions=application.encoder.size,
     )
-    exploration, canary = loaded.manifest.exploration, loaded.manifest.canary
+    exploration = loaded.manifest.exploration
+    canary = 1.0 if run.pinned else loaded.manifest.canary
     return application, Slot(loaded, exploration, run.killed, canary=canary)
 
 
@@ -156,8 +158,13 @@ def request_of(application: Application, person: Mapping[str, Any]) -> dict[str,
     request["context"] = context | request.get("context", {})
     hydrate = application.hydrate
     if isinstance(hydrate, FromFunction):
-        found = hydrate.function(request["context"], str(request.get("subject_id")))
-        request["context"] = {**hydrate.default, **found, **request["context"]}
+        try:  # as in serving: what cannot be looked up is the default's
+            found = hydrate.function(dict(request["context"]), str(request.get("subject_id")))
+        except Exception:
+            found = None
+        known_of = {name: v for name, v in (found or {}).items() if v is not None}
+        sent = {name: v for name, v in request["context"].items() if v is not None}
+        request["context"] = {**hydrate.default, **known_of, **sent}
     return request
 
 
@@ -229,6 +236,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--to", required=True, help="folder of Parquet for the decisions")
     parser.add_argument("--policy", help="the bundle's folder (default: version 0)")
     parser.add_argument("--killed", action="store_true", help="the plain baseline for everyone")
+    parser.add_argument("--pinned", action="store_true", help="whatever its canary, for everyone")
     parser.add_argument("--resend", action="store_true", help="log what --to already holds")
     options = parser.parse_args(arguments)
     try:
@@ -257,7 +265,8 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
         if not options.resend:
             people = spark.read.parquet(options.source)
             check_people(application, people, options.source)
-            run = Run(options.ref, uuid7(), time.time_ns() // 10**6, options.policy, options.killed)
+            at_ms, policy = time.time_ns() // 10**6, options.policy
+            run = Run(options.ref, uuid7(), at_ms, policy, options.killed, options.pinned)
             decided(people, run).write.parquet(options.to)
         logged = log_decisions(spark, settings, options.to)
         return {"to": options.to, "logged": logged} | summary(spark, options.to)
