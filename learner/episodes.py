@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from learner.ring import Ring
-from schemas.application import Episodic
+from schemas.application import Bandit, Episodic
 
 
 class Finished(NamedTuple):
@@ -28,7 +28,7 @@ def finished_episodes(ring: Ring, problem: Episodic) -> Finished:
     begun = np.arange(ring.tail, ring.head) % ring.capacity
     begun = begun[ring.first[begun]]
     for at, slot in enumerate(begun):
-        episode = _episode(ring, int(slot), problem)
+        episode = finished_episode(ring, int(slot), problem)
         if episode is None:
             return Finished(members, len(begun) - at, untold)
         if episode:
@@ -38,19 +38,23 @@ def finished_episodes(ring: Ring, problem: Episodic) -> Finished:
     return Finished(members, 0, untold)
 
 
-def _episode(ring: Ring, slot: int, problem: Episodic) -> list[int] | None:
-    """Slots of a finished episode; empty if it cannot be told, None if it is going on."""
+def finished_episode(ring: Ring, slot: int, problem: Bandit | Episodic) -> list[int] | None:
+    """Slots of a finished episode; empty if it cannot be told, None if it is going on.
+
+    Of a bandit each decision is one.
+    """
     members = [slot]
     while True:
         if not ring.usable[slot]:
             return []
         if not ring.matured[slot]:
             return None
-        if ring.ended[slot]:
+        if ring.ended[slot] or not isinstance(problem, Episodic):
             return members
         if ring.has_next[slot]:
             following = int(ring.next_sequence[slot])
             if following < ring.tail:
+                # not read yet, or gone from the buffer before its predecessor
                 return None if following < 0 else []
             slot = following % ring.capacity
             members.append(slot)

@@ -14,6 +14,7 @@ import numpy as np
 
 from learner.apprentice import matches
 from learner.confidence import Interval
+from learner.episodes import finished_episode
 from learner.evaluation import ProgressiveEvaluation
 from learner.fitted_q import Choice, Transitions, fitted_q_difference
 from learner.gate import Evidence
@@ -207,7 +208,7 @@ class Collector:
         while begun < ring.head:
             slot = begun % ring.capacity
             if ring.first[slot] or not ring.episodic:
-                episode = self._episode(slot)
+                episode = finished_episode(ring, slot, problem)
                 if episode is None:
                     break  # still going on: those that began later wait, else short ones lead
                 if episode:
@@ -219,30 +220,6 @@ class Collector:
             holdout = np.array(told[False]).reshape(-1, 2)
             self.evaluation.episode_returns(policy[:, 0], holdout[:, 0], policy[:, 1])
         return len(told[True]) + len(told[False])
-
-    def _episode(self, slot: int) -> list[int] | None:
-        """Slots of a finished episode; empty if it cannot be told, None if it is going on."""
-        ring, members = self._ring, [slot]
-        while True:
-            if not ring.usable[slot]:
-                return []
-            if not ring.matured[slot]:
-                return None
-            if ring.ended[slot] or not ring.episodic:
-                return members
-            if ring.has_next[slot]:
-                following = int(ring.next_sequence[slot])
-                if following < ring.tail:
-                    # not read yet, or gone from the buffer before its predecessor
-                    return None if following < 0 else []
-                slot = following % ring.capacity
-                members.append(slot)
-            elif ring.timed_out[slot]:
-                problem = self._problem
-                assert isinstance(problem, Episodic)
-                return members if problem.on_timeout == "terminal" else []
-            else:
-                return None
 
     def _tell(
         self, slots: np.ndarray, discount: float, told: dict[bool, list[tuple[float, float]]]
