@@ -314,7 +314,9 @@ class Collector:
     ) -> Interval:
         """What whole episodes would earn under the candidate against the baseline."""
         ring = self._ring
-        slots = ring.slots(ring.tail, ring.head)
+        # up to the first that is still open: an `end` closes a decision early, and of the newest
+        # decisions those alone that ended would be known
+        slots = ring.slots(ring.tail, max(self._completed, ring.tail))
         following = np.where(
             ring.next_sequence[slots] >= ring.tail, ring.next_sequence[slots] % ring.capacity, -1
         )

@@ -52,6 +52,6 @@ def test_the_other_agent_that_boss_health_names_learns_it_too(build: Any) -> Non
     loaded = load_application(str(FOLDER / "boss_health.py"))
     assert loaded.world is not None
     application = replace(loaded.application, agent=Agent("sac"))
-    result = simulate(application, loaded.world, build, decisions=20_000, rate_per_s=200.0, seed=0)
+    result = simulate(application, loaded.world, build, decisions=16_000, rate_per_s=200.0, seed=0)
     assert result.share is not None
     assert result.share >= 0.85
