@@ -27,7 +27,7 @@ from learner.normaliser import Normaliser, fit_normaliser, static_normaliser
 from learner.on_policy import recent, without_gaps
 from learner.plan import Plan
 from learner.priorities import Priorities, importance
-from learner.recent_mean import RecentMean
+from learner.recent_mean import REMEMBERED, RecentMean
 from learner.returns import Chain, Returns, n_step_returns
 from learner.ring import Ring
 from learner.rollout import Steps
@@ -538,6 +538,7 @@ class Learning:
             steps.back(version)
         elif report.publish and self._falls_behind():
             steps.back(version)
+            self._judge_match_anew()
             if steps.step < 0:
                 return replace(
                     report,
@@ -557,8 +558,13 @@ class Learning:
     def _falls_behind(self) -> bool:
         """Whether an apprentice no longer matches the rules."""
         assert self.evidence is not None
-        least = self.application.rollout.match - SLACK
-        return self.apprentice and self.evidence.match.mean < least
+        match, least = self.evidence.match, self.application.rollout.match - SLACK
+        return self.apprentice and match.n >= REMEMBERED and match.mean < least
+
+    def _judge_match_anew(self) -> None:
+        """After a step back only what the policy answers from here on says what comes next."""
+        assert self.evidence is not None
+        self.evidence.match = RecentMean()
 
     def _match_words(self) -> str:
         assert self.evidence is not None
@@ -568,7 +574,8 @@ class Learning:
     def _nothing_against(self, evidence: Evidence) -> bool:
         """Whether what is known of the policy lets more subjects have it."""
         assert self.evidence is not None
-        if self.apprentice and self.evidence.match.mean < self.application.rollout.match:
+        match, wanted = self.evidence.match, self.application.rollout.match
+        if self.apprentice and (match.n < LEAST or match.mean < wanted):
             return False
         running, worst = evidence.running, -self.application.gate.margin * evidence.scale
         # a bound would ask a canary of few subjects to prove what only many can

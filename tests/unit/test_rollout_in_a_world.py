@@ -129,3 +129,37 @@ def test_until_it_graduates_an_apprentice_answers_nobody_and_nothing_is_explored
     ring = result.learning.ring
     assert (ring.propensity[: ring.size] == 1.0).all()
     assert not ring.support[: ring.size].any()
+
+
+def test_an_apprentice_whose_rules_change_goes_back_step_by_step_and_not_to_the_start() -> None:
+    turned = False
+
+    def rules(context: Context) -> str:
+        return "right" if (context["x"] > 0.8) != turned else "left"
+
+    candidates: list[Candidate] = []
+    train = Learning.train
+
+    class Watching(Learning):
+        def train(self, plan: Any) -> Candidate | None:
+            nonlocal turned
+            candidate = train(self, plan)
+            if candidate is not None:
+                candidates.append(candidate)
+                turned = turned or candidate.report.canary == 0.3
+            return candidate
+
+    application = replace(
+        ONLINE,
+        mode="apprentice",
+        baseline=rules,
+        rollout=Rollout(holdout=0.1, canary=[0.1, 0.2, 0.3, 1.0], decisions_a_step=60, match=0.85),
+    )
+    simulate(application, Walkers(), LinearAgent, decisions=7_000, learning=Watching)
+    assert published(candidates)[:5] == [0.1, 0.2, 0.3, 0.2, 0.1]
+    let_out = [c for c in candidates if c.report.publish]
+    widest = next(at for at, c in enumerate(let_out) if c.report.canary == 0.3)
+    back = next(c for c in let_out[widest:] if c.report.canary == 0.2)
+    further = next(c for c in let_out[widest:] if c.report.canary == 0.1)
+    # a hundred decisions a second: each step is judged by a thousand of its own
+    assert further.stream_time_ms - back.stream_time_ms >= 10_000
