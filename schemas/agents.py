@@ -189,7 +189,7 @@ AGENTS: dict[str, AgentKind] = {
     "cql": AgentKind(
         _NUMBERS,
         _EITHER,
-        _neural(3e-3, **_FOLLOWING, target_entropy=_ENTROPY, alpha=_positive(1.0)),
+        _neural(3e-3, **_FOLLOWING, target_entropy=_ENTROPY, alpha=_positive(0.2)),
         "soft actor-critic that distrusts numbers that were not tried; for learning from logs",
         stochastic=True,
     ),
