@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from learner.agents.squashed import log_slope, moments, strain
 from learner.specs import Minibatch
 from learner.tensorflow_setup import tf
 from schemas.application import Application
-from schemas.policy import LOG_STD, Head
+from schemas.policy import Head
 from schemas.propensity import uniform_share
 
 _NOT = -1e9  # the logit of a choice that is not eligible
@@ -24,8 +25,6 @@ _FARTHEST = 1.0 - 1e-6
 _HEADS = {"discrete": "softmax", "continuous": "tanh_gaussian", "parts": "parts"}
 # Gauss–Hermite: E f(z), z ~ N(μ, σ), is Σ w f(μ + √2 σ x) / √π
 _NODES, _WEIGHTS = np.polynomial.hermite.hermgauss(9)
-# Where tanh is flat a step changes nothing, and a number as sure as this has no more to gain.
-MEAN_WITHIN, LEAST_LOG_STD = 2.5, -3.5
 
 
 class Executed:
@@ -72,7 +71,7 @@ class Executed:
         half = (self._high - self._low) / 2
         ratio = (numbers - self._low) / half - 1.0
         z = tf.math.atanh(tf.clip_by_value(ratio, -_FARTHEST, _FARTHEST))
-        own = _log_normal((z - mean) * tf.exp(-log_std)) - log_std - _log_slope(z)
+        own = _log_normal((z - mean) * tf.exp(-log_std)) - log_std - log_slope(z)
         # in units of the box's own density, so that the sum below stays near one
         own += math.log(2.0)
         share = self._number_share
@@ -94,7 +93,7 @@ class Executed:
         if self._dims:
             mean, log_std = self._numbers(answer)
             z = mean[..., None] + math.sqrt(2.0) * tf.exp(log_std)[..., None] * _NODES.astype("f4")
-            slope = tf.reduce_sum(_log_slope(z) * _WEIGHTS.astype("f4"), axis=2)
+            slope = tf.reduce_sum(log_slope(z) * _WEIGHTS.astype("f4"), axis=2)
             slope /= math.sqrt(math.pi)
             before = 0.5 * math.log(2 * math.pi * math.e) + log_std
             total += tf.reduce_sum(before + slope - math.log(2.0), axis=1)
@@ -104,21 +103,12 @@ class Executed:
         """How far means and spreads have run beyond where they are of use, squared: `[B]`."""
         if not self._dims:
             return tf.zeros_like(answer[:, 0])
-        mean, log_std = answer[:, -2 * self._dims : -self._dims], answer[:, -self._dims :]
-        over = tf.nn.relu(tf.abs(mean) - MEAN_WITHIN)
-        over_sure, under_sure = tf.nn.relu(LEAST_LOG_STD - log_std), tf.nn.relu(log_std)
-        return tf.reduce_sum(over**2 + over_sure**2 + under_sure**2, axis=1)
+        return strain(answer[:, -2 * self._dims :])
 
     def _numbers(self, answer: Any) -> tuple[Any, Any]:
         """Mean and log-spread before squashing, as the head reads them: `[B, d]` each."""
-        mean, log_std = answer[:, -2 * self._dims : -self._dims], answer[:, -self._dims :]
-        return mean, tf.clip_by_value(log_std, *LOG_STD)
+        return moments(answer[:, -2 * self._dims :])
 
 
 def _log_normal(deviation: Any) -> Any:
     return -0.5 * deviation * deviation - 0.5 * math.log(2 * math.pi)
-
-
-def _log_slope(z: Any) -> Any:
-    """`log(1 − tanh²z)`, which does not cancel."""
-    return 2.0 * (math.log(2.0) - z - tf.math.softplus(-2.0 * z))

@@ -175,10 +175,11 @@ def test_the_conservative_gap_is_the_integral_worked_by_quadrature() -> None:
         for q, mine in zip(parts.critics.values(seen, grid[:, None]), logged, strict=True):
             integral = np.trapezoid(np.exp(q.numpy().astype(float)), grid)
             wanted[row] += math.log(integral) - float(mine[row])
+    gap = tf.function(lambda: conservative_gap(parts, batch), autograph=False)
     found = []
     for _ in range(300):
         parts.steps.assign_add(1)
-        found.append(conservative_gap(parts, batch).numpy())
+        found.append(gap().numpy())
     # a logarithm of a mean of 8 draws lies a little below that of the integral
     np.testing.assert_allclose(np.mean(found, axis=0), wanted, atol=0.12)
 
