@@ -100,7 +100,7 @@ def _neural(learning_rate: float, **others: Parameter) -> dict[str, Parameter]:
 
 _TARGET = {"target_update_period": _count(50)}
 # Policies, not versions: a candidate that answered nobody decided nothing.
-_ON_POLICY = {"entropy": _not_negative(0.1), "max_policy_lag": _count(20)}
+_ON_POLICY = {"entropy": _not_negative(0.1), "max_policy_lag": _count(60)}
 # Of continuous actions: targets follow by this share at each step.
 _FOLLOWING = {
     "target_update_tau": Parameter(
@@ -210,7 +210,7 @@ AGENTS: dict[str, AgentKind] = {
     "ppo": AgentKind(
         _NUMBERS_TOO,
         _EITHER,
-        _neural(3e-3, **_ON_POLICY, clip=_share(0.2)),
+        _neural(1e-3, **_ON_POLICY, clip=_share(0.2)),
         "proximal policy optimisation: makes what earned more likely, in steps that are clipped",
         stochastic=True,
     ),

@@ -16,6 +16,7 @@ FOLDER = Path(__file__).parents[2] / "applications"
 BUDGETS = {  # page: decisions, and the share reached within them
     "boss_health": (16_000, 0.85),
     "message_hour": (25_000, 0.85),
+    "mode_and_level": (25_000, 0.85),
     "shop_shelf": (20_000, 0.85),
 }
 
