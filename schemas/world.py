@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from schemas.errors import BakehouseError
+
 Context = Mapping[str, Any]
 DUPLICATE_AFTER_S = (0.05, 1.0)
 END_AFTER_S = 0.05  # after the last thing that happened, the game says that the episode is over
@@ -70,12 +72,16 @@ class BanditWorld(ABC):
         """The world after so many seconds of play: itself, unless its players change."""
         return self
 
-    def items(self, context: Context, rng: np.random.Generator) -> list[dict[str, Any]]:
+    def items(
+        self,
+        context: Context,  # noqa: ARG002 - for those that rank
+        rng: np.random.Generator,  # noqa: ARG002 - the same
+    ) -> list[dict[str, Any]]:
         """What is to be ranked for this player; the methods below find it in `context["items"]`.
 
         Only asked of worlds whose application ranks.
         """
-        raise NotImplementedError(
+        raise BakehouseError(
             f"{type(self).__name__}.items(): an application that ranks needs a world with items"
         )
 
@@ -89,9 +95,9 @@ class BanditWorld(ABC):
     def expected_reward(self, context: Context, action: Any) -> float:
         """Noise-free mean reward under the application's reward, window and default."""
 
-    def best_action(self, context: Context) -> Any:
+    def best_action(self, context: Context) -> Any:  # noqa: ARG002 - for those that can say it
         """The action of the largest expected reward; of labels it need not be said."""
-        raise NotImplementedError(
+        raise BakehouseError(
             f"{type(self).__name__}.best_action(): only labels can be tried one by one; say it"
         )
 
@@ -133,7 +139,7 @@ class EpisodicWorld(ABC):
 
     def grid(self) -> Sequence[Any]:
         """Actions, close enough together that the best of them is the best; labels need none."""
-        raise NotImplementedError(
+        raise BakehouseError(
             f"{type(self).__name__}.grid(): only labels can be tried one by one; list others"
         )
 

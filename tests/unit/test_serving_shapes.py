@@ -234,7 +234,6 @@ def test_a_baseline_that_fails_is_replaced_by_chance_and_called_a_fallback(kind:
     read_back(application, made[0].event)
 
 
-@pytest.mark.skipif("parts" not in KINDS, reason="no agent decides several parts yet")
 def test_a_baseline_with_a_part_that_is_not_eligible_is_replaced_by_chance() -> None:
     application = shaped("parts", rollout=Rollout(holdout=0.9))
     made = [
