@@ -80,6 +80,8 @@ def outcomes_beyond_retention(rig: Rig) -> Measured:
     events = rig.later.pop("old decisions")
     published = rig.later.pop("old decisions at")
     wait(published + 2 * RETENTION_S)
+    for _ in range(2):  # what is too old leaves the join with the batch after it was seen to be
+        _time_goes_on(rig)
     repaired = rig.stream().get("repaired", 0)
     rig.publish("outcomes", [outcome(e["decision_id"]) for e in events])
     joined(rig)
