@@ -56,9 +56,15 @@ def get(target: Target, what: str) -> dict[str, Any]:
 
 
 def change_policy(
-    target: Target, verb: str, *, why: str, by: str | None = None, version: int | None = None
+    target: Target,
+    verb: str,
+    *,
+    why: str,
+    by: str | None = None,
+    version: int | None = None,
+    share: float | None = None,
 ) -> dict[str, Any]:
-    """`POST …/policy:{verb}`: promote, rollback, freeze, release, kill, revive.
+    """`POST …/policy:{verb}`: promote, rollback, freeze, release, kill, revive, explore, retrain.
 
     Args:
         why: kept with the change, for whoever asks later.
@@ -71,6 +77,8 @@ def change_policy(
     body: dict[str, Any] = {"why": why, "by": by or getpass.getuser()}
     if version is not None:
         body["version"] = version
+    if share is not None:
+        body["share"] = share
     return _ask("POST", target, f"policy:{verb}", body)
 
 

@@ -67,11 +67,13 @@ def _policy(settings: Settings, ref: str, named: str) -> list[str]:
     """Arguments that say which policy decides."""
     application = load_application(ref).application
     killed = pinned = False
+    share: float | None = None
     if named == "champion":
         target = find_target(settings, url=None, application=application.name)
         answering = get(target, "policy")
         version, killed = int(answering["policy_version"]), bool(answering["killed"])
         pinned = answering["control"]["pinned_version"] is not None
+        share = answering["control"]["explore_share"]
     elif named == "baseline":
         version = 0
     elif named.isdigit():
@@ -80,12 +82,13 @@ def _policy(settings: Settings, ref: str, named: str) -> list[str]:
         raise StackError(f"--policy {named}: expected a version, champion or baseline")
     if killed:
         return ["--killed"]
+    explore = [] if share is None else ["--explore-share", str(share)]
     if version == 0:
-        return []
+        return explore
     folder = settings.policies / application.name / str(version)
     if not folder.is_dir():
         raise StackError(f"{folder}: version {version} is not there; see `bakehouse policies`")
-    return ["--policy", str(folder.resolve()), *(["--pinned"] if pinned else [])]
+    return ["--policy", str(folder.resolve()), *(["--pinned"] if pinned else []), *explore]
 
 
 def register(app: typer.Typer) -> None:

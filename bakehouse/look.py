@@ -107,6 +107,8 @@ def policy_words(its: dict[str, Any]) -> str:
     words += [state for state in ("killed", "frozen") if its.get(state)]
     if its.get("pinned_version") is not None:
         words.append(f"pinned to {its['pinned_version']}")
+    if its.get("explore_share") is not None:
+        words.append(f"{its['explore_share']:.0%} uniform by hand")
     if its.get("swaps") is not None:
         words.append(f"{its['swaps']:,} swaps")
     if refused := its.get("refused_policy"):

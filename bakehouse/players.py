@@ -21,7 +21,7 @@ from bakehouse.senders import Sender
 from schemas.actions import Ranking
 from schemas.application import Application
 from schemas.ids import uuid7
-from schemas.world import END_AFTER_S, BanditWorld, EpisodicWorld, Happening, World
+from schemas.world import END_AFTER_S, SIMULATED, BanditWorld, EpisodicWorld, Happening, World
 
 SUBJECTS = 5_000
 OUTCOME_TRIES, RETRY_AFTER_S = 20, 0.5  # a game keeps what it could not deliver
@@ -102,7 +102,7 @@ class Players:
         self._application, self._world, self._sender = application, world, sender
         self._rate, self._on_decision = rate, on_decision
         self._rng = np.random.default_rng(seed)
-        self._run_id = uuid7()[-12:]  # players of two runs are different people
+        self._run_id = f"{SIMULATED}{uuid7()[-12:]}"  # players of two runs are different people
         self._ready: deque[Episode] = deque()  # those whose pause is over
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers = 0  # outcomes yet to be sent

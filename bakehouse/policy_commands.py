@@ -7,11 +7,13 @@ from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
+from rich.table import Table
 
-from bakehouse.control import change_policy, find_target
-from bakehouse.look import policy_words
+from bakehouse.control import change_policy, find_target, get
+from bakehouse.look import instant, policy_words
 from bakehouse.options import By, Home, Json, Name, Url, Why
-from bakehouse.output import complain, say, say_json
+from bakehouse.output import complain, out, say, say_json
+from schemas.errors import StackError
 from schemas.settings import load_settings
 
 
@@ -89,6 +91,70 @@ def revive(
     change("revive", home, url, application, why=why, by=by, as_json=as_json)
 
 
+def explore(
+    share: Annotated[str, typer.Argument(help="From 0 to 1; or `default`: as the page says.")],
+    why: Why,
+    application: Name = None,
+    by: By = None,
+    home: Home = None,
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
+    """Choose this share of decisions uniformly, until `explore default`; the floor stays.
+
+    Examples: [bold]explore 0.3 --why "a new season"[/] | [bold]explore default --why "enough"[/]
+    """
+    value: float | None = None
+    if share != "default":
+        try:
+            value = float(share)
+        except ValueError:
+            raise StackError(
+                f"{share!r}: expected a share from 0 to 1, or `default`; nothing was changed"
+            ) from None
+    change("explore", home, url, application, why=why, by=by, share=value, as_json=as_json)
+
+
+def retrain(
+    why: Why,
+    application: Name = None,
+    by: By = None,
+    home: Home = None,
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
+    """Train now, whatever the cadence, also where nothing is new; the gate decides as always."""
+    change("retrain", home, url, application, why=why, by=by, as_json=as_json)
+
+
+def audit(
+    application: Name = None,
+    limit: Annotated[int, typer.Option(help="The newest so many.", min=1)] = 20,
+    home: Home = None,
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
+    """Who changed which policy answers, when and why, newest first."""
+    target = find_target(load_settings(home=home), url=url, application=application)
+    entries: list[dict[str, Any]] = get(target, "audit")["entries"][:limit]
+    if as_json:
+        say_json({"application": target.application, "entries": entries})
+        return
+    if not entries:
+        say(f"Nobody has changed anything about {target.application} yet.")
+        return
+    table = Table("when", "what", "by", "why", "changed", box=None, pad_edge=False)
+    for entry in entries:
+        changed = ", ".join(
+            f"{name.replace('_', ' ')}: {before} → {after}"
+            for name, (before, after) in entry["changed"].items()
+            if not name.endswith("_at_ms")
+        )
+        words = (instant(entry["at_ms"]), entry["action"], entry["by"], entry["why"], changed)
+        table.add_row(*map(escape, words))
+    out.print(table)
+
+
 def change(
     verb: str,
     home: Path | None,
@@ -98,11 +164,14 @@ def change(
     why: str,
     by: str | None,
     version: int | None = None,
+    share: float | None = None,
     as_json: bool,
 ) -> None:
     """Ask for a change of policy, and print what the server made of it."""
     target = find_target(load_settings(home=home), url=url, application=application)
-    answer: dict[str, Any] = change_policy(target, verb, why=why, by=by, version=version)
+    answer: dict[str, Any] = change_policy(
+        target, verb, why=why, by=by, version=version, share=share
+    )
     if as_json:
         say_json(answer)
     else:
@@ -115,5 +184,5 @@ def change(
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the command line."""
-    for command in (promote, rollback, freeze, release, kill, revive):
+    for command in (promote, rollback, freeze, release, kill, revive, explore, retrain, audit):
         app.command(rich_help_panel="Policies")(command)

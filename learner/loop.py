@@ -96,6 +96,7 @@ class ApplicationLoop:
         self._stream_time_ms = -1
         self._changed = False  # since training was last found to have nothing new
         self._trained_at: float | None = None
+        self._asked_ms = 0  # the latest wish for a training that was carried out
         self._saved_at = clock()
         self._saved_version = 0  # of the newest checkpoint that is on disk
         self._saving: threading.Thread | None = None
@@ -123,6 +124,7 @@ class ApplicationLoop:
             state = None if warm else read_checkpoint(self._checkpoint)
             if state is not None:
                 self.learning.restore(state["learning"])
+                self._asked_ms = state["json"].get("asked_ms", 0)
                 self.tail = Tail(
                     self._table, self.application.name, state["json"]["replay_version"]
                 )
@@ -262,12 +264,15 @@ class ApplicationLoop:
             self._stream_time_ms = stream_time_ms
             self._changed = True
         now = self._clock()
-        if self._changed and self._cadence.wait_s(now=now, last=self._trained_at) <= 0:
+        asked_ms = self._asked_to_train_ms()
+        asked = asked_ms > self._asked_ms
+        if asked or (self._changed and self._cadence.wait_s(now=now, last=self._trained_at) <= 0):
             news = self.learning.news(self._stream_time_ms)
             self._changed = False
-            if self._cadence.is_due(now=now, last=self._trained_at, new=news):
+            self._asked_ms = asked_ms
+            if asked or self._cadence.is_due(now=now, last=self._trained_at, new=news):
                 self._trained_at = now
-                self._train()
+                self._train(asked=asked)
                 active = True
         if now - self._saved_at >= CHECKPOINT_EVERY_S:
             self._save_aside()
@@ -291,7 +296,12 @@ class ApplicationLoop:
             self._read_s += self._clock() - began
         return bool(commits)
 
-    def _train(self) -> None:
+    def _asked_to_train_ms(self) -> int:
+        """When a person last asked for a training, whatever the cadence; 0: never."""
+        control = self._bus.control(self.application.name)
+        return 0 if control is None else control.retrain_at_ms
+
+    def _train(self, *, asked: bool = False) -> None:
         name, learning = self.application.name, self.learning
         control = self._bus.control(name)
         version = learning.version + 1
@@ -304,7 +314,8 @@ class ApplicationLoop:
             released=learning.frozen
             and control is not None
             and not control.frozen
-            and control.at_ms > learning.frozen_at_ms,
+            and control.released_at_ms > learning.frozen_at_ms,
+            asked=asked,
             at_ms=self._wall_ms(),
         )
         self._plans.append(plan)
@@ -382,7 +393,11 @@ class ApplicationLoop:
 
     def _snapshot(self) -> dict[str, Any]:
         return {
-            "json": {"replay_version": self.tail.version, "boot": self._boot},
+            "json": {
+                "replay_version": self.tail.version,
+                "boot": self._boot,
+                "asked_ms": self._asked_ms,
+            },
             "learning": self.learning.state(),
         }
 

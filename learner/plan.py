@@ -26,6 +26,7 @@ class Plan(BaseModel):
     seed: int
     frozen: bool = False  # nothing is published, and the anchor stays
     released: bool = False  # someone lifted the gate's own freeze before this training
+    asked: bool = False  # a person wanted a training now; else the cadence did
     at_ms: int  # wall clock, for the records only
 
 

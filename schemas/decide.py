@@ -27,7 +27,7 @@ from schemas.events import (
     eligible_mask,
     offered,
 )
-from schemas.exploration import NONE, Exploration, Explores
+from schemas.exploration import NONE, Exploration, Explores, with_share
 from schemas.propensity import (
     BASELINE_STD,
     POINT,
@@ -236,7 +236,11 @@ def _first_exploration(rule: Explores) -> Exploration:
 def _exploration(application: Application, slot: Slot, role: Role) -> Exploration:
     if not role.explores:
         return NONE
-    return slot.exploration if role.by_policy else _first_exploration(application.exploration)
+    exploration = (
+        slot.exploration if role.by_policy else _first_exploration(application.exploration)
+    )
+    share = slot.explore_share
+    return exploration if share is None else with_share(exploration, share)
 
 
 def _one(

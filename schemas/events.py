@@ -147,6 +147,10 @@ class Control(_Strict):
     pinned_version: Annotated[int, Field(ge=0)] | None = None  # served until released
     frozen: bool = False  # the learner goes on learning, and publishes nothing
     killed: bool = False  # every decision is the baseline's
+    # of uniform choice, in place of what policy and page say; None: as they say
+    explore_share: Annotated[float, Field(ge=0, le=1)] | None = None
+    released_at_ms: Milliseconds = 0  # somebody has looked at what the gate froze before
+    retrain_at_ms: Milliseconds = 0  # the learner trains at once where this is newer than it knows
     by: str = ""
     why: str = ""
     at_ms: Milliseconds

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -46,6 +46,13 @@ class Exploration(BaseModel):
 
 
 NONE = Exploration(kind="none")
+
+
+@lru_cache(maxsize=1_000)
+def with_share(exploration: Exploration, share: float) -> Exploration:
+    """The same rule with another share of uniform choice, in [0, 1]; its floor stays."""
+    # not model_copy: that takes what is cached along
+    return Exploration(**exploration.model_dump() | {"epsilon": share})
 
 
 def _check(what: str, value: Any, allowed: bool, expected: str) -> None:

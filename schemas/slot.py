@@ -23,6 +23,7 @@ class Slot:
         policy: None is version 0, the baseline mixed with uniform exploration.
         killed: every decision is the baseline's, whatever the policy.
         canary: share of the subjects outside the holdout that the policy answers.
+        explore_share: of uniform choice, as a person said; None: as policy and page say.
         fresh: broker times (ms) of outcomes that no policy which has answered knew of.
     """
 
@@ -31,6 +32,7 @@ class Slot:
     killed: bool = False
     fresh: tuple[int, ...] = ()
     canary: float = 1.0
+    explore_share: float | None = None
 
     @property
     def version(self) -> int:
@@ -74,6 +76,9 @@ class Slot:
         return exploration.temperature if exploration.kind == "softmax" else None
 
 
-def version_zero(application: Application, *, killed: bool = False) -> Slot:
+def version_zero(
+    application: Application, *, killed: bool = False, explore_share: float | None = None
+) -> Slot:
     """The slot before anything was learned."""
-    return Slot(policy=None, exploration=application.exploration.after(0), killed=killed)
+    exploration = application.exploration.after(0)
+    return Slot(None, exploration, killed=killed, explore_share=explore_share)

@@ -16,6 +16,8 @@ import numpy as np
 from schemas.errors import BakehouseError
 
 Context = Mapping[str, Any]
+# What the ids of simulated players begin with, so that nobody takes them for people.
+SIMULATED = "simulated-"
 DUPLICATE_AFTER_S = (0.05, 1.0)
 END_AFTER_S = 0.05  # after the last thing that happened, the game says that the episode is over
 

@@ -24,6 +24,7 @@ from serving.status import Metrics, StatusReport
 
 log = logging.getLogger(__name__)
 API_VERSION = "1"
+MOST_ENTRIES = 200
 SERVING_GOES_ON = "the policies in place go on serving"
 
 
@@ -84,6 +85,11 @@ def make_app(
     def policy(application: str) -> JSONResponse:
         """The policy in place, the control over it, and the last hundred swaps."""
         return _json(_policy(find(application)))
+
+    @app.get("/v1/applications/{application}/audit", tags=["read"])
+    def audit(application: str) -> JSONResponse:
+        """Who changed what, when and why: the last two hundred controls, newest first."""
+        return _json({"entries": find(application).trail.newest(MOST_ENTRIES)})
 
     @app.get("/v1/applications/{application}/status", tags=["read"])
     def status(application: str) -> JSONResponse:

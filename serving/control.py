@@ -1,4 +1,5 @@
-"""A person's word over a policy: promote, rollback, freeze, release, kill, revive.
+"""A person's word over a policy: promote, rollback, freeze, release, kill, revive,
+explore, retrain.
 
 In force from the next request on, kept on disk, and on its way to Kafka (where every other
 process and the learner hear it) before the answer is sent. None of this needs a broker. Where the
@@ -36,6 +37,7 @@ class ControlRequest(BaseModel):
     by: Annotated[str, Field(max_length=200)] = ""
     why: Annotated[str, Field(max_length=2_000)] = ""
     version: Annotated[int, Field(ge=0)] | None = None
+    share: Annotated[float, Field(ge=0, le=1)] | None = None
 
 
 _MEANING = {
@@ -45,6 +47,8 @@ _MEANING = {
     "release": "End pin and freeze: the newest policy serves",
     "kill": "Every decision is the baseline's, from the next request on",
     "revive": "End a kill",
+    "explore": "Choose this share of decisions uniformly; without one, explore as the page says",
+    "retrain": "The learner trains at once, whatever its cadence",
 }
 
 
@@ -91,7 +95,9 @@ def carry_out(served: Served, action: str, asked: ControlRequest, spool: Log) ->
     """
     not_kept = None
     try:
-        control = served.act(action, by=asked.by, why=asked.why, version=asked.version)
+        control = served.act(
+            action, by=asked.by, why=asked.why, version=asked.version, share=asked.share
+        )
     except OSError as error:  # what people asked for happens, whatever the disk says
         control = served.control
         not_kept = (

@@ -75,6 +75,7 @@ class Figures:
 
     def __init__(self) -> None:
         self.decisions = 0
+        self.simulated = 0  # of them, those for simulated players
         self.repeated = 0  # the same decision_id again, the same answer
         self.unlogged = 0  # the spool was full: baseline, never learned from
         self.outcomes = 0
@@ -92,6 +93,7 @@ class Figures:
         """All counters by name."""
         return {
             "decisions": self.decisions,
+            "simulated": self.simulated,
             "outcomes": self.outcomes,
             "repeated": self.repeated,
             "unlogged": self.unlogged,

@@ -24,6 +24,7 @@ from schemas.ids import uuid7
 from schemas.keys import Scope as KeyScope
 from schemas.slot import Slot
 from schemas.wire import parse_object
+from schemas.world import SIMULATED
 from serving.answers import AnswerMemory, Remembered
 from serving.figures import Timings
 from serving.frames import Record, Topic
@@ -286,6 +287,7 @@ class HotRoutes:
         figures = served.figures
         figures.decisions += 1
         figures.cohorts[one.cohort] += 1
+        figures.simulated += one.event["subject_id"].startswith(SIMULATED)
         figures.explored += one.explored
         figures.unlogged += not logged
         figures.baseline_failed += "baseline_action" not in one.event

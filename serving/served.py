@@ -28,9 +28,10 @@ from schemas.failpoints import reach
 from schemas.slot import Slot, version_zero
 from serving.figures import Figures
 from serving.hydration import hydrator_for
+from serving.trail import HEARD, Trail
 
 log = logging.getLogger(__name__)
-ACTIONS = ("promote", "rollback", "freeze", "release", "kill", "revive")
+ACTIONS = ("promote", "rollback", "freeze", "release", "kill", "revive", "explore", "retrain")
 
 
 class Conflict(Exception):
@@ -67,6 +68,7 @@ class Served:
         self.history: deque[dict[str, Any]] = deque(maxlen=100)
         self._policies = policies
         self._cache = cache
+        self.trail = Trail(cache.with_suffix(".audit.jsonl"))
         self._clock = clock
         self._lock = threading.RLock()
         self._pointer: PolicyPointer | None = None  # the last one that was good
@@ -117,21 +119,34 @@ class Served:
         with self._lock:
             if control.at_ms <= self.control.at_ms:
                 return
-            self.control = control
+            before, self.control = self.control, control
+            self._note_control(HEARD, control, before)
             self._settle(_said(control), live=True)
             self._persist()
 
-    def act(self, action: str, *, by: str, why: str, version: int | None) -> Control:
+    def act(
+        self,
+        action: str,
+        *,
+        by: str,
+        why: str,
+        version: int | None = None,
+        share: float | None = None,
+    ) -> Control:
         """A person's word. In force from the next request on, and kept, when this returns.
 
+        Args:
+            version: of promote and rollback.
+            share: of uniform choice, of explore; None: as the page says again.
+
         Raises:
-            InvalidEvent: a version is missing, or given where there is none to give.
+            InvalidEvent: a version is missing, or something is given where it says nothing.
             Conflict: that version cannot be served.
             OSError: in force, but not kept for a restart.
         """
         with self._lock:
-            change = self._change(action, version)
             now_ms = max(int(self._clock() * 1000), self.control.at_ms + 1)
+            change = self._change(action, version, share, now_ms)
             control = self.control.model_copy(
                 update=change | {"by": by, "why": why, "at_ms": now_ms}
             )
@@ -145,10 +160,23 @@ class Served:
                     f"policy {control.pinned_version} cannot be served: {reason}. Policy "
                     f"{self.slot.version} goes on serving"
                 )
-            self._persist(durably=True)
+            try:
+                self._persist(durably=True)
+            finally:
+                self._note_control(action, control, before)
             return control
 
-    def _change(self, action: str, version: int | None) -> dict[str, Any]:
+    def _note_control(self, action: str, control: Control, before: Control) -> None:
+        try:
+            self.trail.note(action, control, before)
+        except OSError as error:  # what people asked for happens, whatever the disk says
+            log.warning("%s: %s is not in the audit log: %s", control.application, action, error)
+
+    def _change(
+        self, action: str, version: int | None, share: float | None, now_ms: int
+    ) -> dict[str, Any]:
+        if share is not None and action != "explore":
+            raise InvalidEvent(f"share: {action} takes none, got {share}")
         if action in ("promote", "rollback"):
             if version is None and action == "promote":
                 raise InvalidEvent("version: missing; name the version to serve until released")
@@ -162,9 +190,11 @@ class Served:
             raise InvalidEvent(f"version: {action} takes none, got {version}")
         changes: dict[str, dict[str, Any]] = {
             "freeze": {"frozen": True},
-            "release": {"pinned_version": None, "frozen": False},
+            "release": {"pinned_version": None, "frozen": False, "released_at_ms": now_ms},
             "kill": {"killed": True},
             "revive": {"killed": False},
+            "explore": {"explore_share": share},
+            "retrain": {"retrain_at_ms": now_ms},
         }
         return changes[action]
 
@@ -189,8 +219,9 @@ class Served:
                 "reason": str(error),
                 "at_ms": int(self._clock() * 1000),
             }
-            if slot.killed != control.killed:
-                self.slot = replace(slot, killed=control.killed)
+            asked = (control.killed, control.explore_share)
+            if (slot.killed, slot.explore_share) != asked:
+                self.slot = replace(slot, killed=control.killed, explore_share=asked[1])
             return False
         self._source = source
         if control.pinned_version is None:
@@ -203,12 +234,21 @@ class Served:
                 content.manifest.new_outcomes_received_at_ms
             )
         if content is None:
-            new = version_zero(self.application, killed=control.killed)
+            new = version_zero(
+                self.application, killed=control.killed, explore_share=control.explore_share
+            )
         else:
             manifest = content.manifest
             # whom a person promotes answers everyone
             canary = manifest.canary if control.pinned_version is None else 1.0
-            new = Slot(content, manifest.exploration, control.killed, fresh, canary)
+            new = Slot(
+                content,
+                manifest.exploration,
+                control.killed,
+                fresh,
+                canary,
+                control.explore_share,
+            )
         if new != slot:
             reach("serving.slot.inside_load")
             self._note(slot, new, why)
@@ -319,6 +359,7 @@ class Served:
             "killed": control.killed,
             "frozen": control.frozen,
             "pinned_version": control.pinned_version,
+            "explore_share": control.explore_share,
             "swaps": self.swaps,
             "refused_policy": self.refused_policy,
         }

@@ -65,6 +65,7 @@ class Run(NamedTuple):
     policy: str | None  # the bundle's folder; None: version 0
     killed: bool  # everyone gets the plain baseline
     pinned: bool = False  # a person promoted the policy: it answers everyone, whatever its canary
+    explore_share: float | None = None  # of uniform choice, where a person said so
 
 
 def decided(people: DataFrame, run: Run) -> DataFrame:
@@ -92,7 +93,9 @@ def _decider(run: Run) -> Callable[[Batches], Batches]:
 def _loaded(run: Run) -> tuple[Application, Slot]:
     application = load_application(run.ref).application
     if run.policy is None:
-        return application, version_zero(application, killed=run.killed)
+        return application, version_zero(
+            application, killed=run.killed, explore_share=run.explore_share
+        )
     loaded = load_bundle(
         Path(run.policy),
         application=application.name,
@@ -104,7 +107,9 @@ def _loaded(run: Run) -> tuple[Application, Slot]:
     )
     exploration = loaded.manifest.exploration
     canary = 1.0 if run.pinned else loaded.manifest.canary
-    return application, Slot(loaded, exploration, run.killed, canary=canary)
+    return application, Slot(
+        loaded, exploration, run.killed, canary=canary, explore_share=run.explore_share
+    )
 
 
 def _row(
@@ -237,6 +242,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--policy", help="the bundle's folder (default: version 0)")
     parser.add_argument("--killed", action="store_true", help="the plain baseline for everyone")
     parser.add_argument("--pinned", action="store_true", help="whatever its canary, for everyone")
+    parser.add_argument("--explore-share", type=float, help="of uniform choice, as people said")
     parser.add_argument("--resend", action="store_true", help="log what --to already holds")
     options = parser.parse_args(arguments)
     try:
@@ -266,7 +272,15 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
             people = spark.read.parquet(options.source)
             check_people(application, people, options.source)
             at_ms, policy = time.time_ns() // 10**6, options.policy
-            run = Run(options.ref, uuid7(), at_ms, policy, options.killed, options.pinned)
+            run = Run(
+                options.ref,
+                uuid7(),
+                at_ms,
+                policy,
+                killed=options.killed,
+                pinned=options.pinned,
+                explore_share=options.explore_share,
+            )
             decided(people, run).write.parquet(options.to)
         logged = log_decisions(spark, settings, options.to)
         return {"to": options.to, "logged": logged} | summary(spark, options.to)

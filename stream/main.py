@@ -28,7 +28,7 @@ from stream.lives import Lives
 from stream.maintenance import Maintenance
 from stream.query import ReplayQuery
 from stream.session import STATE_PARTITIONS, start_session
-from stream.stream_time import StreamTime, reaches
+from stream.stream_time import StreamTime, events_between, reaches
 from stream.tables import create_tables, tables_exist
 from stream.torn import mend_tables
 
@@ -73,6 +73,7 @@ class Stream:
         self._woken = woken
         self._bridging = False
         self._batches = 0
+        self._lag_events: int | None = None  # at the last heartbeat
         self._process = str(os.getpid())
         self._last_heartbeat = 0.0
         self._last_status = 0.0
@@ -134,7 +135,9 @@ class Stream:
             applied_ms=time.time_ns() // 1_000_000,
         )
         acknowledged_ms = self._broker.publish_progress(progress)
-        self._time.heartbeat(acknowledged_ms, self._broker.ends())
+        ends = self._broker.ends()
+        self._lag_events = events_between(self._query.applied[0], ends)
+        self._time.heartbeat(acknowledged_ms, ends)
         self._advance()  # an idle query has applied everything already
 
     def _report(self) -> None:
@@ -160,6 +163,7 @@ class Stream:
             "batches": counts.batches,
             "batch_ms": dict(progress.get("durationMs", {}))
             | {"collect": round(counts.collect_s * 1e3), "commit": round(counts.commit_s * 1e3)},
+            "kafka_lag_events": self._lag_events,
             "input_rows": progress.get("numInputRows", 0),
             "replay_rows": counts.rows["replay"],
             "outcome_rows": counts.rows["outcome"],

@@ -24,6 +24,15 @@ def reaches(applied: Offsets, ends: Offsets) -> bool:
     )
 
 
+def events_between(applied: Offsets, ends: Offsets) -> int:
+    """How many records lie between what was applied and where the topics end."""
+    return sum(
+        max(end - applied.get(topic, {}).get(partition, 0), 0)
+        for topic, partitions in ends.items()
+        for partition, end in partitions.items()
+    )
+
+
 class StreamTime:
     """Follows heartbeats and applied offsets; says the time and whether anything is open."""
 

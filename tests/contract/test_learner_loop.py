@@ -180,11 +180,19 @@ def test_a_policy_that_turns_out_worse_is_taken_back_until_someone_looks(tmp_pat
     play.second(loop)
     assert play.bus.pointers[-1].version == back_to
     assert loop.status()["gate"]["reason"].startswith("frozen")
-    # a release that was said before the freeze is no release
-    play.bus.said = Control(application="game", at_ms=loop.learning.frozen_at_ms - 1)
+    # a release that was said before the freeze is no release, whatever else is said after it
+    frozen_at_ms = loop.learning.frozen_at_ms
+    play.bus.said = Control(
+        application="game",
+        explore_share=0.2,
+        at_ms=frozen_at_ms + 1,
+        released_at_ms=frozen_at_ms - 1,
+    )
     play.second(loop)
     assert loop.learning.frozen
-    play.bus.said = Control(application="game", at_ms=loop.learning.frozen_at_ms + 1)
+    play.bus.said = Control(
+        application="game", at_ms=frozen_at_ms + 2, released_at_ms=frozen_at_ms + 2
+    )
     play.second(loop)
     assert not loop.learning.frozen
     assert play.bus.pointers[-1].version == loop.learning.version
@@ -196,6 +204,29 @@ def test_a_policy_that_turns_out_worse_is_taken_back_until_someone_looks(tmp_pat
     play.second(loop)
     assert play.bus.pointers[-1].version == loop.learning.version
     assert "last_freeze" not in read_manifest(Path(str(play.bus.pointers[-1].uri))).gate
+
+
+def test_a_training_that_a_person_asks_for_comes_at_once_and_once(tmp_path: Path) -> None:
+    play = Play(tmp_path)
+    loop = play.loop()
+    loop.start()
+    while not play.bus.pointers:
+        play.second(loop)
+    while loop.turn():  # nothing is left to learn from
+        pass
+    version = loop.learning.version
+    play.bus.said = Control(application="game", retrain_at_ms=7, at_ms=7)
+    assert loop.turn()
+    assert loop.learning.version == version + 1
+    while loop.turn():
+        pass
+    assert loop.learning.version == version + 1
+    loop.close()
+    again = play.loop()  # nor does the next life take the same wish for a new one
+    again.start()
+    while again.turn():
+        pass
+    assert again.learning.version == version + 1
 
 
 def test_a_freeze_by_people_stops_publication_and_not_the_learning(tmp_path: Path) -> None:

@@ -109,6 +109,21 @@ def test_a_policy_is_mixed_by_the_exploration_of_its_own_bundle(easy: LoadedPoli
     assert (decided.action, decided.explored, decided.policy_version) == ("hard", True, 3)
 
 
+def test_a_share_of_uniform_choice_that_a_person_sets_goes_before_policy_and_page(
+    easy: LoadedPolicy,
+) -> None:
+    application = make_application()
+    for slot, own in ((slot_of(easy), "easy"), (version_zero(application), "normal")):
+        decided = decide_once(application, replace(slot, explore_share=0.3), draw=0.0)
+        expected = dict.fromkeys(LABELS, 0.1) | {own: 0.8}
+        assert probabilities(decided) == pytest.approx(expected)
+        assert decided.event["exploration"]["epsilon"] == 0.3
+        never = decide_once(application, replace(slot, explore_share=0.0), draw=0.5)
+        assert probabilities(never) == pytest.approx(dict.fromkeys(LABELS, 0.01) | {own: 0.98})
+        plain = decide_once(application, replace(slot, explore_share=0.3, killed=True))
+        assert plain.propensity == 1.0  # a kill goes before it
+
+
 def test_ineligible_actions_get_nothing_and_the_rest_is_renormalised(easy: LoadedPolicy) -> None:
     decided = decide_once(
         make_application(), slot_of(easy), eligible_actions=["hard", "normal"], draw=0.1

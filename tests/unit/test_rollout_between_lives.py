@@ -139,7 +139,8 @@ def test_an_apprentice_that_had_graduated_and_was_stopped_learns_the_rules_again
         assert play.clock.s < 120, loop.status()["gate"]
     assert loop.learning.trainings and play.bus.pointers[-1].version == 0
     assert loop.learning.apprentice and not loop.learning.proving
-    play.bus.said = Control(application="game", at_ms=play.clock.wall_ms() + 1)  # released
+    now_ms = play.clock.wall_ms() + 1
+    play.bus.said = Control(application="game", at_ms=now_ms, released_at_ms=now_ms)
     stopped = loop.learning.version
     while loop.learning.current.number == 0:
         play.second(loop)

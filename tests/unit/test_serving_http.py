@@ -430,6 +430,31 @@ def test_a_kill_acts_on_the_next_request_and_is_on_its_way_to_kafka(server: Serv
     assert server.post("/decisions", ASK).json()["cohort"] == "policy"
 
 
+def test_exploration_by_hand_acts_on_the_next_request_and_the_audit_log_says_who(
+    server: Server,
+) -> None:
+    server.post("/policy:explore", {"by": "ada", "why": "<i>a new season</i>", "share": 1.0})
+    server.post("/decisions", ASK)
+    [decision] = server.spool.events(Topic.DECISIONS)
+    assert decision["exploration"]["epsilon"] == 1.0
+    assert decision["propensity"] == pytest.approx(1 / 3)
+    asked = server.post("/policy:retrain", {"by": "ada", "why": "new prices"}).json()
+    assert asked["control"]["retrain_at_ms"] == asked["control"]["at_ms"]
+    entries = server.request("GET", f"{LEVELS}/audit").json()["entries"]
+    assert [(entry["action"], entry["by"], entry["why"]) for entry in entries] == [
+        ("retrain", "ada", "new prices"),
+        ("explore", "ada", "<i>a new season</i>"),
+    ]
+    assert entries[1]["changed"] == {"explore_share": [None, 1.0]}
+
+
+def test_decisions_of_simulated_players_are_counted_apart(server: Server) -> None:
+    server.post("/decisions", ASK)
+    server.post("/decisions", ASK | {"subject_id": "simulated-1-7"})
+    told = server.request("GET", f"{LEVELS}/status").json()
+    assert (told["decisions"], told["simulated"]) == (2, 1)
+
+
 def test_a_kill_works_with_a_full_spool(server: Server) -> None:
     server.spool.full = True
     assert server.post("/policy:kill", {"by": "ada", "why": ""}).status_code == 200
@@ -447,6 +472,11 @@ def test_a_kill_works_with_a_full_spool(server: Server) -> None:
         ("rollback", b"{}", 409),
         ("freeze", b'{"version":1}', 422),
         ("freeze", b"[1]", 422),
+        ("kill", b'{"share":0.1}', 422),
+        ("explore", b'{"share":1.5}', 422),
+        ("explore", b'{"share":"0.5"}', 422),
+        ("explore", b'{"version":1}', 422),
+        ("retrain", b'{"share":0.1}', 422),
         ("freeze", b'{"who":1}', 422),
         ("explode", b"{}", 404),
     ],

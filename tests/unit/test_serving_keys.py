@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from bakehouse import cli
 from bakehouse.control import Refused, Target, change_policy
 from bakehouse.game_client import GameClient, RequestFailed
 from bakehouse.local.supervisor import Stack
@@ -340,6 +341,33 @@ def test_a_control_command_with_the_keys_of_the_stack_is_obeyed(locked: Server) 
     with locked.listening() as url:
         change_policy(Target(url, "levels", Settings(api_keys=KEYS)), "kill", why="x")
     assert locked.served.slot.killed
+
+
+def test_the_commands_explore_retrain_and_audit_reach_the_server(
+    locked: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BAKEHOUSE_API_KEYS", KEYS)
+    with locked.listening() as url:
+
+        def run(*arguments: str) -> str:
+            where = ["--url", url, "--application", "levels"]
+            monkeypatch.setattr(sys, "argv", ["bakehouse", *arguments, *where])
+            with pytest.raises(SystemExit):
+                cli.main()
+            return capsys.readouterr().out
+
+        assert "25% uniform by hand" in run("explore", "0.25", "--why", "season", "--by", "ada")
+        assert locked.served.slot.explore_share == 0.25
+        run("explore", "some", "--why", "a slip")
+        assert locked.served.slot.explore_share == 0.25
+        run("explore", "default", "--why", "enough", "--by", "bob")
+        assert locked.served.slot.explore_share is None
+        run("retrain", "--why", "prices")
+        told = run("audit")
+    lines = [line.split()[1:4] for line in told.splitlines()[1:]]
+    assert [line[0] for line in lines] == ["retrain", "explore", "explore"]
+    assert lines[2][1:] == ["ada", "season"]
+    assert "explore share: None → 0.25" in told
 
 
 def test_a_game_client_sends_each_route_its_key(locked: Server) -> None:

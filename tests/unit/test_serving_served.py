@@ -278,3 +278,70 @@ def test_a_pointer_that_is_passed_over_is_not_read_where_it_leads_out_of_the_fol
     served.point([passed_over, newest], live=True)
     assert served.slot.version == 3
     assert served.slot.fresh == (9,)
+
+
+def test_a_share_of_uniform_choice_holds_for_policy_and_version_0_until_the_page_is_asked_again(
+    served: Served, tmp_path: Path, application: Application, clock: Clock
+) -> None:
+    said = served.act("explore", by="ada", why="a new season", share=0.5)
+    assert said.explore_share == served.slot.explore_share == 0.5
+    publish(served, tmp_path, 1)
+    assert (served.slot.version, served.slot.explore_share) == (1, 0.5)
+    assert start(tmp_path, application, clock).slot.explore_share == 0.5
+    act(served, "explore")
+    assert served.slot.explore_share is None
+    with pytest.raises(InvalidEvent, match=r"share: kill takes none, got 0\.3"):
+        served.act("kill", by="ada", why="a slip", share=0.3)
+    assert not served.slot.killed
+
+
+def test_every_control_is_kept_with_who_why_and_what_it_changed(
+    served: Served, tmp_path: Path, application: Application, clock: Clock
+) -> None:
+    kill = served.act("kill", by="ada", why="players complain <b>loudly</b>")
+    served.act("revive", by="bob", why="it was the servers")
+    retrain = served.act("retrain", by="ada", why="new prices")
+    other = kill.model_copy(update={"at_ms": retrain.at_ms + 5, "by": "eve", "frozen": True})
+    served.heard(other)  # from another process of another home
+    assert start(tmp_path, application, clock).trail.newest(10) == [
+        {
+            "at_ms": other.at_ms,
+            "action": "heard",
+            "by": "eve",
+            "why": "players complain <b>loudly</b>",
+            "changed": {
+                "frozen": [False, True],
+                "killed": [False, True],
+                "retrain_at_ms": [retrain.at_ms, 0],
+            },
+        },
+        {
+            "at_ms": retrain.at_ms,
+            "action": "retrain",
+            "by": "ada",
+            "why": "new prices",
+            "changed": {"retrain_at_ms": [0, retrain.at_ms]},
+        },
+        {
+            "at_ms": kill.at_ms + 1,
+            "action": "revive",
+            "by": "bob",
+            "why": "it was the servers",
+            "changed": {"killed": [True, False]},
+        },
+        {
+            "at_ms": kill.at_ms,
+            "action": "kill",
+            "by": "ada",
+            "why": "players complain <b>loudly</b>",
+            "changed": {"killed": [False, True]},
+        },
+    ]
+
+
+def test_a_torn_line_costs_the_audit_log_no_other(served: Served, tmp_path: Path) -> None:
+    act(served, "freeze")
+    with (tmp_path / "serving" / "levels.audit.jsonl").open("ab") as file:
+        file.write(b'{"at_ms": 12, "act\n')
+    act(served, "release")
+    assert [entry["action"] for entry in served.trail.newest(10)] == ["release", "freeze"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stream.stream_time import ALLOWANCE_MS, StreamTime
+from stream.stream_time import ALLOWANCE_MS, StreamTime, events_between
 
 EMPTY = {"decisions": {"0": 0}}
 ONE = {"decisions": {"0": 1}}
@@ -49,3 +49,9 @@ def test_it_is_open_until_the_last_record_can_have_nothing_more_become_due():
     time.heartbeat(50_000, ONE)
     time.advance(ONE, 1)
     assert time.is_open
+
+
+def test_what_lies_between_applied_and_the_ends_is_counted_partition_by_partition() -> None:
+    ends = {"decisions": {"0": 10, "1": 4}, "outcomes": {"0": 7}}
+    assert events_between({"decisions": {"0": 8, "1": 4}}, ends) == 2 + 7
+    assert events_between({**ends, "outcomes": {"0": 9}}, ends) == 0
