@@ -16,6 +16,13 @@ import numpy as np
 
 from schemas.actions import Discrete, Ranking
 from schemas.application import Application
+from schemas.choice import (
+    allowed_row,
+    baseline_distribution,
+    baseline_rows_own,
+    choose_label,
+    choose_row,
+)
 from schemas.cohort import place_in_rollout
 from schemas.errors import ApplicationError, InvalidEvent
 from schemas.events import (
@@ -28,17 +35,8 @@ from schemas.events import (
     offered,
 )
 from schemas.exploration import NONE, Exploration, Explores, with_share
-from schemas.propensity import (
-    BASELINE_STD,
-    POINT,
-    Own,
-    baseline_own,
-    draw_action,
-    execute,
-    executed_distribution,
-    logged_density,
-    one_hot,
-)
+from schemas.policy import TOGETHER
+from schemas.propensity import POINT, logged_density
 from schemas.slot import Slot
 
 
@@ -148,7 +146,7 @@ def answer(
     now_ms: int,
     logged: bool = True,
 ) -> list[Answer]:
-    """Decide, all from one slot.
+    """Decide, all from one slot; each as `answer_one` would, to the last bit.
 
     Args:
         draws: one uniform number in [0, 1) each.
@@ -165,8 +163,11 @@ def answer(
     if rows:
         observations = np.array([asked[at].observation for at in rows])  # [R, D]
         masks = np.array([asked[at].eligible for at in rows])  # [R, A]
-        for at, row in zip(rows, slot.distribution(observations, masks), strict=True):
-            own[at] = row
+        for first in range(0, len(rows), TOGETHER):  # so that each gets what it would get alone
+            some = slice(first, first + TOGETHER)
+            found = slot.distribution(observations[some], masks[some])
+            for at, row in zip(rows[some], found, strict=True):
+                own[at] = row
     return [
         _one(application, slot, one, draw, policy, role, now_ms)
         for one, draw, policy, role in zip(asked, draws, own, roles, strict=True)
@@ -254,16 +255,11 @@ def _one(
 ) -> Answer:
     cohort = role.cohort
     if own is None:
-        own = _baseline_distribution(one)
+        own = baseline_distribution(one.baseline, one.eligible)
         if one.baseline is None:
             cohort = "fallback"
     exploration = _exploration(application, slot, role)
-    executed = own
-    if exploration.kind != "none":
-        executed = executed_distribution(
-            own, one.eligible, epsilon=exploration.epsilon, floor=exploration.floor
-        )
-    position = draw_action(executed, draw)
+    position, executed = choose_label(own, one.eligible, exploration, draw)
     if not executed[position] > 0.0:  # scores that overflowed: such a policy answers nobody
         return _one(application, slot, one, draw, None, FALLBACK, now_ms)
     labels = application.actions.choices
@@ -295,23 +291,19 @@ def _shaped(
     actions, shape, items = application.actions, application.shape, one.request.items
     cohort = role.cohort
     baseline = None if one.baseline_row is None else actions.action_of(one.baseline_row, items)
-    row = one.baseline_row
-    if row is not None and not _allowed(shape.segments, row, one.eligible, shape.slots):
-        row = None
+    row = allowed_row(shape, one.baseline_row, one.eligible)
     if one.baseline_row is None and not role.by_policy:
         cohort = "fallback"
     how: dict[str, Any] = {"exploration": NONE.logged(), "draw": draw, "density": POINT}
     exploration = _exploration(application, slot, role)
     if role.by_policy:
         own = slot.own(one.observation[None], one.eligible[None], one.items)
-    elif row is not None:
-        own = baseline_own(shape, row[None], exploration)
     else:
-        own = _undecided(one, application)
-    if not role.explores and row is not None:
+        own = baseline_rows_own(shape, row, one.eligible, exploration)
+    executed = choose_row(shape, own, row, one.eligible, exploration, draw, explores=role.explores)
+    if executed is None:
         action, propensity, explored = baseline, 1.0, False
     else:
-        executed = execute(shape, own, one.eligible, exploration, draw)
         if not executed.propensity > 0.0:  # as in `_one`; only what is no number gets here
             return _shaped(application, slot, one, draw, FALLBACK, now_ms)
         action = actions.action_of(executed.row, items)
@@ -333,25 +325,6 @@ def _shaped(
         baseline=baseline,
         now_ms=now_ms,
     )
-
-
-def _allowed(
-    segments: Sequence[tuple[int, int]], row: np.ndarray, eligible: np.ndarray, slots: int
-) -> bool:
-    """Whether every label or item of a row is eligible."""
-    if slots:
-        return bool(eligible[row[row >= 0].astype(int)].all())
-    return all(eligible[start + int(row[part])] for part, (start, _) in enumerate(segments))
-
-
-def _undecided(one: Asked, application: Application) -> Own:
-    """Nobody knows: every eligible choice alike, numbers in the middle of their box."""
-    shape = application.shape
-    probabilities = one.eligible.astype(np.float64)
-    for start, stop in shape.segments or ((0, shape.choices),):
-        probabilities[start:stop] /= probabilities[start:stop].sum()
-    middle = ((shape.low + shape.high) / 2)[None]
-    return Own(probabilities[None], middle, BASELINE_STD * (shape.high - shape.low)[None])
 
 
 def _told(
@@ -415,11 +388,3 @@ def _told(
         explored,
         event,
     )
-
-
-def _baseline_distribution(one: Asked) -> np.ndarray:
-    """All on the baseline's action; where that is not eligible or not known, uniform."""
-    size = len(one.eligible)
-    if one.baseline is not None and one.eligible[one.baseline]:
-        return one_hot(one.baseline, size)
-    return np.asarray(one.eligible / one.eligible.sum(), dtype=np.float64)

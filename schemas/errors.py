@@ -30,6 +30,10 @@ class UnknownApplication(InvalidEvent):
     """The named application is not one that this process serves."""
 
 
+class NotRecomputable(BakehouseError):
+    """A decision's log, or the policies that are left, do not say enough to decide it again."""
+
+
 class InvalidHistory(BakehouseError):
     """A file of past decisions is not laid out as its description says; nothing was learned."""
 

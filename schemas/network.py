@@ -166,8 +166,8 @@ def _layer_norm(weight: Array, bias: Array, epsilon: float) -> Callable[[Array],
     """`(x − mean) / √(variance + ε) · weight + bias` (Ba et al. 2016)."""
 
     def layer_norm(x: Array) -> Array:
-        y: Array = x - x.mean(axis=1, keepdims=True)
-        y /= np.sqrt((y * y).mean(axis=1, keepdims=True) + np.float32(epsilon))
+        y: Array = x - x.mean(axis=-1, keepdims=True)
+        y /= np.sqrt((y * y).mean(axis=-1, keepdims=True) + np.float32(epsilon))
         y *= weight
         y += bias
         return y
@@ -179,12 +179,12 @@ def _dense(weight: Array, bias: Array, *, rectified: bool) -> Callable[[Array], 
     # `dot` and work in place: on the one row of a request, calls cost more than arithmetic
 
     def dense(x: Array) -> Array:
-        y: Array = x.dot(weight)
+        y: Array = x.dot(weight) if x.ndim == 2 else np.matmul(x, weight)
         y += bias
         return y
 
     def dense_relu(x: Array) -> Array:
-        y: Array = x.dot(weight)
+        y: Array = x.dot(weight) if x.ndim == 2 else np.matmul(x, weight)
         y += bias
         np.maximum(y, _ZERO, out=y)
         return y

@@ -310,7 +310,7 @@ def _execute_ranking(
     factors: list[float] = []
     explored = False
     for place in range(min(shape.slots, int(eligible.sum()))):
-        mine = _next_place(worths, left)
+        mine = next_place(worths, left)
         executed = executed_distribution(
             mine, left, epsilon=exploration.epsilon, floor=exploration.floor
         )
@@ -322,7 +322,7 @@ def _execute_ranking(
     return Executed(row, _product(factors), tuple(factors), explored)
 
 
-def _next_place(worths: np.ndarray, left: np.ndarray) -> np.ndarray:
+def next_place(worths: np.ndarray, left: np.ndarray) -> np.ndarray:
     """Plackett–Luce: worths of the items that are left, adding up to 1. `[…, A]`"""
     kept = np.where(left, worths, 0.0)
     total = kept.sum(axis=-1, keepdims=True)
@@ -341,7 +341,7 @@ def _ranking_factors(
         there = rows[:, place] >= 0
         position = np.where(there, rows[:, place], 0).astype(int)
         factor = _explored(
-            _next_place(worths, left)[at, position], left[at, position], left.sum(axis=1),
+            next_place(worths, left)[at, position], left[at, position], left.sum(axis=1),
             exploration,
         )  # fmt: skip
         factors[:, place] = np.where(there, factor, 1.0)
