@@ -241,6 +241,7 @@ def logs(
 ) -> None:
     """What the parts have written. Example: [bold]bakehouse logs learner --follow[/]"""
     from bakehouse.look import follow_logs
+    from schemas.logs import readable
 
     folder = load_settings(home=home).home / "logs"
     try:
@@ -248,7 +249,8 @@ def logs(
             if as_json:
                 say_json({"part": name, "line": line})
             else:
-                print(line if part else f"{name:>10}  {line}", flush=True)
+                for said in readable(line).splitlines() or [""]:
+                    print(said if part else f"{name:>10}  {said}", flush=True)
     except KeyboardInterrupt:
         pass
 

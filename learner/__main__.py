@@ -18,6 +18,7 @@ from learner.loop import ApplicationLoop
 from learner.tracking import MlflowTracker
 from schemas.errors import BakehouseError
 from schemas.loading import load_applications
+from schemas.logs import set_up_logs
 from schemas.phase import READY, PhaseFile
 from schemas.settings import load_settings
 
@@ -30,14 +31,13 @@ STATUS_EVERY_S = 1.0
 
 def main(refs: list[str]) -> int:
     """Run until SIGTERM or SIGINT; exit status 0 after a stop, 2 where it cannot start."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level="INFO")
-    for noisy in ("kafka", "absl"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
+    set_up_logs("learner", "text", to=sys.stderr)
     try:
         settings = load_settings()
+        set_up_logs("learner", settings.log_format, to=sys.stderr)
         applications = [loaded.application for loaded in load_applications(refs).values()]
     except BakehouseError as error:
-        sys.stderr.write(f"learner: {error}\n")
+        log.error("the learner cannot start: %s", error)
         return 2
     phase = PhaseFile(settings.home, "learner")
     stopping = threading.Event()

@@ -86,7 +86,12 @@ class Audit(threading.Thread):
                 self.saved += 1
             except Exception as error:  # TensorFlow's own, or the disk's
                 self.failures += 1
-                log.warning("no SavedModel of anchor %d: %s", anchor.version, error)
+                log.warning(
+                    "no SavedModel of anchor %d: %s",
+                    anchor.version,
+                    error,
+                    extra={"application": anchor.setup.application.name},
+                )
 
     def _write(self, anchor: Anchor) -> None:
         name = anchor.setup.application.name

@@ -103,10 +103,9 @@ class KafkaBus(threading.Thread):
             self._unsent[pointer.application] = pointer
 
     def _trouble(self, what: str, error: BaseException) -> None:
-        text = f"cannot {what}: {type(error).__name__}: {error}"
         if self.problem is None:
-            log.warning("%s; learning goes on", text)
-        self.problem = text
+            log.warning("cannot %s (%s); learning goes on", what, error)
+        self.problem = f"cannot {what}: {type(error).__name__}: {error}"
 
     def stop(self) -> None:
         """Send what is still to be sent, and stop listening."""

@@ -75,6 +75,7 @@ class ApplicationLoop:
         boot: str | None = None,
     ) -> None:
         self.application = application
+        self._named = {"application": application.name}  # of a line in the log
         self._boot = boot_id() if boot is None else boot
         self._bus = bus
         self._build = build
@@ -129,7 +130,11 @@ class ApplicationLoop:
                     self._table, self.application.name, state["json"]["replay_version"]
                 )
         except (ValueError, KeyError, BundleError) as error:
-            log.warning("%s; learning begins anew from the table", error)
+            log.warning(
+                "the checkpoint cannot be used (%s); learning begins anew from the table",
+                error,
+                extra=self._named,
+            )
             self.learning = Learning(self.application, self._build)
             state = None
         if state is None:
@@ -155,7 +160,7 @@ class ApplicationLoop:
             try:
                 self.learning.begin_under(self.bundles.load(pointer))
             except BundleError as error:
-                log.warning("%s; the gate begins at the baseline", error)
+                log.warning("%s; the gate begins at the baseline", error, extra=self._named)
         if warm is None:
             self._rebuild()
         else:
@@ -163,7 +168,10 @@ class ApplicationLoop:
 
     def _go_on_after_a_cut(self) -> None:
         """The machine was started anew: versions of the table may stand for other rows now."""
-        log.warning("the machine was started anew; the buffer is rebuilt from the table")
+        log.warning(
+            "the machine was started anew; the buffer is rebuilt from the table",
+            extra=self._named,
+        )
         if plans := self._plans.after(self.learning.version):
             self.learning.version = plans[-1].version
         self._rebuild()
@@ -198,18 +206,22 @@ class ApplicationLoop:
                         )
                 candidate = self.learning.train(plan)
             except (LogGap, FileNotFoundError) as error:
-                log.warning("%s", error)
+                log.warning("%s", error, extra=self._named)
                 self._rebuild()
                 self.learning.version = plans[-1].version
                 return
             except Exception:  # it may be what ended the life before: not twice
-                log.exception("version %d cannot be made again; it is left out", plan.version)
+                log.exception(
+                    "version %d cannot be made again; it is left out",
+                    plan.version,
+                    extra=self._named,
+                )
                 self.learning.version = plan.version
                 continue
             if candidate is not None and candidate.report.publish:
                 self._write_again(candidate)
         if plans:
-            log.info("carried out %d trainings again", len(plans))
+            log.info("carried out %d trainings again", len(plans), extra=self._named)
 
     def _write_again(self, candidate: Candidate) -> None:
         """A published candidate whose bundle the crash has prevented."""
@@ -217,7 +229,7 @@ class ApplicationLoop:
             try:
                 self._write(candidate)
             except BundleError as error:
-                log.warning("%s", error)
+                log.warning("%s", error, extra=self._named)
 
     def _point_again(self) -> None:
         """Announce what answers, if the crash has prevented that."""
@@ -226,7 +238,7 @@ class ApplicationLoop:
             try:
                 self._bus.publish(self.bundles.pointer_to(current, self._wall_ms()))
             except BundleError as error:
-                log.warning("%s", error)
+                log.warning("%s", error, extra=self._named)
 
     def turn(self) -> bool:
         """Read what is new, and train if it is time; True if anything was done.
@@ -239,7 +251,7 @@ class ApplicationLoop:
         try:
             active = self._turn()
         except Exception as error:
-            log.exception("%s: a turn failed", self.application.name)
+            log.exception("%s: a turn failed", self.application.name, extra=self._named)
             self._problem = f"{type(error).__name__}: {error}"
             self._not_before = self._clock() + PAUSE_AFTER_FAILURE_S
             return True
@@ -253,7 +265,7 @@ class ApplicationLoop:
                 self._rebuild()
             active = self._read()
         except (LogGap, FileNotFoundError) as error:  # cleaned away, or vacuumed under our feet
-            log.warning("%s; the buffer is rebuilt from the table", error)
+            log.warning("%s; the buffer is rebuilt from the table", error, extra=self._named)
             self._rebuild()
             active = True
         except Exception:
@@ -330,10 +342,20 @@ class ApplicationLoop:
         if candidate.report.publish:
             self._publish(candidate)
         elif candidate.report.rollback_to is not None:
-            log.warning("%s: %s", name, candidate.report.reason)
+            log.warning(
+                "%s: %s",
+                name,
+                candidate.report.reason,
+                extra=self._named | {"version": version},
+            )
             self._point_again_to(candidate.report.rollback_to)
         elif candidate.report.freeze:
-            log.warning("%s: %s", name, candidate.report.reason)
+            log.warning(
+                "%s: %s",
+                name,
+                candidate.report.reason,
+                extra=self._named | {"version": version},
+            )
         self._seconds["publish"] = self._clock() - began
 
     def _write(self, candidate: Candidate) -> Any:
@@ -351,7 +373,9 @@ class ApplicationLoop:
         try:
             pointer = self._write(candidate)
         except (BundleError, OSError) as error:
-            log.error("version %d was not published: %s", candidate.version, error)
+            log.error(
+                "version %d was not published: %s", candidate.version, error, extra=self._named
+            )
             return
         reach("learner.bundle.after_rename")
         self._bus.publish(pointer)
@@ -363,6 +387,7 @@ class ApplicationLoop:
                 self.application.name,
                 candidate.version,
                 candidate.report.reason,
+                extra=self._named | {"version": candidate.version},
             )
         if self._tracker is not None:
             self._tracker.offer(
@@ -389,7 +414,7 @@ class ApplicationLoop:
         try:
             self._bus.publish(self.bundles.pointer_to(version, self._wall_ms()))
         except BundleError as error:
-            log.error("cannot go back: %s", error)
+            log.error("cannot go back: %s", error, extra=self._named)
 
     def _snapshot(self) -> dict[str, Any]:
         return {
@@ -430,7 +455,12 @@ class ApplicationLoop:
             write_checkpoint(self._checkpoint, snapshot)
         except OSError as error:
             # the one before counts, so the plans since then must stay
-            log.error("no checkpoint of version %d: %s; tried again later", version, error)
+            log.error(
+                "no checkpoint of version %d: %s; tried again later",
+                version,
+                error,
+                extra=self._named,
+            )
         else:
             self._saved_version = version
 

@@ -43,7 +43,12 @@ def rebuild(table: str, application: Application, decoder: Decoder) -> Rebuilt:
     found = newest_rows(table, application, decoder.decode, most=ring.capacity)
     ring.forget_before(found.left_out_ms)
     ring.ingest(found.rows)
-    log.info("read %d decisions of version %d from the table", ring.size, found.version)
+    log.info(
+        "read %d decisions of version %d from the table",
+        ring.size,
+        found.version,
+        extra={"application": application.name},
+    )
     return Rebuilt(ring, found.version)
 
 

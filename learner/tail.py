@@ -17,6 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from schemas.errors import BakehouseError
+
 _COMMIT = re.compile(r"\d{20}\.json")
 
 
@@ -34,7 +36,7 @@ class Commit(NamedTuple):
     added: list[Added]
 
 
-class LogGap(Exception):
+class LogGap(BakehouseError):
     """The next version is not in the log, and later ones are."""
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from learner.learning import Candidate
 from schemas.application import Application
+from schemas.errors import BakehouseError
 from schemas.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,10 @@ RUN_EVERY_S = 60.0
 QUEUED = 8
 IDLE_S = 150.0  # after which the writing process is let go: it holds 250 MB
 STOP_S = 10.0
+
+
+class MlflowProblem(BakehouseError):
+    """What the writing process says of a run that was not written."""
 
 
 class MlflowTracker(threading.Thread):
@@ -89,9 +94,14 @@ class MlflowTracker(threading.Thread):
             try:
                 self._runs[note["application"]] = self._write(note)
                 self.runs += 1
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, MlflowProblem) as error:
                 self.failures += 1
-                log.warning("MLflow did not take version %d: %s", note["version"], error)
+                log.warning(
+                    "MLflow did not take version %d: %s",
+                    note["version"],
+                    error,
+                    extra={"application": note["application"]},
+                )
                 self._let_go()
 
     def _write(self, note: Mapping[str, Any]) -> str:
@@ -104,7 +114,7 @@ class MlflowTracker(threading.Thread):
         self._writer.stdin.flush()
         answer = json.loads(self._writer.stdout.readline() or '{"problem": "its process ended"}')
         if "run" not in answer:
-            raise ValueError(answer["problem"])
+            raise MlflowProblem(answer["problem"])
         run: str = answer["run"]
         return run
 

@@ -76,10 +76,20 @@ def take_up(
             return None
         learning.restore(state["learning"])
     except (ValueError, KeyError, BundleError) as error:
-        log.warning("%s is not begun with: %s; it is now %s", path, error, REFUSED)
+        log.warning(
+            "%s is not begun with: %s; it is now %s",
+            path,
+            error,
+            REFUSED,
+            extra={"application": application.name},
+        )
         path.replace(folder / REFUSED)
         return None
-    log.info("begins with what was learned from %d decisions of history", learning.ring.size)
+    log.info(
+        "begins with what was learned from %d decisions of history",
+        learning.ring.size,
+        extra={"application": application.name},
+    )
     return learning
 
 

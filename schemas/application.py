@@ -14,7 +14,7 @@ from typing import Any, Literal
 from schemas.actions import ACTIONS, Actions, Continuous, Discrete, Item, Parts, Ranking, Shape
 from schemas.agents import AGENTS, check_agent
 from schemas.compression import Compression
-from schemas.errors import ApplicationError
+from schemas.errors import ApplicationError, BaselineFailed
 from schemas.exploration import (
     EXPLORES,
     AgentsOwn,
@@ -406,12 +406,12 @@ class Application:
             items: of a request to rank; the baseline finds them in its context as `items`.
 
         Raises:
-            ApplicationError: the baseline raised, or answered something that is no action.
+            BaselineFailed: the baseline raised, or answered something that is no action.
         """
         try:
             action = self.baseline(context if items is None else {**context, "items": items})
         except (Exception, SystemExit) as error:
-            raise ApplicationError(
+            raise BaselineFailed(
                 f"the baseline of {self.name!r} raised {type(error).__name__}: {error}"
             ) from error
         try:
@@ -419,7 +419,7 @@ class Application:
         except Exception as error:  # a value whose own methods raise
             problem = f"{type(error).__name__}: {error}"
         if problem is not None:
-            raise ApplicationError(
+            raise BaselineFailed(
                 f"the baseline of {self.name!r} answered {in_short(action)}: {problem}"
             )
         return action

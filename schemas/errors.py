@@ -5,13 +5,24 @@ A message says what came, what was expected, and what remains true.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 
 class BakehouseError(Exception):
     """Anything that Bakehouse refuses to do, with the reason."""
 
+    # a subject, a context or a payload may stand in the text: an answer may say it, no log may
+    quotes_what_came: ClassVar[bool] = False
+
 
 class ApplicationError(BakehouseError):
     """An application says something impossible, or cannot be loaded."""
+
+
+class BaselineFailed(ApplicationError):
+    """The game's rules have no answer to a context."""
+
+    quotes_what_came = True
 
 
 class SettingsError(BakehouseError):
@@ -20,6 +31,8 @@ class SettingsError(BakehouseError):
 
 class InvalidEvent(BakehouseError):
     """A request body or a Kafka record is not what its schema says."""
+
+    quotes_what_came = True
 
 
 class InvalidContext(InvalidEvent):
@@ -36,6 +49,8 @@ class NotRecomputable(BakehouseError):
 
 class InvalidHistory(BakehouseError):
     """A file of past decisions is not laid out as its description says; nothing was learned."""
+
+    quotes_what_came = True
 
 
 class BundleError(BakehouseError):

@@ -30,6 +30,10 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     home: Path = Path(".bakehouse")
+    # what a person who runs it sees
+    log_format: Literal["text", "json"] = "text"
+    trace_endpoint: str | None = Field(default=None, pattern=r"^https?://")  # OTLP over HTTP
+    trace_share: float = Field(default=0.001, ge=0, le=1)  # of decisions
     # Kafka
     kafka_bootstrap: str | None = None  # None: the embedded broker of this home
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"

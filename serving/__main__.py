@@ -7,22 +7,22 @@ import os
 import sys
 
 from schemas.errors import BakehouseError
+from schemas.logs import set_up_logs
 from schemas.settings import load_settings
 from serving.server import serve
 
-logging.basicConfig(
-    level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-)
-# The client repeats itself while a broker is away; what matters of it is said once, by us.
-logging.getLogger("kafka").setLevel(logging.CRITICAL)
+log = logging.getLogger("serving")
 
 
 def main() -> int:
     """Exit status: 0 after a stop, 2 where it cannot start."""
+    set_up_logs("serving", "text", to=sys.stderr)
     try:
-        return serve(load_settings(), sys.argv[1:])
+        settings = load_settings()
+        set_up_logs("serving", settings.log_format, to=sys.stderr)
+        return serve(settings, sys.argv[1:])
     except (BakehouseError, OSError) as error:
-        sys.stderr.write(f"serving cannot start: {error}\n")
+        log.error("serving cannot start: %s", error)
         return 2
 
 

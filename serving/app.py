@@ -209,5 +209,6 @@ def _problems(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def unforeseen(request: Request, error: Exception) -> Response:
-        log.exception("%s %s failed", request.method, request.url.path, exc_info=error)
+        route = getattr(request.scope.get("route"), "path", "a path that is not known")
+        log.exception("%s %s failed", request.method, route, exc_info=error)
         return respond(500, f"{type(error).__name__}: {error}"[:500])

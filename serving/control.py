@@ -104,7 +104,13 @@ def carry_out(served: Served, action: str, asked: ControlRequest, spool: Log) ->
             f"{error.strerror or error}. It is in force, and forgotten where this process starts "
             "again before Kafka has it; repeat it once the disk takes it"
         )
-        log.warning("%s %s is not kept: %s", served.application.name, action, error)
+        log.warning(
+            "%s %s is not kept: %s",
+            served.application.name,
+            action,
+            error,
+            extra={"application": served.application.name},
+        )
     reach("serving.control.before_record")
     key = f"{control.application}/control".encode()
     record = Record(Topic.POLICIES, key, orjson.dumps(control.model_dump()))

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from schemas.hydration import FromTable
+from schemas.logs import without_secrets
 
 log = logging.getLogger(__name__)
 FIRST_WAIT_S = 10.0  # for the first reading: better late than with defaults for everyone
@@ -79,7 +80,10 @@ class Table:
         """Read it, and go on looking; waits a little for the first reading."""
         self._thread.start()
         if not self._first.wait(FIRST_WAIT_S):
-            log.warning("%s is still being read; until then the default", self._hydration.uri)
+            log.warning(
+                "%s is still being read; until then the default",
+                without_secrets(self._hydration.uri),
+            )
 
     def stop(self) -> None:
         """Look no more."""
@@ -102,7 +106,7 @@ class Table:
         except Exception as error:  # files half written, a store that is away: the old one stays
             problem = f"{type(error).__name__}: {error}"[:300]
             if problem != self._problem:
-                log.warning("%s cannot be read (%s)", self._hydration.uri, problem)
+                log.warning("%s cannot be read (%s)", without_secrets(self._hydration.uri), error)
             self._problem = problem
             return False
         if content is not None:

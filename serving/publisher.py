@@ -267,10 +267,9 @@ class Publisher(threading.Thread):
                 log.debug("closing the producer: %s", error)
 
     def _trouble(self, error: BaseException) -> None:
-        said = f"{type(error).__name__}: {error}"
         if self.problem is None:
-            log.warning("Kafka does not take events (%s); they wait in the spool", said)
-        self.problem = said
+            log.warning("Kafka does not take events (%s); they wait in the spool", error)
+        self.problem = f"{type(error).__name__}: {error}"
 
     def _put_aside(self, record: Record, error: BaseException) -> None:
         self.refused += 1

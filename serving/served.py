@@ -88,7 +88,12 @@ class Served:
         except FileNotFoundError:
             return
         except (OSError, ValueError, KeyError, TypeError, InvalidEvent) as error:
-            log.warning("%s cannot be read (%s); starting without it", self._cache, error)
+            log.warning(
+                "%s cannot be read (%s); starting without it",
+                self._cache,
+                error,
+                extra={"application": self.application.name},
+            )
             return
         with self._lock:
             self.control = control
@@ -213,7 +218,13 @@ class Served:
         try:
             content = self._content(wanted, source)
         except BundleError as error:
-            log.warning("%s: policy %s refused: %s", self.application.name, wanted, error)
+            log.warning(
+                "%s: policy %s refused: %s",
+                self.application.name,
+                wanted,
+                error,
+                extra={"application": self.application.name, "version": wanted},
+            )
             self.refused_policy = {
                 "version": wanted,
                 "reason": str(error),

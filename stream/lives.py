@@ -15,6 +15,7 @@ from collections.abc import Callable
 from kafka.errors import KafkaError
 
 from schemas.errors import StackError
+from schemas.logs import words
 from stream.broker import Broker
 from stream.checkpoints import Checkpoint, starting_offsets
 from stream.query import ReplayQuery
@@ -134,12 +135,13 @@ class Lives:
 
     def _note_failure(self, error: Exception | None, *, refused: bool = False) -> None:
         self._fruitless += 1
-        self.problem = str(error)[:MAX_REASON]
-        log.error("the query ended, and begins anew: %s", self.problem)
+        self.problem = str(error)[:MAX_REASON]  # for the status; it may quote a record
+        log.error("the query ended, and begins anew: %s", error)
         if self._fruitless >= MOST_FRUITLESS:
             raise StackError(
                 f"the query died {self._fruitless} times in a row without having done anything, "
-                f"the last time of: {self.problem}. What was applied is in the tables"
+                f"the last time of: {'nothing known' if error is None else words(error)}. What was "
+                "applied is in the tables"
             )
         if refused and self._broker_answers():
             self._checkpoint.note_refused()

@@ -20,6 +20,7 @@ from schemas.boot import boot_id
 from schemas.errors import BakehouseError, StackError
 from schemas.events import Progress
 from schemas.loading import load_applications
+from schemas.logs import set_up_logs
 from schemas.phase import READY, PhaseFile
 from schemas.settings import Settings, load_settings
 from stream.broker import Broker
@@ -208,13 +209,7 @@ def main(arguments: list[str] | None = None) -> int:
         "refs", nargs="+", metavar="REF", help="path/to/file.py or module:attribute"
     )
     refs = parser.parse_args(arguments).refs
-    logging.basicConfig(
-        stream=sys.stdout,
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what matters of it is said by us
-    logging.getLogger("py4j").setLevel(logging.CRITICAL)  # what failed ends the query, and is said
+    set_up_logs("stream", "text", to=sys.stdout)
     stop = threading.Event()
     woken = threading.Event()
 
@@ -225,9 +220,11 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
     try:
-        return run(load_settings(), refs, stop=stop, woken=woken)
+        settings = load_settings()
+        set_up_logs("stream", settings.log_format, to=sys.stdout)
+        return run(settings, refs, stop=stop, woken=woken)
     except BakehouseError as error:
-        log.error("%s", error)
+        log.error("the stream cannot start: %s", error)
         return 2
 
 

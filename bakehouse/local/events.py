@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
+from schemas.logs import Format, JsonLines
+
 LOG_BYTES = 1 << 20
 
 
@@ -35,12 +37,16 @@ class Events:
     who asks the supervisor something.
     """
 
-    def __init__(self, on_event: OnEvent | None, log: Path) -> None:
+    def __init__(self, on_event: OnEvent | None, log: Path, log_format: Format = "text") -> None:
         self._on_event = on_event
         self._queue: queue.SimpleQueue[StackEvent | None] = queue.SimpleQueue()
         log.parent.mkdir(parents=True, exist_ok=True)
         self._handler = RotatingFileHandler(log, maxBytes=LOG_BYTES, backupCount=1)
-        self._handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        self._handler.setFormatter(
+            JsonLines("supervisor")
+            if log_format == "json"
+            else logging.Formatter("%(asctime)s %(message)s")
+        )
         self._log = logging.Logger("bakehouse.supervisor", logging.INFO)  # not in the tree
         self._log.addHandler(self._handler)
         self._thread = threading.Thread(target=self._deliver, name="events", daemon=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bakehouse.local.watchdog import end_group, send
+from schemas.logs import readable
 from schemas.phase import READY, PhaseFile
 
 LOG_BYTES = 16 << 20  # a part's log; the one before it is kept too
@@ -186,7 +187,8 @@ def last_words(log: Path) -> str:
     """The end of what the last process wrote to a log."""
     lines = last_lines(log).splitlines()
     starts = [at for at, line in enumerate(lines) if line.startswith(MARKER)]
-    return "\n".join(lines[starts[-1] + 1 :] if starts else lines) or "(it wrote nothing)"
+    last = lines[starts[-1] + 1 :] if starts else lines
+    return "\n".join(map(readable, last)) or "(it wrote nothing)"
 
 
 def last_lines(log: Path, count: int = LOG_LINES_SHOWN) -> str:

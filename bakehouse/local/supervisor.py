@@ -211,7 +211,9 @@ class Stack:
         lock = self._cleanup.enter_context(hold(self._home))
         self._choose_addresses()
         shutil.rmtree(self._home / "run", ignore_errors=True)  # the phases of the run before
-        self._events = Events(self._on_event, self._home / "logs" / "supervisor.log")
+        self._events = Events(
+            self._on_event, self._home / "logs" / "supervisor.log", self._settings.log_format
+        )
         self._cleanup.callback(self._events.close)
         self._guard = Guard(lock)
         self._cleanup.callback(self._guard.close)
