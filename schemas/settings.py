@@ -70,6 +70,7 @@ class Settings(BaseModel):
     token_secret: str | None = Field(default=None, min_length=LEAST_SECRET, repr=False)
     spool_bytes: int = Field(default=256 << 20, ge=1 << 16)  # a serving process
     spool_sync_s: float = Field(default=1.0, gt=0)  # what a power cut can take of the spool
+    freshness_target_s: float = Field(default=5.0, gt=0)  # what the page and alerts hold it against
     max_body_bytes: int = Field(default=1 << 20, ge=1024)
     answer_memory_minutes: float = Field(default=10.0, gt=0)
     # commands that ask a running stack

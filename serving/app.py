@@ -15,8 +15,10 @@ from starlette.exceptions import HTTPException
 
 from schemas.errors import InvalidEvent, UnknownApplication
 from serving import control
+from serving import live as live_pages
 from serving.description import describe
 from serving.hot import Log
+from serving.live import Live
 from serving.page import PAGE
 from serving.problems import MEDIA_TYPE, problem
 from serving.served import Conflict, Served
@@ -32,6 +34,7 @@ def make_app(
     served: Mapping[str, Served],
     report: StatusReport,
     *,
+    live: Live,
     spool: Log,
     most_body_bytes: int,
     locked: bool = False,
@@ -39,6 +42,7 @@ def make_app(
     """The FastAPI application behind the hot routes, and behind their doors.
 
     Args:
+        live: what people who watch the page are told each second.
         locked: keys are set, so the open pages say no more than they must.
     """
     app = FastAPI(title="Bakehouse", version=API_VERSION, redoc_url=None)
@@ -94,13 +98,17 @@ def make_app(
     @app.get("/v1/applications/{application}/status", tags=["read"])
     def status(application: str) -> JSONResponse:
         """Figures of this process, and the latest of stream, learner and others."""
-        find(application)
+        seen = live.view(find(application).application.name)
+        insight = report.insight(application)
         return _json(
             {
                 "application": application,
                 **report.application(application),
+                "verdict": seen["verdict"],
+                "pipe": seen["pipe"],
                 "serving": report.status(),
                 "parts": report.others(),
+                "insight": insight and insight["insight"],
             }
         )
 
@@ -109,6 +117,7 @@ def make_app(
         """The same for all applications at once."""
         return _json({"serving": report.status(), "parts": report.others()})
 
+    live_pages.add_routes(app, find, live)
     control.add_routes(app, find, spool=spool, most_body_bytes=most_body_bytes)
     _document_hot_routes(app, find)
     document = describe(app, applications=sorted(served), locked=locked)

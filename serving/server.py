@@ -29,6 +29,7 @@ from serving.frames import Topic
 from serving.hot import HotRoutes, Receive, Route, Scope, Send
 from serving.hydration import Hydrator
 from serving.keys import Doors
+from serving.live import Live
 from serving.one_write import OneWriteProtocol
 from serving.patience import Patience
 from serving.publisher import Publisher, connect, record_bytes, topics
@@ -38,6 +39,7 @@ from serving.status import StatusReport
 from serving.subscriber import Subscriber
 from serving.syncer import Syncer
 from serving.tokens import Tokens, token_secret
+from serving.view import wanted
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +62,7 @@ class Process:
     syncer: Syncer
     hot: HotRoutes
     report: StatusReport
+    live: Live
     publisher: Publisher | None
     subscriber: Subscriber | None
     memories: list[AnswerMemory]
@@ -138,9 +141,11 @@ def build(settings: Settings, applications: Sequence[Application]) -> Process:
         publisher=publisher,
         subscriber=subscriber,
     )
+    live = Live(report, served, wanted(settings))
     app = make_app(
         served,
         report,
+        live=live,
         spool=spool,
         most_body_bytes=settings.max_body_bytes,
         locked=doors.locked,
@@ -156,7 +161,17 @@ def build(settings: Settings, applications: Sequence[Application]) -> Process:
     gc.set_threshold(GC_EVERY, 50, 100)
     syncer = Syncer(spool, every_s=settings.spool_sync_s)
     return Process(
-        settings, claim, spool, syncer, hot, report, publisher, subscriber, memories, hydrators
+        settings,
+        claim,
+        spool,
+        syncer,
+        hot,
+        report,
+        live,
+        publisher,
+        subscriber,
+        memories,
+        hydrators,
     )
 
 
@@ -187,6 +202,10 @@ class _Server(uvicorn.Server):
             self._process.subscriber.start()
         self._telling = asyncio.create_task(self._tell())
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._process.live.close()
+        await super().shutdown(sockets=sockets)
+
     async def _tell(self) -> None:
         """`status.v1`, once a second while anything happens; and what else is due each second."""
         report, publisher = self._process.report, self._process.publisher
@@ -198,6 +217,7 @@ class _Server(uvicorn.Server):
             for memory in self._process.memories:
                 memory.flush()
             status = report.tick()
+            self._process.live.beat()
             if status is not None and publisher is not None:
                 publisher.report(key, orjson.dumps(status))
 

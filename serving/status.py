@@ -14,11 +14,13 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from serving.hot import HotRoutes
+from serving.pipe import Moved
 from serving.publisher import Publisher
 from serving.served import Served
 from serving.spool import Spool
 from serving.subscriber import Subscriber
 
+INSIGHT = "/insight/"  # in the key of a record that the learner keeps for the page
 # What becomes of a Kafka position: exactly one of these.
 OUTCOMES = ("applied", "duplicate", "pending", "orphan", "quarantined")
 COUNTERS = {
@@ -65,11 +67,15 @@ class StatusReport:
         self._clock = clock
         self._started = clock()
         self._before: tuple[float, int, int, int] = (self._started, 0, 0, 0)
+        self._counted: dict[str, tuple[int, int]] = {}  # decisions, outcomes by application
+        self._by_application: dict[str, dict[str, float]] = {}
+        self.moved = Moved()  # when things last happened
         self._rates: dict[str, Any] = {
             "decisions_per_s": 0.0,
             "outcomes_per_s": 0.0,
             "handling_ms": {"p50": None, "p99": None, "n": 0},
         }
+        self._published = 0
         self._told: Any = None
 
     def tick(self) -> dict[str, Any] | None:
@@ -84,13 +90,39 @@ class StatusReport:
             "handling_ms": self._hot.timings.since(timed),
         }
         self._before = (now, *totals)
+        self._count_applications(seconds)
         status = self.status()
+        self._note_moves(status, decided=totals[0] > decisions)
         # The clock, and figures that only age, are no news.
         news = {name: value for name, value in status.items() if name not in _AGEING}
         if news == self._told:
             return None
         self._told = news
         return status
+
+    def _count_applications(self, seconds: float) -> None:
+        for name, served in self._served.items():
+            figures = served.figures
+            now, before = (figures.decisions, figures.outcomes), self._counted.get(name, (0, 0))
+            self._counted[name] = now
+            self._by_application[name] = {
+                "decisions_per_s": round((now[0] - before[0]) / seconds, 1),
+                "outcomes_per_s": round((now[1] - before[1]) / seconds, 1),
+            }
+
+    def _note_moves(self, status: Mapping[str, Any], *, decided: bool) -> None:
+        at_ms, published = status["at_ms"], status["kafka"]["published"]
+        if decided:
+            self.moved = self.moved._replace(decided_at_ms=at_ms)
+        if published != self._published:
+            self._published = published
+            self.moved = self.moved._replace(published_at_ms=at_ms)
+        if not status["spool"]["events"]:
+            self.moved = self.moved._replace(spool_empty_at_ms=at_ms)
+
+    def rates(self, name: str) -> dict[str, float]:
+        """Decisions and outcomes of one application, a second, over the last second."""
+        return self._by_application.get(name, {"decisions_per_s": 0.0, "outcomes_per_s": 0.0})
 
     def _total(self, counter: str) -> int:
         return sum(getattr(served.figures, counter) for served in self._served.values())
@@ -137,13 +169,25 @@ class StatusReport:
 
     def account(self) -> dict[str, int]:
         """What stream last said became of all positions; empty before it has said anything."""
-        streams = [status for status in self.others().values() if status["part"] == "stream"]
-        newest = max(streams, key=lambda status: int(status["at_ms"]), default={})
-        found: dict[str, int] = newest.get("account") or {}
+        found: dict[str, int] = self.newest("stream").get("account") or {}
         return found if {"received", *OUTCOMES} <= found.keys() else {}
+
+    def newest(self, part: str) -> dict[str, Any]:
+        """The latest status of a part; empty before one was heard."""
+        said = [status for status in self.others().values() if status["part"] == part]
+        return max(said, key=lambda status: int(status["at_ms"]), default={})
 
     def others(self) -> dict[str, dict[str, Any]]:
         """Latest status of the other parts and processes, by `<part>/<process>`."""
+        return {key: said for key, said in self._heard().items() if INSIGHT not in key}
+
+    def insight(self, application: str) -> dict[str, Any] | None:
+        """The learner's latest record of figures about an application; None: it has sent none."""
+        end = f"{INSIGHT}{application}"
+        said = [status for key, status in self._heard().items() if key.endswith(end)]
+        return max(said, key=lambda status: int(status["at_ms"]), default=None)
+
+    def _heard(self) -> dict[str, dict[str, Any]]:
         return dict(self._subscriber.statuses) if self._subscriber else {}
 
 

@@ -60,7 +60,9 @@ KEYS_HELD = [*HELD, CHECKS.get_one("ignored_auth")]
 
 def document(*, locked: bool) -> dict[str, Any]:
     """What `/openapi.json` will say, known before anything is built: tests are made from it."""
-    app = make_app({}, report=None, spool=None, most_body_bytes=0)  # type: ignore[arg-type]
+    app = make_app(  # type: ignore[arg-type]
+        {}, report=None, live=None, spool=None, most_body_bytes=0
+    )
     return describe(app, applications=sorted(one.name for one in APPLICATIONS), locked=locked)
 
 

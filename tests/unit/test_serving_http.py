@@ -17,17 +17,20 @@ import uvicorn
 from schemas.application import Application
 from schemas.events import read_decision, read_outcome
 from schemas.ids import uuid7
+from schemas.settings import Settings
 from serving.answers import AnswerMemory
 from serving.app import make_app
 from serving.frames import Topic
 from serving.hot import HotRoutes, Receive, Route, Scope, Send
 from serving.keys import Doors
+from serving.live import Live
 from serving.one_write import OneWriteProtocol
 from serving.patience import Patience
 from serving.served import Served
 from serving.spool import Spool
 from serving.status import StatusReport
 from serving.tokens import Tokens
+from serving.view import wanted
 from tests.fakes import InMemorySpool, publish_policy
 from tests.unit.test_decide import make_application
 from tests.waiting import wait_until
@@ -91,9 +94,12 @@ class Server:
             publisher=None,
             subscriber=None,
         )
+        self.report = report
+        self.live = Live(report, applications, wanted(Settings(home=folder)))
         app = make_app(
             applications,
             report,
+            live=self.live,
             spool=self.spool,
             most_body_bytes=MOST_BODY,
             locked=doors.locked,

@@ -1,0 +1,167 @@
+"""Is it earning its keep? One sentence with its interval, and what to do next.
+
+Pure: from what serving counts, what people have said, and the learner's comparison of policy and
+holdout. Of several states that hold, the one that a person must know first is named.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from schemas.application import Application, Episodic
+from serving.words import count, digits_for, signed, span
+
+State = Literal[
+    "learning", "not_enough_data", "winning", "no_difference", "hurting", "frozen", "killed"
+]
+Fields = Mapping[str, Any]
+
+
+def verdict(
+    application: Application,
+    figures: Fields,
+    *,
+    control: Fields,
+    learner: Fields,
+    insight: Fields,
+    policy_age_s: float | None,
+    decisions_per_s: float = 0.0,
+) -> dict[str, Any]:
+    """State, sentence, next step, and whether any of it comes from simulated players.
+
+    Args:
+        figures: of this process for the application; see `StatusReport.application`.
+        control: what people have said; see `schemas.events.Control`.
+        learner: the learner's status of the application; empty before it has said anything.
+        insight: its comparison of policy and holdout; empty before it has any.
+        policy_age_s: since the policy that answers was made; None at version 0.
+    """
+    compared, lift = _compared(application, insight, decisions_per_s)
+    state, words, then = compared
+    version = int(figures["policy_version"])
+    who = _who(control)
+    frozen_by_gate = bool(learner.get("frozen"))
+    if figures["killed"]:
+        state = "killed"
+        words = f"is killed: every decision is the game's rules'{who}. {_had(lift)}"
+        then = "`bakehouse revive` lets the policy answer again"
+    elif figures["frozen"] or figures["pinned_version"] is not None or frozen_by_gate:
+        state = "frozen"
+        how = "is pinned to" if figures["pinned_version"] is not None else "is frozen at"
+        if frozen_by_gate and how == "is frozen at" and not figures["frozen"]:
+            freeze = learner.get("last_freeze") or {}
+            who = f" by the gate: {freeze.get('reason', 'what it saw')}"
+        words = f"{how} policy {version}{who}. {_had(lift)}"
+        then = "`bakehouse release` lets the newest policy answer"
+    elif application.mode == "logging_only":
+        state, then = "learning", "change its `mode` to apprentice or online when you are ready"
+        words = (
+            f"only logs: the game's rules answer, {count(figures['decisions'])} decisions so far"
+        )
+    elif version == 0:
+        state, words, then = _learning(application, figures, learner)
+    age = (
+        "" if policy_age_s is None or not version else f" Policy {version} is {_old(policy_age_s)}."
+    )
+    simulated = bool(figures.get("simulated") or insight.get("simulated"))
+    sentence = f"{application.name} {words.strip().rstrip('.')}.{age}"
+    return {"state": state, "sentence": sentence, "next": then, "simulated": simulated}
+
+
+def _who(control: Fields) -> str:
+    by, why = control.get("by") or "someone", control.get("why")
+    return f", by {by}: {why}" if why else f", by {by}"
+
+
+def _old(seconds: float) -> str:
+    return f"{span(seconds)} old"
+
+
+def _learning(application: Application, figures: Fields, learner: Fields) -> tuple[State, str, str]:
+    read = max(int(figures["decisions"]), int(learner.get("decisions") or 0))
+    what = (
+        "is learning to match the game's rules, which answer meanwhile"
+        if application.mode == "apprentice"
+        else "is learning: the game's rules answer, with exploration"
+    )
+    words = f"{what}; {count(read)} decisions so far"
+    gate = learner.get("gate") or {}
+    if not learner:
+        return "learning", words, "the learner has not said anything yet; it may be starting"
+    return "learning", words, str(gate.get("reason") or "")
+
+
+def _compared(
+    application: Application, insight: Fields, decisions_per_s: float
+) -> tuple[tuple[State, str, str], str]:
+    """What policy against holdout says, as (state, words, next), and the lift alone in words."""
+    holdout = application.rollout.holdout
+    if not holdout:
+        words = "has no holdout, so nobody can see what the game's rules would earn beside it"
+        then = "write `rollout=Rollout(holdout=0.1)`; `bakehouse evaluate` estimates it meanwhile"
+        return ("not_enough_data", words, then), ""
+    lift = insight.get("lift") or {}
+    difference = lift.get("difference")
+    n = sum(int((lift.get(side) or {}).get("n") or 0) for side in ("policy", "holdout"))
+    what = "episodes" if isinstance(application.problem, Episodic) else "decisions"
+    if not difference or None in (difference["lower"], difference["upper"]):
+        words = f"has too few {what} to be told from the baseline ({count(n)} so far)"
+        return ("not_enough_data", words, f"{what} of the holdout come with time"), ""
+    relative = lift.get("relative")
+    shown = _shown(relative, difference, what)
+    confidence = lift.get("confidence") or 0.95
+    interval = (
+        f"({confidence:.0%} CI {shown['lower']} to {shown['upper']}, {count(n)} {what}, "
+        f"holdout {holdout:.0%})"
+    )
+    mean, lower, upper = difference["mean"], difference["lower"], difference["upper"]
+    earns = f"earns {shown['mean']}{shown['unit']} over the baseline {interval}"
+    if lower > 0:
+        return ("winning", earns, ""), earns
+    if upper < 0:
+        loses = f"earns {shown['mean']}{shown['unit']} against the baseline {interval}"
+        then = "`bakehouse rollback` or `bakehouse kill`; the gate goes back where it is as sure"
+        return ("hurting", loses, then), loses
+    margin = application.gate.margin * float(lift.get("scale") or 0.0)
+    if margin and max(-lower, upper) <= margin:
+        same = f"shows no difference from the baseline: {shown['mean']}{shown['unit']} {interval}"
+        then = "`bakehouse advise` says whether there is something to learn"
+        return ("no_difference", same, then), same
+    open_ = (
+        f"has too little data to be told from the baseline: {shown['mean']}{shown['unit']} so far "
+        f"{interval}"
+    )
+    return ("not_enough_data", open_, _still(n, mean, lower, upper, what, decisions_per_s)), open_
+
+
+def _shown(relative: Fields | None, difference: Fields, what: str) -> dict[str, str]:
+    """Mean and bounds as text; in percent of the baseline where that can be said."""
+    if relative and None not in (relative["lower"], relative["upper"]):
+        digits = digits_for(100 * (relative["upper"] - relative["lower"]))
+        texts = {name: signed(100 * relative[name], digits) for name in ("mean", "lower", "upper")}
+        return {**texts, "mean": texts["mean"] + "%", "unit": ""}
+    digits = digits_for(difference["upper"] - difference["lower"])
+    texts = {name: signed(difference[name], digits) for name in ("mean", "lower", "upper")}
+    return {**texts, "unit": f" reward {'an episode' if what == 'episodes' else 'a decision'}"}
+
+
+def _had(lift: str) -> str:
+    return f"It {lift}" if lift else ""
+
+
+def _still(
+    n: int, mean: float, lower: float, upper: float, what: str, decisions_per_s: float
+) -> str:
+    """How much longer, were the difference what it looks like now: bounds shrink as 1/√n."""
+    half = (upper - lower) / 2
+    if not mean or not math.isfinite(half / mean):
+        return ""
+    more = n * max((half / mean) ** 2 - 1, 0.0)
+    if not 0 < more < 1e9:
+        return ""
+    time = ""
+    if decisions_per_s > 0 and what == "decisions":
+        time = f", about {span(more / decisions_per_s)} at {decisions_per_s:.0f} a second"
+    return f"some {count(more)} more {what} would tell, if the difference stays{time}"

@@ -1,0 +1,170 @@
+"""What the page at `/` is told each second: verdict, tiles, pipe, and what answers now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from schemas.application import Episodic
+from schemas.settings import Settings
+from serving.pipe import Heard, stages
+from serving.served import Served
+from serving.status import StatusReport
+from serving.verdict import verdict
+
+Fields = dict[str, Any]
+
+
+class Wanted(NamedTuple):
+    """What settings say to the page."""
+
+    freshness_target_s: float
+    mlflow_url: str | None  # of a server that people can open
+    mlflow_command: str | None  # what starts one, where there is none
+
+
+def wanted(settings: Settings) -> Wanted:
+    """See `Wanted`."""
+    uri = settings.mlflow_tracking_uri
+    if uri.startswith(("http://", "https://")):
+        return Wanted(settings.freshness_target_s, uri, None)
+    command = f"uv run mlflow ui --backend-store-uri {uri}"
+    return Wanted(settings.freshness_target_s, None, command)
+
+
+def view(report: StatusReport, served: Served, wanted: Wanted, *, now_ms: int) -> Fields:
+    """One application's `tick`: see the functions below."""
+    application = served.application
+    figures, own = report.application(application.name), report.status()
+    learner_record = report.newest("learner")
+    learner = (learner_record.get("applications") or {}).get(application.name) or {}
+    insight = (report.insight(application.name) or {}).get("insight") or {}
+    rates = report.rates(application.name)
+    made_at_ms = None if served.slot.policy is None else served.slot.policy.manifest.created_at_ms
+    age_s = None if made_at_ms is None else max(now_ms - made_at_ms, 0) / 1000
+    heard = Heard(
+        own,
+        figures,
+        report.newest("stream"),
+        learner_record,
+        learner and {**learner, "outcomes": insight.get("outcomes")},
+    )
+    return {
+        "at_ms": now_ms,
+        "application": application.name,
+        "mode": application.mode,
+        "agent": application.agent.name,
+        "problem": "episodic" if isinstance(application.problem, Episodic) else "bandit",
+        "actions_kind": application.shape.kind,
+        "process": own["process"],
+        "url": own["url"],
+        "verdict": verdict(
+            application,
+            figures,
+            control=served.control.model_dump(),
+            learner=learner,
+            insight=insight,
+            policy_age_s=age_s,
+            decisions_per_s=rates["decisions_per_s"],
+        ),
+        "tiles": _tiles(served, figures, insight, own, rates, wanted),
+        "policy": _policy(served, figures, learner, age_s),
+        "swaps": list(served.history),
+        "pipe": stages(heard, report.moved, now_ms=now_ms, target_s=wanted.freshness_target_s),
+        "mlflow": {"url": wanted.mlflow_url, "command": wanted.mlflow_command},
+    }
+
+
+def listed(
+    report: StatusReport, served: Mapping[str, Served], wanted: Wanted, *, now_ms: int
+) -> Fields:
+    """All applications, a line each: `list`."""
+    lines = []
+    for name, one in served.items():
+        tick = view(report, one, wanted, now_ms=now_ms)
+        fresh = tick["tiles"]["freshness"]
+        lines.append(
+            {
+                "name": name,
+                "mode": tick["mode"],
+                "verdict": tick["verdict"],
+                "policy_version": tick["policy"]["version"],
+                "decisions": tick["tiles"]["decisions"]["total"],
+                "decisions_per_s": tick["tiles"]["decisions"]["per_s"],
+                "freshness_s": {"p50": fresh["p50_s"], "p95": fresh["p95_s"], "n": fresh["n"]},
+            }
+        )
+    simulated = any(line["verdict"]["simulated"] for line in lines)
+    return {"at_ms": now_ms, "simulated": simulated, "applications": lines}
+
+
+def _tiles(
+    served: Served, figures: Fields, insight: Fields, own: Fields, rates: Fields, wanted: Wanted
+) -> Fields:
+    lift, explored = insight.get("lift") or {}, insight.get("exploration") or {}
+    fresh, handling = figures["freshness_s"], own["handling_ms"]
+    sides = [lift.get(side) or {} for side in ("policy", "holdout")]
+    answered, cohorts = figures["decisions"], figures["cohorts"]
+    exploration = served.slot.exploration
+    return {
+        "lift": {
+            "relative": lift.get("relative"),
+            "difference": lift.get("difference"),
+            "decisions": sum(int(side.get("n") or 0) for side in sides),
+            "holdout": served.application.rollout.holdout,
+            "confidence": lift.get("confidence") or served.application.gate.confidence,
+        },
+        "decisions": {
+            "per_s": rates["decisions_per_s"],
+            "total": answered,
+            "outcomes_per_s": rates["outcomes_per_s"],
+            "outcomes_total": figures["outcomes"],
+        },
+        "freshness": {
+            "p50_s": fresh["p50"],
+            "p95_s": fresh["p95"],
+            "n": fresh["n"],
+            "target_s": wanted.freshness_target_s,
+        },
+        "outcomes": insight.get("outcomes") or {"in_time": 0, "late": 0, "never": 0},
+        "exploration": {
+            "configured": _configured(exploration.logged()),
+            "kind": exploration.kind,
+            "override": served.slot.explore_share,
+            "observed": explored.get("observed"),
+            "expected": explored.get("expected"),
+        },
+        "answers": {
+            "p50_ms": handling["p50"],
+            "p99_ms": handling["p99"],
+            "fallback_share": cohorts["fallback"] / answered if answered else 0.0,
+            "fallbacks": cohorts["fallback"],
+        },
+    }
+
+
+def _configured(exploration: Mapping[str, Any]) -> float | None:
+    """The one number of an exploration: ε, else its spread or temperature."""
+    if exploration["kind"] == "epsilon_greedy" or exploration.get("epsilon"):
+        return float(exploration["epsilon"])
+    found = exploration.get("std", exploration.get("temperature"))
+    return None if found is None else float(found)
+
+
+def _policy(served: Served, figures: Fields, learner: Fields, age_s: float | None) -> Fields:
+    control = served.control
+    return {
+        "version": figures["policy_version"],
+        "age_s": None if age_s is None else round(age_s, 1),
+        "newest_version": figures["newest_version"],
+        "canary": figures["canary"],
+        "killed": figures["killed"],
+        "frozen": figures["frozen"],
+        "pinned_version": figures["pinned_version"],
+        "gate_frozen": bool(learner.get("frozen")),
+        "explore_share": figures["explore_share"],
+        "by": control.by,
+        "why": control.why,
+        "control_at_ms": control.at_ms,
+        "swaps": figures["swaps"],
+    }

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from schemas.application import Gate, Rollout
+from serving.verdict import verdict
+from serving.words import digits_for, signed, span
+from tests.unit.test_decide import make_application
+
+FIGURES = {
+    "policy_version": 37,
+    "decisions": 41_200,
+    "killed": False,
+    "frozen": False,
+    "pinned_version": None,
+    "simulated": 0,
+}
+WINNING = {
+    "policy": {"n": 37_080},
+    "holdout": {"n": 4_120},
+    "difference": {"mean": 0.042, "lower": 0.0155, "upper": 0.0695},
+    "relative": {"mean": 0.084, "lower": 0.031, "upper": 0.139},
+    "confidence": 0.95,
+    "scale": 1.0,
+}
+
+
+def said(
+    lift: dict[str, Any] | None = None,
+    *,
+    control: dict[str, Any] | None = None,
+    learner: dict[str, Any] | None = None,
+    page: dict[str, Any] | None = None,
+    age_s: float | None = 12.0,
+    **figures: Any,
+) -> dict[str, Any]:
+    application = make_application(
+        **{"rollout": Rollout(holdout=0.1), "gate": Gate(margin=0.1)} | (page or {})
+    )
+    return verdict(
+        application,
+        FIGURES | figures,
+        control=control or {},
+        learner=learner or {},
+        insight={} if lift is None else {"lift": lift},
+        policy_age_s=age_s,
+        decisions_per_s=10.0,
+    )
+
+
+def test_a_policy_that_is_surely_better_earns_its_keep_with_its_interval() -> None:
+    found = said(WINNING)
+    assert found == {
+        "state": "winning",
+        "sentence": "levels earns +8.4% over the baseline (95% CI +3.1 to +13.9, 41,200 "
+        "decisions, holdout 10%). Policy 37 is 12 s old.",
+        "next": "",
+        "simulated": False,
+    }
+
+
+def test_where_percent_say_nothing_the_difference_is_said_in_units_of_reward() -> None:
+    found = said(WINNING | {"relative": None})
+    assert "earns +0.042 reward a decision over the baseline (95% CI +0.016" in found["sentence"]
+
+
+def test_one_that_is_surely_worse_is_said_to_hurt_and_what_to_do() -> None:
+    worse = {"mean": -0.05, "lower": -0.08, "upper": -0.02}
+    found = said(WINNING | {"difference": worse, "relative": None})
+    assert found["state"] == "hurting"
+    assert "earns −0.050 reward a decision against the baseline" in found["sentence"]
+    assert "bakehouse kill" in found["next"]
+
+
+def test_an_interval_around_0_is_no_difference_only_where_it_is_narrower_than_the_margin() -> None:
+    narrow = {"mean": 0.01, "lower": -0.05, "upper": 0.07}
+    assert said(WINNING | {"difference": narrow, "relative": None})["state"] == "no_difference"
+    wide = {"mean": 0.01, "lower": -0.19, "upper": 0.21}
+    found = said(WINNING | {"difference": wide, "relative": None})
+    assert found["state"] == "not_enough_data"
+    # twenty times too wide: 400 times as many decisions, less those there are
+    assert "some 16.4 M more decisions would tell, if the difference stays" in found["next"]
+    assert found["next"].endswith("about 19 d at 10 a second")
+
+
+@pytest.mark.parametrize("lift", [None, {"policy": {"n": 3}, "difference": None}])
+def test_without_bounds_there_is_not_enough_data(lift: dict[str, Any] | None) -> None:
+    found = said(lift)
+    assert found["state"] == "not_enough_data"
+    assert "too few decisions to be told from the baseline" in found["sentence"]
+
+
+def test_without_a_holdout_nothing_is_claimed() -> None:
+    found = said(WINNING, page={"rollout": Rollout(holdout=0.0)})
+    assert found["state"] == "not_enough_data"
+    assert "no holdout" in found["sentence"] and "holdout=0.1" in found["next"]
+
+
+def test_at_version_0_it_is_learning_and_the_gates_word_is_the_next_step() -> None:
+    waits = {"decisions": 900, "gate": {"reason": "waits at version 0: 12 decisions are too few"}}
+    found = said(None, learner=waits, policy_version=0, age_s=None, decisions=1_234)
+    assert found["state"] == "learning"
+    assert found["sentence"].endswith("with exploration; 1,234 decisions so far.")
+    assert found["next"] == waits["gate"]["reason"]  # type: ignore[index]
+
+
+def test_a_kill_goes_before_a_freeze_and_both_before_what_is_earned() -> None:
+    by = {"by": "ada", "why": "players complain"}
+    frozen = said(WINNING, control=by, frozen=True)
+    assert frozen["state"] == "frozen"
+    assert frozen["sentence"].startswith(
+        "levels is frozen at policy 37, by ada: players complain. It earns +8.4% over"
+    )
+    assert "bakehouse release" in frozen["next"]
+    killed = said(WINNING, control=by, frozen=True, killed=True)
+    assert killed["state"] == "killed"
+    assert "every decision is the game's rules', by ada: players complain" in killed["sentence"]
+    assert "bakehouse revive" in killed["next"]
+
+
+def test_a_freeze_of_the_gates_own_says_what_the_gate_saw() -> None:
+    gate = {"frozen": True, "last_freeze": {"reason": "the upper bound fell below 0"}}
+    found = said(WINNING, learner=gate)
+    assert found["state"] == "frozen"
+    assert "frozen at policy 37 by the gate: the upper bound fell below 0" in found["sentence"]
+
+
+def test_a_pin_is_said_as_such() -> None:
+    found = said(WINNING, control={"by": "ada", "why": ""}, pinned_version=37)
+    assert found["sentence"].startswith("levels is pinned to policy 37, by ada. It earns")
+
+
+def test_simulated_players_are_never_taken_for_people() -> None:
+    assert said(WINNING, simulated=1)["simulated"]
+    assert not said(WINNING)["simulated"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.04, "0.0 s"),
+        (9.96, "10.0 s"),
+        (12, "12 s"),
+        (119, "119 s"),
+        (120, "2 min"),
+        (7200, "2 h"),
+    ],
+)
+def test_spans_have_one_unit(seconds: float, text: str) -> None:
+    assert span(seconds) == text
+
+
+def test_numbers_show_as_many_digits_as_their_interval_knows() -> None:
+    assert signed(-0.04, 2) == "−0.04"
+    assert [digits_for(width) for width in (5.0, 0.5, 0.05, 0.005)] == [1, 2, 3, 4]
