@@ -63,11 +63,16 @@ def status_words(status: dict[str, Any]) -> dict[str, Any]:
 
 
 def application_words(application: str, its: dict[str, Any]) -> str:
-    """How one application does, a line for each question; freshness, the one number, first."""
+    """How one application does, a line for each question: the verdict, then freshness."""
     if "problem" in its:
         return str(its["problem"])
     fresh = its.get("freshness_s") or {}
-    lines = [
+    seen = its.get("verdict") or {}
+    said = [str(seen[name]) for name in ("sentence", "next") if seen.get(name)]
+    if seen.get("simulated"):
+        said.append("(simulated players)")
+    lines = [" ".join(said)] if said else []
+    lines += [
         f"freshness {fresh['p50']:.1f} s (1 in 20 above {fresh['p95']:.1f} s; the last minute)"
         if fresh.get("n")
         else "freshness –  (no newer policy answered in the last minute)",
@@ -94,6 +99,11 @@ def application_words(application: str, its: dict[str, Any]) -> str:
         left = account["received"] - sum(account[name] for name in ends)
         missing = f"; {left:,} UNACCOUNTED FOR" if left else ""
         lines.append(f"stream: {account['received']:,} received = {adds_up}{missing}")
+    lines += [
+        f"{stage['title']} is {stage['level']}: {stage['do']}"
+        for stage in its.get("pipe", ())
+        if stage["level"] in ("busy", "blocked")
+    ]
     return "\n".join(lines)
 
 
