@@ -21,6 +21,7 @@ from schemas.loading import load_applications
 from schemas.logs import set_up_logs
 from schemas.phase import READY, PhaseFile
 from schemas.settings import load_settings
+from schemas.spans import open_tracer
 
 log = logging.getLogger("learner")
 
@@ -55,6 +56,7 @@ def main(refs: list[str]) -> int:
     from learner.agents import build_agent  # 12 s: only now, and Kafka is being read meanwhile
     from learner.agents.saved_model import save_model
 
+    tracer = open_tracer(settings, "learner", process=str(os.getpid()))
     tracker = MlflowTracker(settings, {each.name: each for each in applications})
     audit = Audit(
         settings.home / "learner" / "anchors",
@@ -71,6 +73,7 @@ def main(refs: list[str]) -> int:
             wall_ms=lambda: time.time_ns() // 1_000_000,
             tracker=tracker,
             keep_anchor=audit.keep,
+            tracer=tracer,
         )
         for application in applications
     ]
@@ -106,6 +109,8 @@ def main(refs: list[str]) -> int:
     tracker.stop()
     audit.stop()
     bus.stop()
+    if tracer is not None:
+        tracer.stop()
     return 0
 
 

@@ -125,6 +125,8 @@ class Learning:
         self._sound: Mapping[str, np.ndarray] = {}  # the agent's last finite state
         self.compressor: Compressor | None = None
         self._lost = RecentMean()  # share of variance that the compressor loses of new rows
+        self.is_traced: Callable[[str], bool] | None = None  # by decision_id; None: nothing is
+        self.traced: list[str] = []  # of the rows that were new in the last training
         self._watched = 0  # sequences below have been looked at for it
         static = static_normaliser(application.encoder.bounds())
         if static is not None and application.compression is None:
@@ -396,6 +398,9 @@ class Learning:
             losses = losses | self.agent.fit(rows)
         reach("learner.training.inside")
         ring.dirty[new] = False
+        if self.is_traced is not None:
+            ids = (ring.ids[slot] for slot in new.tolist())
+            self.traced = [decision_id for decision_id in ids if self.is_traced(decision_id)]
         for sequence in ring.sequence[new].tolist():
             if ring.fresh:
                 self._unpublished_ms += ring.fresh.pop(sequence, [])

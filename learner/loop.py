@@ -26,12 +26,14 @@ from learner.publish import Bundles
 from learner.rebuild import newest_rows, rebuild
 from learner.rows import COLUMNS, Decoder
 from learner.tail import LogGap, Tail
+from learner.traced import Traced
 from learner.warm_start import take_up, taken_up
 from schemas.application import Application
 from schemas.boot import boot_id
 from schemas.errors import BundleError
 from schemas.failpoints import reach
 from schemas.settings import Settings
+from schemas.spans import Tracer
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +60,7 @@ class ApplicationLoop:
         wall_ms: milliseconds since 1970, for records.
         tracker: takes note of what is published.
         keep_anchor: takes the weights of each new anchor.
+        tracer: takes spans of the traced decisions that are learned from.
         boot: which start of the machine this is; None: as the system says.
     """
 
@@ -72,6 +75,7 @@ class ApplicationLoop:
         wall_ms: Callable[[], int],
         tracker: Tracker | None = None,
         keep_anchor: Callable[[Anchor], None] | None = None,
+        tracer: Tracer | None = None,
         boot: str | None = None,
     ) -> None:
         self.application = application
@@ -83,6 +87,7 @@ class ApplicationLoop:
         self._wall_ms = wall_ms
         self._tracker = tracker
         self._keep_anchor = keep_anchor
+        self._traced = None if tracer is None else Traced(tracer, application.name)
         self._table = f"{settings.tables.rstrip('/')}/replay"
         self._decoder = Decoder(application)
         self._cadence = Cadence(application.training.every)
@@ -332,9 +337,15 @@ class ApplicationLoop:
         )
         self._plans.append(plan)
         reach("learner.plan.written")
+        if self._traced is not None:
+            self._traced.watch(learning)
         candidate = learning.train(plan)
         if candidate is None:
             return
+        if self._traced is not None:
+            self._traced.trained(
+                candidate, learning.traced, began_ms=plan.at_ms, ended_ms=self._wall_ms()
+            )
         self._losses, self._report = candidate.losses, candidate.report.as_dict()
         self._seconds = {"read": self._read_s} | candidate.seconds
         self._read_s = 0.0
@@ -367,9 +378,11 @@ class ApplicationLoop:
             previous=candidate.report.current,
             at_ms=self._wall_ms(),
             mlflow_run=self._tracker.run_of(self.application.name) if self._tracker else None,
+            traced=self._traced.unpublished if self._traced is not None else (),
         )
 
     def _publish(self, candidate: Candidate) -> None:
+        began_ms = self._wall_ms()
         try:
             pointer = self._write(candidate)
         except (BundleError, OSError) as error:
@@ -380,6 +393,8 @@ class ApplicationLoop:
         reach("learner.bundle.after_rename")
         self._bus.publish(pointer)
         reach("learner.pointer.sent")
+        if self._traced is not None:
+            self._traced.published(candidate.version, began_ms=began_ms, ended_ms=self._wall_ms())
         self._published += 1
         if candidate.report.leaves_version_0 or candidate.report.new_anchor:
             log.info(

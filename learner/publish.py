@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from schemas.application import Application
 from schemas.bundle import ARRAYS, MANIFEST, Manifest, load_bundle, write_bundle
 from schemas.errors import BundleError
 from schemas.events import PolicyPointer
+from schemas.tracing import to_name
 
 
 class Bundles:
@@ -39,8 +40,12 @@ class Bundles:
         previous: int,
         at_ms: int,
         mlflow_run: str | None = None,
+        traced: Sequence[str] = (),
     ) -> PolicyPointer:
         """Write a candidate down; returns the pointer that announces it.
+
+        Args:
+            traced: decisions that are new in it and traced; the newest of them are named.
 
         Raises:
             BundleError: it cannot be run as exported; nothing is left behind.
@@ -73,7 +78,8 @@ class Bundles:
             new_outcomes_received_at_ms=candidate.outcomes_received_at_ms,
             losses=candidate.losses,
             gate=candidate.report.as_dict()
-            | ({"last_freeze": candidate.last_freeze} if candidate.last_freeze else {}),
+            | ({"last_freeze": candidate.last_freeze} if candidate.last_freeze else {})
+            | to_name(traced),
             mlflow_run=mlflow_run,
         )
         sha256 = write_bundle(

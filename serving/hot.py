@@ -23,6 +23,7 @@ from schemas.events import (
 from schemas.ids import uuid7
 from schemas.keys import Scope as KeyScope
 from schemas.slot import Slot
+from schemas.spans import Tracer
 from schemas.wire import parse_object
 from schemas.world import SIMULATED
 from serving.answers import AnswerMemory, Remembered
@@ -33,6 +34,7 @@ from serving.keys import Doors, Refused
 from serving.problems import MEDIA_TYPE, problem, problem_bytes
 from serving.served import Served
 from serving.tokens import TokenRefused, Tokens
+from serving.traced import trace_decision, trace_outcomes
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -78,6 +80,7 @@ class HotRoutes:
         clock: seconds since 1970, UTC.
         most_body_bytes: of a request.
         most_record_bytes: of an event; what the topics take.
+        tracer: takes the spans of traced decisions; None: nothing is traced.
     """
 
     def __init__(
@@ -91,7 +94,9 @@ class HotRoutes:
         most_body_bytes: int,
         most_record_bytes: int,
         clock: Callable[[], float] = time.time,
+        tracer: Tracer | None = None,
     ) -> None:
+        self._tracer = tracer
         self._beyond = beyond
         self._spool = spool
         self._doors = doors
@@ -168,7 +173,8 @@ class HotRoutes:
 
     def _decided(self, route: Route, request: DecisionRequest) -> Reply:
         """What `_answers` does, for the one decision of the usual request."""
-        now_ms = int(self._clock() * 1000)
+        began_s = self._clock()
+        now_ms = int(began_s * 1000)
         served = route.served
         decision_id = request.decision_id
         if decision_id is None:
@@ -186,7 +192,7 @@ class HotRoutes:
         except SpoolFull:
             logged = False
             one = answer_one(application, slot, asked, draw, now_ms=now_ms, logged=False)
-        return Reply(200, orjson.dumps(self._tell(route, slot, one, logged)))
+        return Reply(200, orjson.dumps(self._tell(route, slot, one, logged, began_s)))
 
     async def _decide_batch(self, route: Route, body: bytes) -> Reply:
         entries = _entries(parse_object(body), "decisions")
@@ -198,12 +204,12 @@ class HotRoutes:
             requests = [_request(entry) for entry in entries[at : at + AT_ONCE]]
             if route.served.hydrator is not None:
                 await _hydrate(route.served.hydrator, requests)
-            now_ms = int(self._clock() * 1000)
+            began_s = self._clock()
             results += [
                 {"problem": problem(422, str(result))}
                 if isinstance(result, InvalidEvent)
                 else result
-                for result in self._answers(route, slot, requests, now_ms)
+                for result in self._answers(route, slot, requests, began_s)
             ]
         return Reply(200, orjson.dumps({"decisions": results}))
 
@@ -212,9 +218,10 @@ class HotRoutes:
         route: Route,
         slot: Slot,
         requests: list[DecisionRequest | InvalidEvent],
-        now_ms: int,
+        began_s: float,
     ) -> list[dict[str, Any] | InvalidEvent]:
         """One result for each request, all from one slot; logged before this returns."""
+        now_ms = int(began_s * 1000)
         served, memory = route.served, route.answers
         application, figures = served.application, served.figures
         results: list[dict[str, Any] | InvalidEvent | None] = [None] * len(requests)
@@ -265,13 +272,15 @@ class HotRoutes:
                 by_id = {one.decision_id: one for one in plain}
                 kept = [(at, by_id[one.decision_id]) for at, one in kept]
             for at, one in kept:
-                results[at] = self._tell(route, slot, one, logged)
+                results[at] = self._tell(route, slot, one, logged, began_s)
         for at, first in repeats:
             figures.repeated += 1
             results[at] = results[first]
         return [result for result in results if result is not None]
 
-    def _tell(self, route: Route, slot: Slot, one: Answer, logged: bool) -> dict[str, Any]:
+    def _tell(
+        self, route: Route, slot: Slot, one: Answer, logged: bool, began_s: float
+    ) -> dict[str, Any]:
         """Remember and count an answer; returns what the game is told."""
         served = route.served
         told = Remembered(
@@ -293,6 +302,8 @@ class HotRoutes:
         figures.baseline_failed += "baseline_action" not in one.event
         if slot.fresh and one.policy_version == slot.version:
             served.first_answer(slot)
+        if self._tracer is not None and self._tracer.is_traced(one.decision_id):
+            trace_decision(self._tracer, one, began_s, self._clock())
         return _told(route, one.decision_id, told)
 
     def _record(self, one: Answer) -> Record:
@@ -308,7 +319,8 @@ class HotRoutes:
 
     def _outcomes(self, route: Route, body: bytes) -> Reply:
         served = route.served
-        now_ms = int(self._clock() * 1000)
+        began_s = self._clock()
+        now_ms = int(began_s * 1000)
         entries = _entries(parse_object(body), "outcomes")
         records: list[Record] = []
         rejected: list[dict[str, Any]] = []
@@ -334,8 +346,20 @@ class HotRoutes:
                 ((b"retry-after", RETRY_AFTER_S),),
             )
         served.figures.outcomes += len(records)
+        if self._tracer is not None:
+            self._trace_outcomes(self._tracer, served.application.name, records, began_s)
         served.figures.rejected += len(rejected)
         return Reply(202, orjson.dumps({"accepted": len(records), "rejected": rejected}))
+
+    def _trace_outcomes(
+        self, tracer: Tracer, application: str, records: list[Record], began_s: float
+    ) -> None:
+        told = []
+        for record in records:
+            if tracer.is_traced(decision_id := record.key.decode()):
+                event = orjson.loads(record.value)
+                told.append((decision_id, event["outcome_id"], event["kind"]))
+        trace_outcomes(tracer, application, told, began_s, self._clock())
 
     def _outcome(self, route: Route, entry: Any, now_ms: int) -> Record:
         if not isinstance(entry, dict):

@@ -7,6 +7,7 @@ Kafka serves the last good policy, and a kill survives it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -21,13 +22,16 @@ from typing import Any
 import numpy as np
 
 from schemas.application import Application
-from schemas.bundle import LoadedPolicy, load_bundle, read_manifest
+from schemas.bundle import LoadedPolicy, Manifest, load_bundle, read_manifest
 from schemas.errors import BundleError, InvalidEvent
 from schemas.events import Control, PolicyPointer, validated
 from schemas.failpoints import reach
 from schemas.slot import Slot, version_zero
+from schemas.spans import Tracer
+from schemas.tracing import named_in
 from serving.figures import Figures
 from serving.hydration import hydrator_for
+from serving.traced import trace_first_answer, trace_swap
 from serving.trail import HEARD, Trail
 
 log = logging.getLogger(__name__)
@@ -45,6 +49,7 @@ class Served:
         policies: the only folder that bundles are loaded from.
         cache: file for pointer and control.
         clock: seconds since 1970, UTC.
+        tracer: takes the spans of swaps; None: nothing is traced.
 
     Raises:
         MissingDependency: its features are looked up by something that is not installed.
@@ -57,6 +62,7 @@ class Served:
         policies: Path,
         cache: Path,
         clock: Callable[[], float] = time.time,
+        tracer: Tracer | None = None,
     ) -> None:
         self.application = application
         self.figures = Figures()
@@ -70,6 +76,9 @@ class Served:
         self._cache = cache
         self.trail = Trail(cache.with_suffix(".audit.jsonl"))
         self._clock = clock
+        self._tracer = tracer
+        self._traced: tuple[str, ...] = ()  # decisions that are new in the slot, and in no answer
+        self._swapped_s = 0.0
         self._lock = threading.RLock()
         self._pointer: PolicyPointer | None = None  # the last one that was good
         self._newest: PolicyPointer | None = None  # the last one seen
@@ -207,6 +216,7 @@ class Served:
 
     def _settle(self, why: str, *, live: bool, passed_over: Sequence[PolicyPointer] = ()) -> bool:
         """Make the slot what pointer and control say; False if it could not be."""
+        began_s = self._clock()
         control, slot = self.control, self.slot
         pointer = self._pointer if control.frozen and self._pointer else self._newest
         if control.pinned_version is not None:
@@ -238,12 +248,13 @@ class Served:
         if control.pinned_version is None:
             self._pointer = pointer
         fresh: tuple[int, ...] = ()
+        traced: tuple[str, ...] = ()
         if slot is not self._answered and content is not None and content.version >= slot.version:
             fresh = slot.fresh  # nobody has had an answer that knows of these
         if live and content is not None and content.version > slot.version:
-            fresh += tuple(at for p in passed_over for at in self._received(p)) + tuple(
-                content.manifest.new_outcomes_received_at_ms
-            )
+            manifests = [*self._manifests(passed_over), content.manifest]
+            fresh += tuple(at for one in manifests for at in one.new_outcomes_received_at_ms)
+            traced = tuple(name for one in manifests for name in named_in(one.gate))
         if content is None:
             new = version_zero(
                 self.application, killed=control.killed, explore_share=control.explore_share
@@ -263,7 +274,11 @@ class Served:
         if new != slot:
             reach("serving.slot.inside_load")
             self._note(slot, new, why)
+            self._expect_answer(traced)
             self.slot = new
+            if self._tracer is not None and traced:
+                name, versions = self.application.name, (slot.version, new.version)
+                trace_swap(self._tracer, name, versions, traced, began_s, self._swapped_s)
         return True
 
     def _content(self, version: int, source: PolicyPointer | None) -> LoadedPolicy | None:
@@ -314,14 +329,17 @@ class Served:
             )
         return folder
 
-    def _received(self, pointer: PolicyPointer) -> list[int]:
-        if not pointer.uri:
-            return []
-        try:
-            manifest = read_manifest(self._named(pointer.uri))
-        except BundleError:
-            return []
-        return manifest.new_outcomes_received_at_ms
+    def _manifests(self, pointers: Sequence[PolicyPointer]) -> list[Manifest]:
+        """Those of policies that were passed over, as far as they can be read."""
+        found = []
+        for pointer in pointers:
+            if pointer.uri:
+                with contextlib.suppress(BundleError):
+                    found.append(read_manifest(self._named(pointer.uri)))
+        return found
+
+    def _expect_answer(self, traced: tuple[str, ...]) -> None:
+        self._traced, self._swapped_s = traced, self._clock()
 
     def _note(self, old: Slot, new: Slot, why: str) -> None:
         if new.version == old.version and new.killed == old.killed:
@@ -342,7 +360,11 @@ class Served:
         # a long batch goes on with its slot after a swap: no news, and not to be counted again
         if slot is self.slot and slot is not self._answered:
             self._answered = slot
-            self.figures.freshness.add(self._clock(), slot.fresh)
+            now_s = self._clock()
+            self.figures.freshness.add(now_s, slot.fresh)
+            if self._tracer is not None and self._traced:
+                name, traced, self._traced = self.application.name, self._traced, ()
+                trace_first_answer(self._tracer, name, slot.version, traced, self._swapped_s, now_s)
 
     # --- what goes out
 

@@ -22,6 +22,7 @@ from schemas.errors import SettingsError
 from schemas.loading import load_applications
 from schemas.phase import READY, PhaseFile
 from schemas.settings import Settings
+from schemas.spans import Tracer, open_tracer
 from serving.answers import AT_ONCE, AnswerMemory
 from serving.app import make_app
 from serving.claims import Claim, claim_orphans, claim_own
@@ -67,6 +68,7 @@ class Process:
     subscriber: Subscriber | None
     memories: list[AnswerMemory]
     hydrators: list[Hydrator]
+    tracer: Tracer | None
 
 
 def build(settings: Settings, applications: Sequence[Application]) -> Process:
@@ -74,6 +76,7 @@ def build(settings: Settings, applications: Sequence[Application]) -> Process:
     secret = token_secret(settings)
     root = settings.home / "spool"
     claim = claim_own(root)
+    tracer = open_tracer(settings, "serving", process=claim.process)
     spool = Spool(claim.folder, limit_bytes=settings.spool_bytes, replay=claim.rebooted)
     last_decisions = [
         orjson.loads(record.value) for record in spool.newest(Topic.DECISIONS, AT_ONCE)
@@ -86,6 +89,7 @@ def build(settings: Settings, applications: Sequence[Application]) -> Process:
             application,
             policies=settings.policies,
             cache=settings.home / "serving" / f"{name}.json",
+            tracer=tracer,
         )
         served[name].restore()
         memory = AnswerMemory(
@@ -132,6 +136,7 @@ def build(settings: Settings, applications: Sequence[Application]) -> Process:
         draw=random.Random().random,
         most_body_bytes=settings.max_body_bytes,
         most_record_bytes=most_record_bytes,
+        tracer=tracer,
     )
     report = StatusReport(
         claim.process,
@@ -172,6 +177,7 @@ def build(settings: Settings, applications: Sequence[Application]) -> Process:
         subscriber,
         memories,
         hydrators,
+        tracer,
     )
 
 
@@ -280,4 +286,6 @@ def _close(process: Process) -> int:
     process.syncer.stop()
     process.spool.close()
     process.claim.release()
+    if process.tracer is not None:
+        process.tracer.stop()
     return 0

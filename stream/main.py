@@ -23,6 +23,7 @@ from schemas.loading import load_applications
 from schemas.logs import set_up_logs
 from schemas.phase import READY, PhaseFile
 from schemas.settings import Settings, load_settings
+from schemas.spans import open_tracer
 from stream.broker import Broker
 from stream.checkpoints import Checkpoint, fingerprint
 from stream.lives import Lives
@@ -257,6 +258,7 @@ def run(
     phase = PhaseFile(settings.home, "stream")
     phase.announce("loading applications")
     applications = {name: one.application for name, one in load_applications(refs).items()}
+    tracer = open_tracer(settings, "stream", process=str(os.getpid()))
     phase.announce("waiting for Kafka")
     broker = connect(settings, stop.is_set)
     if broker is None:
@@ -281,7 +283,7 @@ def run(
         checkpoint.renew(forget=True)
     elif not checkpoint.applied and not checkpoint.rewound:
         checkpoint.note_applied(published_offsets(broker))
-    query = ReplayQuery(spark, settings, refs, checkpoint, on_batch=woken.set)
+    query = ReplayQuery(spark, settings, refs, checkpoint, on_batch=woken.set, tracer=tracer)
     maintenance = Maintenance(spark, settings, query)
     lives = Lives(query, checkpoint, broker, woken=woken)
     phase.announce("starting the query")
@@ -302,6 +304,8 @@ def run(
     maintenance.stop()
     maintenance.finish()
     part.say_last()
+    if tracer is not None:
+        tracer.stop()
     broker.close()
     spark.stop()
     return 0

@@ -17,11 +17,13 @@ from pyspark.sql.streaming.query import StreamingQuery
 from schemas.errors import StackError
 from schemas.failpoints import during, reach
 from schemas.settings import Settings
+from schemas.spans import Tracer
 from stream.checkpoints import Checkpoint
 from stream.decode import OUTPUTS
 from stream.replay_query import table_rows
 from stream.sources import Offsets, stream_records
 from stream.tables import Table, open_table
+from stream.traced import joined
 
 # A batch starts this often at most: back to back they would take a core at any load, and an idle
 # query would ask the broker twenty times a second.
@@ -50,7 +52,9 @@ class ReplayQuery:
         checkpoint: Checkpoint,
         *,
         on_batch: Callable[[], None],
+        tracer: Tracer | None = None,
     ) -> None:
+        self._tracer = tracer
         self._spark = spark
         self._settings = settings
         self._refs = refs
@@ -101,7 +105,7 @@ class ReplayQuery:
         Replay first: whoever sees an outcome in the ledger finds in replay what the join made
         of it.
         """
-        started = time.perf_counter()
+        started, started_ns = time.perf_counter(), time.time_ns()
         rows = batch.toArrow().combine_chunks()
         collected = time.perf_counter()
         replay = self._tables["replay"]
@@ -109,6 +113,7 @@ class ReplayQuery:
         reach("stream.append.before")
         with during("stream.append.inside"):
             appended = replay.append(found["replay"])
+        committed = time.perf_counter()
         version = replay.version if appended is None else appended
         reach("stream.append.between")
         for output in ("outcome", "quarantined"):
@@ -124,6 +129,12 @@ class ReplayQuery:
         reach("stream.append.noted")
         with self._lock:
             self._applied = (self._checkpoint.applied, version)
+        if self._tracer is not None:
+            committed_ns = started_ns + int(1e9 * (committed - started))
+            for span in joined(
+                found["replay"], self._tracer, committed_ns=committed_ns, version=version
+            ):
+                self._tracer.add(span)
         self._on_batch()
 
     def await_termination(self) -> Exception | None:

@@ -105,6 +105,7 @@ def publish_policy(
     epsilon: float = 0.2,
     received_at_ms: tuple[int, ...] = (),
     contract: str | None = None,
+    gate: dict[str, Any] | None = None,
 ) -> PolicyPointer:
     """A bundle whose policy always prefers action number `favourite`, and the pointer to it."""
     size, actions = application.encoder.size, len(application.actions)
@@ -132,6 +133,7 @@ def publish_policy(
             experiences=1,
             new_experiences=1,
             new_outcomes_received_at_ms=list(received_at_ms),
+            gate=gate or {},
         ),
         {
             "normaliser_offset": np.zeros(size, np.float32),

@@ -126,6 +126,7 @@ def loop_of(
     build: Any = LinearAgent,
     *,
     boot: str = "first",
+    tracer: Any = None,
 ) -> ApplicationLoop:
     return ApplicationLoop(
         application,
@@ -135,6 +136,7 @@ def loop_of(
         clock=clock,
         wall_ms=clock.wall_ms,
         boot=boot,
+        tracer=tracer,
     )
 
 
@@ -166,8 +168,8 @@ class Play:
         self.value: Callable[[], float | None] = lambda: None  # of the next win
         self.answering: Version | None = None  # None: what the learner last published
 
-    def loop(self, build: Any = LinearAgent) -> ApplicationLoop:
-        return loop_of(self.application, self.home, self.bus, self.clock, build)
+    def loop(self, build: Any = LinearAgent, *, tracer: Any = None) -> ApplicationLoop:
+        return loop_of(self.application, self.home, self.bus, self.clock, build, tracer=tracer)
 
     def second(self, loop: ApplicationLoop | None, *, players: int = 60) -> None:
         """One second passes: a commit, and a turn of the learner."""

@@ -109,6 +109,19 @@ def test_logs_of_one_part_are_its_last_lines(bakehouse: Any, tmp_path: Path) -> 
     assert "there is: learner" in ran.err
 
 
+def test_logs_in_json_are_shown_as_lines_that_read_well(bakehouse: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "home" / "logs"
+    folder.mkdir(parents=True)
+    said = {"at": "2026-11-24T15:38:34.123Z", "level": "ERROR", "part": "learner", "logger": "loop"}
+    said |= {"message": "a turn failed", "application": "game", "exception": "Traceback\nKeyError"}
+    (folder / "learner.log").write_text(json.dumps(said) + "\n")
+    shown = "2026-11-24T15:38:34.123Z ERROR loop: a turn failed  (application=game)"
+    assert bakehouse("logs", "learner").out == f"{shown}\nTraceback\nKeyError\n"
+    lines = bakehouse("logs").out.splitlines()
+    assert lines == [f"   learner  {line}" for line in (shown, "Traceback", "KeyError")]
+    assert json.loads(bakehouse("logs", "--json").out)["line"] == json.dumps(said)
+
+
 def test_every_command_takes_json(bakehouse: Any) -> None:
     import typer.main
 
