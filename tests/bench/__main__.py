@@ -27,6 +27,7 @@ BENCHMARKS = {
     "agents": "what every agent learns in a world made for its kind, and how fast it trains",
     "freshness": "outcome to better answer at 20, 200 and 1,000 loops a second, stage by stage",
     "swap": "latency with and without swaps of the policy, under open-loop load",
+    "viewers": "what people who watch the page cost serving, and those who play",
     "loop": "the highest rate of whole loops that is held with freshness p95 under 6 s",
     "idle": "how fast the stack starts, and what it uses when nobody plays",
     "age": "append time and learner lag at 10, 1,000 and 100,000 commits",
