@@ -1,4 +1,4 @@
-"""What people and tools read: control, policy, status, health, metrics, docs and a front page."""
+"""What people and tools read: control, policy, status, health, metrics, docs and the page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.exceptions import HTTPException
 
@@ -19,7 +19,7 @@ from serving import live as live_pages
 from serving.description import describe
 from serving.hot import Log
 from serving.live import Live
-from serving.page import PAGE
+from serving.page_files import add_page
 from serving.problems import MEDIA_TYPE, problem
 from serving.served import Conflict, Served
 from serving.status import Metrics, StatusReport
@@ -58,9 +58,7 @@ def make_app(
             )
         return found
 
-    @app.get("/", include_in_schema=False)
-    def page() -> HTMLResponse:
-        return HTMLResponse(PAGE)
+    add_page(app)
 
     @app.get("/livez", tags=["health"])
     def livez() -> PlainTextResponse:

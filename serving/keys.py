@@ -20,6 +20,7 @@ from schemas.keys import SCOPES, ApiKey, Scope, is_loopback
 OPEN_PAGES = frozenset(
     {"/", "/livez", "/readyz", "/docs", "/docs/oauth2-redirect", "/openapi.json"}
 )
+OPEN_FOLDER = "/page/"  # files that every visitor of the page loads; no figure is among them
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
 CHALLENGE = (b"www-authenticate", b"Bearer")
 
@@ -67,7 +68,7 @@ class Doors:
         """
         if method not in READS:
             return self.refuse(headers, _scope_of(path))
-        if not self.locked or path in OPEN_PAGES:
+        if not self.locked or path in OPEN_PAGES or path.startswith(OPEN_FOLDER):
             return None
         return self.refuse(headers, None)
 

@@ -1,0 +1,112 @@
+// What is being done, and what is it worth? One panel for each kind of actions.
+import { foreign, h, keyed, replace, section, setText, whenNew } from "./dom.js";
+import { alike, count, number, percent, plural } from "./format.js";
+import { histogram, stackedOverTime, versionBars, whiskers } from "./shapes.js";
+
+const MISLEAD = "Raw means mislead: a policy gives each action to the players it suits, so the groups differ. The weighted mean (inverse propensity) says what each action would earn if everybody got it.";
+const KINDS = {
+  discrete: "One of several labels.", continuous: "Numbers in a range.", parts: "Several choices made at once.", ranking: "An ordered list out of what was offered.",
+};
+export const SWATCHES = 8; // colours; from here on they repeat with the last
+
+export function makeActions() {
+  const body = h("div", { class: "panels" });
+  const empty = h("p", { class: "empty" }, "Actions are counted once their decisions have matured.");
+  const node = section("actions", "Actions", null, empty, body);
+  const panels = new Map();
+  const panel = (key, make) => {
+    if (!panels.has(key)) {
+      panels.set(key, make());
+      body.append(panels.get(key).node);
+    }
+    return panels.get(key);
+  };
+  return {
+    node,
+    tick(tick) { if (node.dataset.kind !== tick.actions_kind) node.dataset.kind = tick.actions_kind; },
+    insight(insight) {
+      const its = insight.actions ?? {}, labels = order(its, insight.series?.actions);
+      empty.hidden = true;
+      if (labels.length && insight.series?.at_ms?.length) panel("share", sharePanel).draw(labels, insight.series, its.by_version ?? []);
+      if (its.leaderboard?.length) panel("board", () => boardPanel("What each is worth", its.kind)).draw(its.leaderboard, labels);
+      for (const one of its.numbers ?? []) panel(`number ${one.name}`, () => numberPanel(one.name)).draw(one);
+      for (const one of its.parts ?? []) {
+        if (one.leaderboard) panel(`part ${one.name}`, () => boardPanel(one.name, one.kind, true)).draw(one.leaderboard, one.leaderboard.map((row) => row.action));
+        else panel(`part ${one.name}`, () => numberPanel(one.name)).draw(one);
+      }
+      empty.hidden = panels.size > 0;
+      if (!panels.size) setText(empty, `${KINDS[its.kind] ?? ""} Nothing is counted yet.`);
+    },
+  };
+}
+
+/** Labels in the order in which they are coloured: as the leaderboard first named them. */
+function order(its, counts = {}) {
+  const named = (its.leaderboard ?? []).map((row) => String(row.action));
+  const all = new Set([...Object.keys(counts), ...named]);
+  return [...all].sort();
+}
+
+function sharePanel() {
+  const picture = h("div", { class: "share-picture" });
+  const choose = ["over time", "by version"].map((word, i) => h("button", { type: "button", "aria-pressed": String(i === 0), onclick: () => {
+    for (const other of choose) other.setAttribute("aria-pressed", String(other === choose[i]));
+    shown = i;
+    redraw();
+  } }, word));
+  const node = h("div", { class: "panel share" }, h("div", { class: "panel-head" }, h("h3", {}, "Share of decisions"), h("div", { class: "switch", role: "group", "aria-label": "Shares" }, choose)), picture);
+  let shown = 0, last = null;
+  const redraw = whenNewOr(() => {
+    if (!last) return;
+    const [labels, series, groups] = last;
+    replace(picture, shown === 0 ? stackedOverTime(labels, series) : versionBars(labels, groups));
+  });
+  return { node, draw(...values) { last = values; redraw(values); } };
+}
+
+function whenNewOr(draw) {
+  const quiet = whenNew(draw);
+  return (values) => (values === undefined ? draw() : quiet(values));
+}
+
+const swatch = (label, labels) => h("span", { class: `swatch s${Math.min(SWATCHES - 1, Math.max(0, labels.indexOf(String(label))))}`, "aria-hidden": "true" });
+
+function boardPanel(title, kind, isPart = false) {
+  const body = h("tbody"), ends = h("span", { class: "ends" });
+  const heads = [["Action", ""], ["Decisions", "number"], ["Share", "number"], ["Raw mean", "number raw"], ["Weighted mean", "number"], ["95% interval", ""], ["Worth", "number optional"]];
+  const table = h("table", { class: "board" }, h("thead", {}, h("tr", {}, heads.map(([word, cls]) => h("th", { scope: "col", class: cls, title: word === "Worth" ? "Effective sample: what the weighted decisions are worth in evenly drawn ones" : null },
+    word === "95% interval" ? [word, " ", ends] : word === "Worth" ? "Eff. sample" : word)))), body);
+  const node = h("div", { class: "panel wide" }, h("div", { class: "panel-head" }, h("h3", {}, isPart ? foreign(title) : title),
+    kind === "ranking" && h("span", { class: "soft" }, "items in any place")), h("div", { class: "scroll tall", tabindex: "0", role: "region", "aria-label": `Leaderboard: ${title}` }, table),
+    h("p", { class: "aside" }, MISLEAD));
+  return {
+    node,
+    draw(rows, labels) {
+      const sorted = [...rows].sort((a, b) => (b.mean ?? -Infinity) - (a.mean ?? -Infinity));
+      const scale = scaleOf(sorted), means = sorted.flatMap((row) => [row.mean, row.raw_mean]);
+      setText(ends, sorted.length ? `${alike(scale, scale[0])} … ${alike(scale, scale[1])}` : "");
+      keyed(body, sorted.map((row) => ({ ...row, scale, means, labels })), (row) => String(row.action), () => h("tr"), (tr, row) => replace(tr,
+        h("th", { scope: "row" }, swatch(row.action, labels), foreign(row.action)), h("td", { class: "number" }, count(row.n)), h("td", { class: "number" }, percent(row.share)),
+        h("td", { class: "number raw" }, alike(means, row.raw_mean)), h("td", { class: "number strong" }, alike(means, row.mean)),
+        h("td", { class: "reach-cell" }, whiskers(row, scale)), h("td", { class: "number optional soft" }, count(row.effective_sample))));
+    },
+  };
+}
+
+function scaleOf(rows) {
+  const means = rows.flatMap((row) => [row.mean, row.raw_mean]).filter((one) => one !== null && one !== undefined);
+  const edges = rows.flatMap((row) => [row.lower, row.upper]).filter((one) => one !== null && one !== undefined);
+  const low = Math.min(...means, ...edges), high = Math.max(...means, ...edges);
+  return Number.isFinite(low) ? [low, high > low ? high : low + 1] : [0, 1];
+}
+
+function numberPanel(name) {
+  const picture = h("div");
+  const node = h("div", { class: "panel" }, h("div", { class: "panel-head" }, h("h3", {}, foreign(name || "number"))), picture);
+  const total = (counts) => counts.reduce((sum, one) => sum + one, 0);
+  return {
+    node,
+    draw: whenNew((one) => replace(picture, histogram(one), h("p", { class: "aside" },
+      `Bars: ${plural(total(one.policy), "decision")} by policy. Outline: ${count(total(one.holdout))} by the game's rules. From ${number(one.low)} to ${number(one.high)}.`))),
+  };
+}

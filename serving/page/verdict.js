@@ -1,0 +1,35 @@
+// Is it earning its keep? One sentence, its state, and what one might do next.
+import { h, setData, setText } from "./dom.js";
+import { setState, simulatedChip, stateChip, STATE_WORDS } from "./marks.js";
+
+export function makeVerdict(shared, controls) {
+  const chip = stateChip("unknown"), simulated = simulatedChip(), facts = h("span", { class: "soft facts" });
+  const sentence = h("p", { class: "sentence", id: "sentence" }, "Waiting for the first figures…");
+  const next = h("p", { class: "next" });
+  simulated.hidden = true;
+  simulated.title = "These decisions were made for simulated players, not for people";
+  const node = h("section", { id: "verdict", class: "card verdict", "aria-labelledby": "sentence", tabindex: "-1" },
+    h("div", { class: "verdict-head" }, chip, simulated, facts), h("h1", { class: "unseen" }, shared.application), sentence, next,
+    controls.buttons);
+  let announced = null;
+  return {
+    node,
+    tick(tick) {
+      const verdict = tick.verdict;
+      setState(chip, verdict.state);
+      setData(node, "state", verdict.state);
+      simulated.hidden = !verdict.simulated;
+      setText(sentence, verdict.sentence);
+      setText(next, verdict.next ?? "");
+      next.hidden = !verdict.next;
+      setText(facts, [tick.agent, tick.mode, tick.problem].filter(Boolean).map((word) => String(word).replace("_", " ")).join(" · "));
+      // The sentence counts seconds; what is read aloud is each state, once.
+      const state = `${verdict.state} ${verdict.simulated}`;
+      if (announced !== state) {
+        announced = state;
+        const who = verdict.simulated ? " Simulated players." : "";
+        setText(document.getElementById("announce"), `${STATE_WORDS[verdict.state] ?? ""}: ${verdict.sentence}${who}`);
+      }
+    },
+  };
+}

@@ -1,0 +1,388 @@
+"""The page at `/` in a real browser, against scripted figures: what is shown, and what is done."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser import scripted
+from tests.browser.stage import Stage, StageServer
+from tests.browser.watched import Watched
+
+Visit = Callable[..., Watched]
+ADMIN, READER = "admin-key-0123456789", "decide-key-0123456789"
+ATTACK = "<img src=x onerror=executed++><script>executed++</script>"
+
+
+def live(watched: Watched) -> Page:
+    """The page, once figures have come."""
+    watched.page.wait_for_selector('#live[data-state="live"]')
+    watched.page.wait_for_selector("#verdict .chip[data-state]")
+    return watched.page
+
+
+def drawn(watched: Watched) -> Page:
+    """The page, once the learner's part is drawn too."""
+    page = live(watched)
+    page.wait_for_selector("#rewards svg.over")
+    return page
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_loads_with_nothing_to_complain_about(visit: Visit, scheme: str) -> None:
+    watched = visit(scheme=scheme)
+    page = drawn(watched)
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, re.findall(r"\d+", ground))) > 3 * 128) == (scheme == "light")
+    assert page.evaluate("document.fonts.check('16px Inter')")
+    assert watched.problems() == []
+
+
+def test_the_toggle_wins_over_the_system_and_is_remembered(visit: Visit) -> None:
+    page = live(visit(scheme="light"))
+    page.click("#theme")
+    page.click("#theme")
+    assert page.text_content("#theme") == "Theme: dark"
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.reload()
+    page.wait_for_selector('#live[data-state="live"]')
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == dark
+
+
+def test_tiles_move_while_decisions_are_made(visit: Visit) -> None:
+    watched = visit()
+    page = live(watched)
+    before = watched.text(".tile:nth-child(2)")
+    watched.wait(
+        "before => document.querySelector('.tile:nth-child(2)').innerText !== before", before
+    )
+    assert page.locator(".tile").count() == 6
+
+
+def test_every_tile_says_what_it_means_when_it_is_focused(visit: Visit) -> None:
+    page = live(visit())
+    for tile in page.locator(".tile").all():
+        expect(tile.locator(".tip")).to_be_hidden()
+        page.keyboard.press("Tab")  # so that focus counts as the keyboard's
+        tile.focus()
+        expect(tile.locator(".tip")).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(tile.locator(".tip")).to_be_hidden()
+
+
+def test_one_application_is_shown_at_once_and_several_as_a_list(visit: Visit, stage: Stage) -> None:
+    assert "levels earns" in visit_text(visit, "#sentence")
+    stage.names = ["levels", "shop-shelf"]
+    watched = visit()
+    page = watched.page
+    page.get_by_role("link", name="shop-shelf").click()
+    page.wait_for_selector("#verdict .chip[data-state]")
+    assert page.url.endswith("#/shop-shelf")
+    assert "shop-shelf" in page.title()
+    page.get_by_role("link", name="All applications").click()
+    page.get_by_role("link", name="levels", exact=True).wait_for()
+    assert watched.problems() == []
+
+
+def visit_text(visit: Visit, selector: str) -> str:
+    watched = visit()
+    live(watched)
+    return watched.text(selector)
+
+
+def test_each_state_of_the_verdict_has_a_word_and_a_shape_of_its_own(
+    visit: Visit, stage: Stage
+) -> None:
+    watched = visit()
+    live(watched)
+    seen = set()
+    for state, sentence in scripted.SENTENCES.items():
+        stage.state = state
+        chip = watched.page.wait_for_selector(f'#verdict .chip[data-state="{state}"]')
+        assert chip is not None
+        watched.wait("t => document.querySelector('#sentence').innerText === t", sentence)
+        mark = watched.page.locator("#verdict .chip svg").first
+        seen.add((chip.inner_text(), mark.inner_html()))
+        expect(watched.page.locator("#announce")).to_contain_text(sentence[:20])
+    assert len({word for word, _ in seen}) == len({shape for _, shape in seen}) == 7
+    assert "Simulated players" in watched.text("#verdict")
+    assert watched.problems() == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "found"),
+    [
+        ("discrete", [".stack polygon", ".board-whisker .reach"]),
+        ("continuous", [".histogram .bar-policy", ".histogram .outline-holdout"]),
+        ("parts", [".board-whisker .mean-mark", ".histogram .bar-policy"]),
+        ("ranking", [".stack polygon", ".board-whisker .reach"]),
+    ],
+)
+def test_every_kind_of_actions_is_drawn(
+    visit: Visit, stage: Stage, kind: str, found: list[str]
+) -> None:
+    stage.kind = kind
+    watched = visit()
+    page = drawn(watched)
+    for selector in found:
+        expect(page.locator(f"#actions {selector}").first).to_be_attached()
+    if ".board-whisker .reach" in found:
+        expect(page.locator("#actions")).to_contain_text("Raw means mislead")
+    assert watched.problems() == []
+
+
+def test_shares_are_shown_by_version_too(visit: Visit) -> None:
+    page = drawn(visit())
+    page.get_by_role("button", name="by version").click()
+    assert page.locator("#actions .versions li").count() == 12
+
+
+def test_a_swap_becomes_a_line_and_candidates_that_were_refused_are_hollow(
+    visit: Visit, stage: Stage
+) -> None:
+    watched = visit()
+    page = drawn(watched)
+    assert page.locator("#rewards line.swap[data-to]").count() == 12
+    assert page.locator("#rewards .over .candidate").count() == 14
+    assert page.locator("#rewards .over .candidate.hollow").count() == 4
+    last = scripted.START_MS + 900_000
+    stage.swaps = [{"at_ms": last, "from": 12, "to": 99, "killed": False, "why": ""}]
+    page.wait_for_selector('#rewards line.swap[data-to="99"]', state="attached")
+    page.get_by_role("button", name=re.compile("^Random")).click()
+    assert page.locator('.legend [aria-pressed="false"]').count() == 1
+    assert watched.problems() == []
+
+
+def test_a_policy_opens_to_the_rules_of_the_gate_and_stays_open(visit: Visit, stage: Stage) -> None:
+    watched = visit()
+    page = drawn(watched)
+    button = page.locator("#policies .open", has_text="v12")
+    button.focus()
+    page.keyboard.press("Enter")
+    details = page.locator("#policies tr.details:not([hidden])")
+    expect(details).to_contain_text("lower bound")
+    expect(details.locator('.level[data-level="blocked"]')).to_contain_text("failed")
+    expect(details.locator('.level[data-level="ok"]')).to_contain_text("passed")
+    stage.evil = " and more"  # a new insight is drawn over it
+    expect(details).to_contain_text("lower bound and more")
+    expect(button).to_be_focused()
+
+
+def test_a_stage_of_the_pipe_says_what_it_means_and_what_to_do(visit: Visit) -> None:
+    page = live(visit())
+    stages = page.locator("#pipe button")
+    assert stages.count() == 7
+    levels = set(page.locator("#pipe .level").all_inner_texts())
+    assert levels == {"ok", "busy", "blocked", "unknown"}
+    page.locator('#pipe [data-stage="learner"]').focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#pipe-detail")).to_contain_text("What to do about learner")
+    page.keyboard.press("Escape")
+    expect(page.locator("#pipe-detail")).to_be_hidden()
+    expect(page.locator('#pipe [data-stage="learner"]')).to_be_focused()
+
+
+def test_a_kill_and_its_revival_need_nothing_but_the_keyboard(visit: Visit, stage: Stage) -> None:
+    watched = visit()
+    page = live(watched)
+    page.keyboard.press("Tab")
+    expect(page.locator("#skip")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#main")).to_be_focused()
+    for verb, state in (("kill", "killed"), ("revive", "winning")):
+        walk_to(page, f'.controls [data-verb="{verb}"]')
+        page.keyboard.press("Enter")
+        expect(page.locator('dialog [name="confirm"]')).to_be_focused()
+        page.keyboard.type("levels")
+        page.keyboard.press("Tab")
+        page.keyboard.type("it's a $HOME test")
+        command = f"bakehouse {verb} --application levels --why 'it'\\''s a $HOME test'"
+        expect(page.locator("dialog [data-command]")).to_contain_text(command)
+        page.keyboard.press("Tab")
+        page.keyboard.type("ada")
+        page.keyboard.press("Enter")
+        expect(page.locator("dialog .result")).to_contain_text("Done.")
+        expect(page.get_by_role("button", name="Close")).to_be_focused()
+        page.keyboard.press("Enter")
+        page.wait_for_selector(f'#verdict .chip[data-state="{state}"]')
+        expect(page.locator("#control .audit tbody tr").first).to_contain_text(verb)
+        expect(page.locator(".controls button:focus")).to_be_attached()
+    body = {"why": "it's a $HOME test", "by": "ada"}
+    assert stage.posts == [("kill", body), ("revive", body)]
+    assert watched.problems() == []
+
+
+def walk_to(page: Page, selector: str) -> None:
+    for _ in range(60):
+        if page.evaluate("s => document.activeElement.matches(s)", selector):
+            return
+        page.keyboard.press("Tab")
+    raise AssertionError(f"60 times Tab did not lead to {selector}")
+
+
+def test_a_wrong_confirmation_changes_nothing_and_escape_gives_the_focus_back(
+    visit: Visit, stage: Stage
+) -> None:
+    page = live(visit())
+    page.get_by_role("button", name="Kill…").click()
+    page.fill('dialog [name="confirm"]', "level")
+    page.fill('dialog [name="why"]', "because")
+    page.keyboard.press("Enter")
+    expect(page.locator("dialog")).to_contain_text("That is not “levels”")
+    expect(page.locator('dialog [name="confirm"]')).to_have_attribute("aria-invalid", "true")
+    page.fill('dialog [name="confirm"]', "levels")
+    page.fill('dialog [name="why"]', " ")
+    page.keyboard.press("Enter")
+    expect(page.locator("dialog")).to_contain_text("Say why")
+    page.keyboard.press("Escape")
+    expect(page.locator("dialog")).to_have_count(0)
+    expect(page.get_by_role("button", name="Kill…")).to_be_focused()
+    assert stage.posts == []
+
+
+def test_every_control_sends_what_its_command_says(visit: Visit, stage: Stage) -> None:
+    page = live(visit())
+    for opened, typed, sent, argument in (
+        ("Exploration…", "0.2", {"share": 0.2}, "explore 0.2 "),
+        ("Exploration…", "", {"share": None}, "explore default "),
+        ("Promote…", "12", {"version": 12}, "promote 12 "),
+        ("Roll back…", "", {}, "rollback --application"),
+        ("Retrain now…", None, {}, "retrain --application"),
+        ("Freeze…", None, {}, "freeze --application"),
+    ):
+        page.get_by_role("button", name=opened).click()
+        if typed is not None:
+            page.locator("dialog input").first.fill(typed)
+        page.fill('dialog [name="confirm"]', "levels")
+        page.fill('dialog [name="why"]', "to see")
+        expect(page.locator("dialog [data-command]")).to_contain_text(f"bakehouse {argument}")
+        page.keyboard.press("Enter")
+        expect(page.locator("dialog .result")).to_contain_text("Done.")
+        page.get_by_role("button", name="Close").click()
+        verb, body = stage.posts[-1]
+        assert (verb, body) == (argument.split()[0], {"why": "to see", "by": "the page", **sent})
+
+
+def test_what_a_game_sends_is_shown_as_text_wherever_it_stands(visit: Visit, stage: Stage) -> None:
+    stage.evil = ATTACK
+    stage.entries = [
+        {"at_ms": 1, "action": "kill", "by": ATTACK, "why": ATTACK, "changed": {"pin": [1, ATTACK]}}
+    ]
+    watched = visit(f"#/levels/decision/{scripted.DECISION}")
+    page = drawn(watched)
+    page.wait_for_selector("#inspector .sentences li")
+    page.locator("#policies .open").first.click()
+    page.locator("#pipe button").first.click()
+    page.locator("#control .audit tbody tr").first.wait_for()
+    for part in ("rewards", "actions", "policies", "pipe", "trust", "inspector", "control"):
+        assert ATTACK in (page.text_content(f"#{part}") or ""), part
+    for kind in ("continuous", "parts"):
+        stage.kind = kind
+        name = {"continuous": "health", "parts": "tone"}[kind]
+        expect(page.locator("#actions h3", has_text=name + ATTACK).first).to_be_visible()
+    assert page.locator("#main img, #main script").count() == 0
+    assert page.evaluate("window.executed") == 0
+    assert watched.problems() == []
+
+
+def test_the_inspector_explains_a_decision_and_has_an_address(visit: Visit) -> None:
+    watched = visit()
+    page = live(watched)
+    page.fill('#inspector [name="decision"]', f" {scripted.DECISION.upper()} ")
+    page.keyboard.press("Enter")
+    expect(page.locator("#inspector .story h3")).to_contain_text("Got hard")
+    expect(page.locator("#inspector .chosen")).to_contain_text("drawn")
+    assert page.url.endswith(f"#/levels/decision/{scripted.DECISION}")
+    assert watched.problems() == []
+    page.fill('#inspector [name="decision"]', "nothing-of-the-kind")
+    page.keyboard.press("Enter")
+    expect(page.locator("#inspector .wrong:visible")).to_contain_text("is not known here")
+
+
+def test_a_locked_server_is_asked_with_the_key_that_is_typed(visit: Visit, stage: Stage) -> None:
+    stage.lock(f"decide:{READER},admin:{ADMIN}")
+    page = visit().page
+    expect(page.get_by_role("dialog")).to_contain_text("This server is locked")
+    page.keyboard.type("not the right one")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog")).to_contain_text("is not known")
+    page.keyboard.type(READER)
+    page.keyboard.press("Enter")
+    page.wait_for_selector('#live[data-state="live"]')
+    page.get_by_role("button", name="Kill…").click()
+    page.fill('dialog [name="confirm"]', "levels")
+    page.fill('dialog [name="why"]', "because")
+    page.keyboard.press("Enter")
+    expect(page.locator('dialog [name="key"]')).to_be_focused()
+    assert stage.posts == []
+    page.keyboard.type(ADMIN)
+    page.keyboard.press("Enter")
+    expect(page.locator("dialog .result")).to_contain_text("Done.")
+    assert [verb for verb, _ in stage.posts] == ["kill"]
+
+
+def test_it_says_that_it_reconnects_and_goes_on_where_the_server_comes_back(
+    visit: Visit, server: StageServer
+) -> None:
+    page = live(visit())
+    server.stop()
+    page.wait_for_selector('#live[data-state="reconnecting"]')
+    expect(page.locator("#live")).to_contain_text("Reconnecting…")
+    server.start()
+    page.wait_for_selector('#live[data-state="live"]')
+
+
+def test_nothing_is_asked_for_while_nobody_looks(visit: Visit, stage: Stage) -> None:
+    page = live(visit())
+    hide = """hidden => {
+      Object.defineProperty(document, "hidden", {value: hidden, configurable: true});
+      document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    page.evaluate(hide, True)
+    page.wait_for_selector('#live[data-state="paused"]')
+    opened = stage.listeners
+    page.evaluate(hide, False)
+    page.wait_for_selector('#live[data-state="live"]')
+    assert stage.listeners == opened + 1
+
+
+@pytest.mark.parametrize("kind", ["discrete", "continuous"])
+def test_a_small_screen_needs_no_horizontal_scrolling(
+    visit: Visit, stage: Stage, kind: str
+) -> None:
+    stage.kind = kind
+    page = drawn(visit(f"#/levels/decision/{scripted.DECISION}", width=390, height=844))
+    page.wait_for_selector("#inspector .sentences li")
+    page.locator("#policies .open").first.click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_everything_that_can_be_done_has_a_name_and_sections_are_landmarks(visit: Visit) -> None:
+    page = drawn(visit())
+    for button in page.locator("button:visible, a:visible, input:visible").all():
+        name = button.evaluate(
+            "e => e.ariaLabel || e.innerText || (e.labels && e.labels[0]?.innerText) || ''"
+        )
+        assert name.strip(), button.evaluate("e => e.outerHTML")
+    for part in ("verdict", "rewards", "actions", "policies", "pipe", "trust", "inspector"):
+        labelled = page.get_attribute(f"#{part}", "aria-labelledby")
+        assert page.locator(f"#{labelled}").count() == 1
+    page.get_by_role("link", name="Trust").click()
+    expect(page.locator("#trust")).to_be_focused()
+
+
+def test_the_page_is_open_without_a_key_and_its_figures_are_not(
+    visit: Visit, stage: Stage, server: StageServer
+) -> None:
+    stage.lock(f"admin:{ADMIN}")
+    began = time.monotonic()
+    page = visit().page
+    page.get_by_role("dialog").wait_for()
+    page.keyboard.press("Escape")
+    expect(page.locator("#live")).to_contain_text("Locked")
+    assert stage.listeners == 0
+    assert time.monotonic() - began < 8
