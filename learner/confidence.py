@@ -8,7 +8,7 @@ The asymptotic confidence sequence of Waudby-Smith, Arbour, Sinha, Kennedy & Ram
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -207,6 +207,11 @@ class DifferenceSequence:
         return sum(group.n for group in self._groups)
 
     @property
+    def groups(self) -> tuple[WeightedMoments, WeightedMoments]:
+        """Both groups by themselves."""
+        return self._groups
+
+    @property
     def sizes(self) -> tuple[int, int]:
         """Values of positive weight in each group."""
         return self._groups[0].n, self._groups[1].n
@@ -230,6 +235,21 @@ class DifferenceSequence:
         self.alpha = float(state["alpha"])
         for group, saved in zip(self._groups, state["groups"], strict=True):
             group.restore(saved)
+
+
+def squared_error(sums: Sequence[Any] | np.ndarray, farthest: Any) -> Any:
+    """Of a self-normalised mean, `Σw²(x − mean)² / (Σw)²`, from sums about any origin.
+
+    Floats, or float64 `[K]` of K means.
+
+    Args:
+        sums: Σw, Σwx, Σw², Σw²x and Σw²x², `[5]` or `[5, K]`
+        farthest: largest w·|x|.
+    """
+    w, wx, ww, wwx, wwxx = sums
+    apart = wx / w
+    seen = np.maximum(wwxx - 2 * apart * wwx + apart**2 * ww, 0.0)
+    return (seen + TAIL_COPIES * farthest**2) / w**2
 
 
 class WeightedMoments:
@@ -269,10 +289,7 @@ class WeightedMoments:
 
     @property
     def squared_error(self) -> float:
-        s = self._sums
-        apart = s["wx"] / s["w"]
-        seen = max(s["wwxx"] - 2 * apart * s["wwx"] + apart**2 * s["ww"], 0.0)
-        return (seen + TAIL_COPIES * self._farthest**2) / s["w"] ** 2
+        return float(squared_error([self._sums[name] for name in self._SUMS], self._farthest))
 
     def state(self) -> dict[str, Any]:
         return {

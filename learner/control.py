@@ -73,7 +73,8 @@ class KafkaBus(threading.Thread):
                 self._unsent.pop(application, None)
 
     def report(self, fields: Mapping[str, Any]) -> None:
-        self._send("status", f"learner/{self._process}", orjson.dumps(fields), None)
+        key = f"learner/{fields.get('process', self._process)}"
+        self._send("status", key, orjson.dumps(fields), None)
 
     def _send(self, topic: str, key: str, value: bytes, again: PolicyPointer | None) -> bool:
         try:

@@ -38,6 +38,29 @@ def finished_episodes(ring: Ring, problem: Episodic) -> Finished:
     return Finished(members, 0, untold)
 
 
+def episodes_from(
+    ring: Ring, sequence: int, problem: Bandit | Episodic
+) -> tuple[list[np.ndarray], int]:
+    """Episodes that began from a sequence number on, up to the first that is still going on.
+
+    Of a bandit each decision is one. Those that cannot be told are passed over.
+
+    Returns:
+        Slots of each, from its first decision to its last; the sequence number to go on from.
+    """
+    episodes: list[np.ndarray] = []
+    while sequence < ring.head:
+        slot = sequence % ring.capacity
+        if ring.first[slot] or not ring.episodic:
+            episode = finished_episode(ring, slot, problem)
+            if episode is None:
+                break  # still going on: those that began later wait, else short ones lead
+            if episode:
+                episodes.append(np.array(episode))
+        sequence += 1
+    return episodes, sequence
+
+
 def finished_episode(ring: Ring, slot: int, problem: Bandit | Episodic) -> list[int] | None:
     """Slots of a finished episode; empty if it cannot be told, None if it is going on.
 
@@ -62,3 +85,8 @@ def finished_episode(ring: Ring, slot: int, problem: Bandit | Episodic) -> list[
             return members if problem.on_timeout == "terminal" else []
         else:
             return None
+
+
+def discounted(rewards: np.ndarray, discount: float) -> float:
+    """An episode's return: `Σ γᵗ r_t` over its rewards in order, float `[T]`."""
+    return float(np.sum(rewards * discount ** np.arange(len(rewards))))

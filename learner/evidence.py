@@ -14,7 +14,7 @@ import numpy as np
 
 from learner.apprentice import matches
 from learner.confidence import Interval
-from learner.episodes import finished_episode
+from learner.episodes import discounted, episodes_from
 from learner.evaluation import ProgressiveEvaluation
 from learner.fitted_q import Choice, Transitions, fitted_q_difference
 from learner.gate import Evidence
@@ -204,17 +204,9 @@ class Collector:
             return 0
         discount = problem.discount if isinstance(problem, Episodic) else 1.0
         told: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
-        begun = max(self._begun, ring.tail)
-        while begun < ring.head:
-            slot = begun % ring.capacity
-            if ring.first[slot] or not ring.episodic:
-                episode = finished_episode(ring, slot, problem)
-                if episode is None:
-                    break  # still going on: those that began later wait, else short ones lead
-                if episode:
-                    self._tell(np.array(episode), discount, told)
-            begun += 1
-        self._begun = begun
+        episodes, self._begun = episodes_from(ring, max(self._begun, ring.tail), problem)
+        for episode in episodes:
+            self._tell(episode, discount, told)
         if told[True] or told[False]:
             policy = np.array(told[True]).reshape(-1, 2)
             holdout = np.array(told[False]).reshape(-1, 2)
@@ -225,7 +217,7 @@ class Collector:
         self, slots: np.ndarray, discount: float, told: dict[bool, list[tuple[float, float]]]
     ) -> None:
         ring = self._ring
-        value = float(np.sum(ring.reward[slots] * discount ** np.arange(len(slots))))
+        value = discounted(ring.reward[slots], discount)
         if ring.holdout[slots].all():
             told[False].append((value, 1.0))
         elif (ring.support[slots] & (ring.policy_version[slots] > 0)).all():

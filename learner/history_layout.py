@@ -119,6 +119,7 @@ class _Log:
         rows: dict[str, Any] = {
             "decision_id": ids,
             "contract": [application.contract] * self.size,
+            "subject_id": [None] * self.size,
             "previous_decision_id": previous,
             "decided_at_ms": times,
             "context": context_texts,
@@ -126,6 +127,9 @@ class _Log:
             "eligible_actions": eligible_texts,
             "items": [None if one is None else json.dumps(one) for one in items],
             "density": [None] * self.size,
+            "action_probabilities": [None] * self.size,
+            "draw": [None] * self.size,
+            "explored": [None] * self.size,
             "action": [json.dumps(action) for action in actions],
             "propensity": [1.0 if p is None else p for p in given],
             "baseline_action": [None if b is None else json.dumps(b) for b in baselines],

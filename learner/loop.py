@@ -20,6 +20,8 @@ from learner.audit import Anchor
 from learner.bus import Bus
 from learner.cadence import Cadence
 from learner.checkpoint import read_checkpoint, write_checkpoint
+from learner.insight.insight import Insight
+from learner.insight.watch import Watch
 from learner.learning import Candidate, Learning
 from learner.plan import Plan, PlanLog, training_seed
 from learner.publish import Bundles
@@ -98,6 +100,11 @@ class ApplicationLoop:
             settings.policies / application.name, application, settings.policies_kept
         )
         self.learning = Learning(application, build)
+        self.watch = Watch(
+            application.name,
+            lambda: Insight(application, policies=settings.policies, rng=np.random.default_rng()),
+            clock,
+        )
         self.tail = Tail(self._table, application.name)
         self._stream_time_ms = -1
         self._changed = False  # since training was last found to have nothing new
@@ -134,6 +141,7 @@ class ApplicationLoop:
                 self.tail = Tail(
                     self._table, self.application.name, state["json"]["replay_version"]
                 )
+                self.watch.restore(state.get("insight"), self.learning.ring)
         except (ValueError, KeyError, BundleError) as error:
             log.warning(
                 "the checkpoint cannot be used (%s); learning begins anew from the table",
@@ -141,6 +149,7 @@ class ApplicationLoop:
                 extra=self._named,
             )
             self.learning = Learning(self.application, self._build)
+            self.watch.begin_anew()
             state = None
         if state is None:
             self._plans.keep_after(1 << 62)
@@ -160,6 +169,7 @@ class ApplicationLoop:
         """From the table's fold, and from history where some was left; under what answers."""
         if warm is not None:
             self.learning = warm
+            self.watch.begin_after(warm.ring)
         pointer = self._bus.pointer(self.application.name)
         if pointer is not None and pointer.version > 0:
             try:
@@ -194,6 +204,7 @@ class ApplicationLoop:
     def _rebuild(self) -> None:
         ring, version = rebuild(self._table, self.application, self._decoder)
         self.learning.replace_ring(ring)
+        self.watch.go_on_in(ring)
         self.tail = Tail(self._table, self.application.name, version)
         self._changed = True
         self._incomplete = False
@@ -223,6 +234,8 @@ class ApplicationLoop:
                 )
                 self.learning.version = plan.version
                 continue
+            if candidate is not None:
+                self.watch.trained(candidate, plan, None)
             if candidate is not None and candidate.report.publish:
                 self._write_again(candidate)
         if plans:
@@ -280,6 +293,7 @@ class ApplicationLoop:
         if stream_time_ms > self._stream_time_ms:
             self._stream_time_ms = stream_time_ms
             self._changed = True
+        self.watch.look(self.learning.ring, self._stream_time_ms)
         now = self._clock()
         asked_ms = self._asked_to_train_ms()
         asked = asked_ms > self._asked_ms
@@ -306,7 +320,9 @@ class ApplicationLoop:
         commits = self.tail.poll(up_to=up_to)
         for commit in commits:
             for added in commit.added:
-                arrivals = self._decoder.decode(self.tail.read(added, COLUMNS))
+                rows = self.tail.read(added, COLUMNS)
+                arrivals = self._decoder.decode(rows)
+                self.watch.read(rows)
                 if self.learning.ingest(arrivals):
                     self._changed = True
         if commits:
@@ -368,6 +384,8 @@ class ApplicationLoop:
                 extra=self._named | {"version": version},
             )
         self._seconds["publish"] = self._clock() - began
+        run = self._tracker.run_of(name) if self._tracker is not None else None
+        self.watch.trained(candidate, plan, run)
 
     def _write(self, candidate: Candidate) -> Any:
         learning = self.learning
@@ -432,6 +450,7 @@ class ApplicationLoop:
             log.error("cannot go back: %s", error, extra=self._named)
 
     def _snapshot(self) -> dict[str, Any]:
+        insight = self.watch.state()
         return {
             "json": {
                 "replay_version": self.tail.version,
@@ -439,6 +458,7 @@ class ApplicationLoop:
                 "asked_ms": self._asked_ms,
             },
             "learning": self.learning.state(),
+            **({} if insight is None else {"insight": insight}),
         }
 
     def _save_now(self) -> None:
@@ -482,6 +502,13 @@ class ApplicationLoop:
     def close(self) -> None:
         """Leave a checkpoint behind."""
         self._save_now()
+        self.watch.close()
+
+    def figures(self, process: str) -> dict[str, Any] | None:
+        """A record of `status.v1` for people; None where there is nothing new to tell."""
+        evidence = self.learning.evidence
+        match = None if evidence is None or not evidence.match.n else evidence.match.mean
+        return self.watch.record(process=process, at_ms=self._wall_ms(), match_rate=match)
 
     def status(self) -> dict[str, Any]:
         """What a person wants to see of this application now."""

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from schemas.reward import DecisionTimes, Reward, TimedOutcome
+from schemas.reward import DecisionTimes, Reward, TimedOutcome, delay_ms
 
 EDGES = 64  # ages at which remaining rewards are kept; closer together where rewards are young
 HISTORY = 20_000  # matured decisions that the means are over
@@ -23,11 +23,15 @@ HISTORY = 20_000  # matured decisions that the means are over
 LARGEST_REWARD = 1e30
 
 
+NEVER, IN_TIME, LATE = range(3)
+
+
 class Assessment(NamedTuple):
     """What the outcomes known so far make of a decision."""
 
     reward: float  # so far; NaN where the application's function failed or left its range
     matured_at_ms: int  # broker time from which nothing more is awaited
+    heard: int  # IN_TIME: of an outcome that was known then; LATE: only later; NEVER
 
 
 def closed_at_ms(
@@ -58,7 +62,22 @@ def assess(rule: Reward, times: DecisionTimes, outcomes: Sequence[TimedOutcome])
         closed = closed_at_ms(rule, times, by_arrival)
         if closed is not None:
             matured_at_ms = min(matured_at_ms, closed)
-    return Assessment(_value(rule, times, outcomes, matured_at_ms), matured_at_ms)
+    value = _value(rule, times, outcomes, matured_at_ms)
+    return Assessment(value, matured_at_ms, _heard(rule, times, outcomes, matured_at_ms))
+
+
+def _heard(
+    rule: Reward, times: DecisionTimes, outcomes: Sequence[TimedOutcome], matured_at_ms: int
+) -> int:
+    """Whether anything came of a decision: what the reward is made of, or its end."""
+    heard = NEVER
+    for outcome in outcomes:
+        if outcome.kind == "end" or rule.weighs(outcome):
+            inside = delay_ms(times, outcome) <= rule.window_ms
+            if inside and outcome.received_at_ms <= matured_at_ms:
+                return IN_TIME
+            heard = LATE
+    return heard
 
 
 def _value(

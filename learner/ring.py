@@ -22,6 +22,10 @@ from schemas.application import Application, Episodic
 from schemas.reward import DecisionTimes, TimedOutcome
 
 _FIRST_GROWTH = 1_024
+# not in checkpoints of earlier releases
+_FOR_FIGURES = frozenset(
+    {"subject", "simulated", "cohort", "online", "explored", "chance", "factors", "heard"}
+)
 
 
 class Ring:
@@ -63,6 +67,15 @@ class Ring:
     era: np.ndarray  # int64, of the evaluation when it predicted
     guarded: np.ndarray  # float64 [C, G], what the decision adds to each guardrail
     own: np.ndarray  # float64, the policy's probability of the action, exploration taken out
+    # for figures, see `learner.origin` and `learner.maturity`
+    subject: np.ndarray  # uint64
+    simulated: np.ndarray  # bool
+    cohort: np.ndarray  # int8
+    online: np.ndarray  # bool
+    explored: np.ndarray  # bool
+    chance: np.ndarray  # float64
+    factors: np.ndarray  # float64 [C, parts], of several parts
+    heard: np.ndarray  # int8
 
     def __init__(self, application: Application) -> None:
         self._application = application
@@ -78,7 +91,7 @@ class Ring:
         chance = np.float32 if self.labels else np.float64  # a density may be beyond float32
         described = (space.choices, space.features) if space.kind == "ranking" else (0, 0)
         successor = (wide, actions) if self.episodic else ((0,), (0,))
-        self._layout: dict[str, tuple[Any, tuple[int, ...], int]] = {
+        self._layout: dict[str, tuple[Any, tuple[int, ...], float]] = {
             "observation": (np.float32, wide, 0),
             "eligible": (bool, actions, 0),
             "action": (kind, row, 0),
@@ -112,6 +125,14 @@ class Ring:
             "era": (np.int64, (), 0),
             "guarded": (np.float64, (len(application.gate.guardrails),), 0),
             "own": (np.float64, (), 0),
+            "subject": (np.uint64, (), 0),
+            "simulated": (bool, (), 0),
+            "cohort": (np.int8, (), 0),
+            "online": (bool, (), 0),
+            "explored": (bool, (), 0),
+            "chance": (np.float64, (), math.nan),
+            "factors": (np.float64, (len(space.segments) if space.kind == "parts" else 0,), 0),
+            "heard": (np.int8, (), 0),
         }
         self.allocated = 0
         for name, (kind, shape, _) in self._layout.items():
@@ -252,6 +273,15 @@ class Ring:
         self.holdout[slot] = arrival.holdout
         self.first[slot] = arrival.first
         self.own[slot] = arrival.own
+        origin = arrival.origin
+        self.subject[slot] = origin.subject
+        self.simulated[slot] = origin.simulated
+        self.cohort[slot] = origin.cohort
+        self.online[slot] = origin.online
+        self.explored[slot] = origin.explored
+        self.chance[slot] = origin.chance
+        if origin.factors:
+            self.factors[slot] = origin.factors
 
     def _evict(self, slot: int) -> None:
         self._forgotten_ms = max(self._forgotten_ms, int(self.received_at_ms[slot]))
@@ -313,6 +343,7 @@ class Ring:
         same = executed is None or bool(np.all(executed == self.action[slot]))
         before = (self.reward[slot], self.usable[slot], self.ended[slot])
         self.matured_at_ms[slot] = found.matured_at_ms
+        self.heard[slot] = found.heard
         self.reward[slot], self.usable[slot], self.ended[slot] = reward, usable, ended
         if not same:  # trained under what was done; no draw of the policy's
             self.action[slot], self.support[slot] = executed, False
@@ -371,14 +402,18 @@ class Ring:
 
     def mature(self, stream_time_ms: int) -> np.ndarray:
         """Mark what nothing more is awaited of, and dirty it; returns the slots."""
-        open_ = ~self.matured[: self.size]
-        until = self.matured_at_ms[: self.size]
-        # what an outcome closed is closed, however far behind stream time may be
-        closed = until < self.received_at_ms[: self.size] + self._rule.window_ms
-        slots = np.flatnonzero(open_ & (closed | (until <= stream_time_ms)))
+        used = np.arange(self.size)
+        slots: np.ndarray = used[~self.matured[used] & self.is_mature(used, stream_time_ms)]
         self.matured[slots] = True
         self._amended_all(slots)
         return slots
+
+    def is_mature(self, slots: np.ndarray, stream_time_ms: int) -> np.ndarray:
+        """Which of these await nothing more at a stream time. Changes nothing; bool `[n]`."""
+        until = self.matured_at_ms[slots]
+        # what an outcome closed is closed, however far behind stream time may be
+        closed = until < self.received_at_ms[slots] + self._rule.window_ms
+        return np.asarray(self.matured[slots] | closed | (until <= stream_time_ms))
 
     def time_out(self, stream_time_ms: int) -> np.ndarray:
         """Mark decisions that had no successor within the episode's timeout; returns the slots."""
@@ -426,10 +461,12 @@ class Ring:
         self.head = lists["head"]
         self.allocated = self.size
         others_now = lists.get("guardrails", []) != self._guardrails  # on the page
-        for name, (kind, shape, _) in self._layout.items():
+        for name, (kind, shape, initial) in self._layout.items():
             saved: Any = state.get(name)
             if name == "guarded" and (saved is None or others_now):
                 saved = np.zeros((self.size, *shape))  # made anew below
+            if name in _FOR_FIGURES and saved is None:
+                saved = np.full((self.size, *shape), initial)
             if saved is None:
                 raise ValueError(f"ring column {name} is missing; expected {(self.size, *shape)}")
             column = np.array(saved, dtype=kind)

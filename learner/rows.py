@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from learner.known import Known, KnownOutcome, Position, digest, merge
+from learner.origin import UNKNOWN, Origin, Origins
 from schemas.actions import Ranking
 from schemas.application import Application
 from schemas.errors import ApplicationError, InvalidContext, InvalidEvent
@@ -20,6 +21,7 @@ from schemas.events import choices_of, eligible_mask, offered, problem_with_acti
 COLUMNS = [
     "decision_id",
     "contract",
+    "subject_id",
     "previous_decision_id",
     "decided_at_ms",
     "context",
@@ -28,12 +30,15 @@ COLUMNS = [
     "items",
     "action",
     "propensity",
+    "action_probabilities",
     "density",
     "baseline_action",
     "policy_version",
     "exploration",
+    "draw",
     "mode",
     "cohort",
+    "explored",
     "outcomes",
     "positions",
     "contested",
@@ -59,6 +64,7 @@ class Arrival(NamedTuple):
     own: float  # the policy's own probability of the action, exploration taken out; NaN: unknown
     successors: dict[str, Successor]  # by decision_id, of the `next` outcomes in this row
     items: np.ndarray | None = None  # float32 [A, F], of a ranking
+    origin: Origin = UNKNOWN
 
 
 class Decoder:
@@ -71,6 +77,7 @@ class Decoder:
     def __init__(self, application: Application) -> None:
         self._application = application
         self._shape = application.shape
+        self._origins = Origins(application.shape)
         self._everything = np.ones(self._shape.choices, dtype=bool)
         self._rows: dict[str, np.ndarray | None] = {}
         self._masks: dict[str, np.ndarray] = {}
@@ -147,6 +154,7 @@ class Decoder:
         if len(outcomes) > 1:
             known = merge(known, known)  # one row may hold an outcome twice
         policy = row["cohort"] in ("policy", "canary")
+        density = None if row["density"] is None else json.loads(row["density"])
         return Arrival(
             decision_id=row["decision_id"],
             known=known,
@@ -156,19 +164,20 @@ class Decoder:
             baseline=self._baseline(row["baseline_action"], row["context"], items, eligible),
             decided_at_ms=int(row["decided_at_ms"]),
             policy_version=int(row["policy_version"]),
-            support=policy and self._drawn(row["density"], propensity),
+            support=policy and self._drawn(density, propensity),
             holdout=row["cohort"] == "holdout",
             first=row["previous_decision_id"] is None,
             own=self._own(row["exploration"], propensity, int(eligible.sum())),
             successors=successors,
             items=described,
+            origin=self._origins.of(row, density, eligible),
         )
 
-    def _drawn(self, density: str | None, propensity: float) -> bool:
+    def _drawn(self, density: dict[str, Any] | None, propensity: float) -> bool:
         """Whether chance had a say: a sure answer supports no importance weight."""
         if not self._shape.dims and not propensity < 1:
             return False
-        return density is None or json.loads(density).get("kind") != "point"
+        return density is None or density.get("kind") != "point"
 
     def _items(self, text: str | None) -> tuple[list[Any] | None, np.ndarray | None]:
         """A request's items, and their features. Raises ValueError where they cannot be ranked."""

@@ -16,7 +16,9 @@ from schemas.propensity import (
     draw_action,
     execute,
     executed_distribution,
+    next_place,
     one_hot,
+    uniform_share,
 )
 
 
@@ -98,3 +100,29 @@ def allowed_row(shape: Shape, row: np.ndarray | None, eligible: np.ndarray) -> n
         return row if bool(eligible[row[row >= 0].astype(int)].all()) else None
     there = all(eligible[start + int(row[part])] for part, (start, _) in enumerate(shape.segments))
     return row if there else None
+
+
+def chance_of_exploring(
+    shape: Shape, own: Own, eligible: np.ndarray, exploration: Exploration
+) -> float:
+    """Probability that `Executed.explored` comes out true.
+
+    Args:
+        own: of one context (B = 1), before exploration.
+        eligible: bool `[A]`
+    """
+    epsilon, floor = exploration.epsilon, exploration.floor
+    mine, staying = own.probabilities[0], 1.0
+    if shape.kind == "ranking":
+        left = eligible.copy()
+        for _ in range(min(shape.slots, int(eligible.sum()))):
+            place = next_place(mine, left)
+            best = int(place.argmax())
+            staying *= executed_distribution(place, left, epsilon=epsilon, floor=floor)[best]
+            left[best] = False
+        return float(1.0 - staying)
+    for start, stop in shape.segments:
+        part = mine[start:stop]
+        executed = executed_distribution(part, eligible[start:stop], epsilon=epsilon, floor=floor)
+        staying *= executed[part.argmax()]
+    return float(1.0 - staying * (1.0 - uniform_share(epsilon, floor)) ** shape.dims)

@@ -153,7 +153,8 @@ class Reward:
         ]
         return hashlib.blake2b(repr((weights, settings)).encode(), digest_size=8).hexdigest()
 
-    def _weighted(self, outcome: TimedOutcome) -> bool:
+    def weighs(self, outcome: TimedOutcome) -> bool:
+        """Whether an outcome is one that the reward is made of, whenever it comes."""
         if outcome.kind != "reward":
             return False
         return not isinstance(self.weights, Mapping) or outcome.name in self.weights
@@ -172,7 +173,7 @@ class Reward:
         """
         timed = []
         for outcome in outcomes:
-            if not self._weighted(outcome):
+            if not self.weighs(outcome):
                 continue
             after = delay_ms(decision, outcome)
             if after > self._window_ms:

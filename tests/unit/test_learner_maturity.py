@@ -7,7 +7,15 @@ import math
 import numpy as np
 import pytest
 
-from learner.maturity import RemainingReward, assess, closed_at_ms, curve
+from learner.maturity import (
+    IN_TIME,
+    LATE,
+    NEVER,
+    RemainingReward,
+    assess,
+    closed_at_ms,
+    curve,
+)
 from schemas.application import seconds
 from schemas.reward import DecisionTimes, Reward, TimedOutcome
 
@@ -31,11 +39,11 @@ def rule(**changes: object) -> Reward:
 
 
 def test_a_decision_without_outcomes_matures_when_its_window_ends_at_the_default() -> None:
-    assert assess(rule(default=-1.0), TIMES, []) == (-1.0, 11_000)
+    assert assess(rule(default=-1.0), TIMES, []) == (-1.0, 11_000, NEVER)
 
 
 def test_an_end_matures_a_decision_when_the_broker_received_it() -> None:
-    assert assess(rule(), TIMES, [won(2_000), end(3_000)]) == (1.0, 4_000)
+    assert assess(rule(), TIMES, [won(2_000), end(3_000)]) == (1.0, 4_000, IN_TIME)
 
 
 def test_the_outcome_that_fills_closes_after_is_the_one_that_closes() -> None:
@@ -52,6 +60,25 @@ def test_what_is_delivered_after_maturity_is_dropped_only_where_that_is_asked_fo
     late = [won(9_000, received_after_ms=14_000)]
     assert assess(rule(late="amend"), TIMES, late).reward == 1.0
     assert assess(rule(late="drop"), TIMES, late).reward == 0.0
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "heard"),
+    [
+        ([], NEVER),
+        ([won(9_000)], IN_TIME),
+        ([end(9_000)], IN_TIME),
+        ([won(9_000, received_after_ms=14_000)], LATE),  # occurred in time, delivered late
+        ([won(12_000)], LATE),
+        ([won(12_000, at=1), won(3_000, at=2)], IN_TIME),
+        ([TimedOutcome("o", "reward", "shown", None, 2_000, 2_000)], NEVER),  # of no reward
+        ([TimedOutcome("o", "activated", None, None, 2_000, 2_000)], NEVER),
+    ],
+)
+def test_a_decision_is_heard_of_in_time_late_or_never(
+    outcomes: list[TimedOutcome], heard: int
+) -> None:
+    assert assess(rule(), TIMES, outcomes).heard == heard
 
 
 def test_a_reward_function_that_fails_gives_no_number_instead_of_stopping() -> None:
