@@ -15,7 +15,11 @@ TIMEOUT_S = 10.0
 
 
 class Refused(BakehouseError):
-    """The server understood the request and said no."""
+    """The server understood the request and said no, with this status of HTTP."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -45,14 +49,14 @@ def find_target(settings: Settings, *, url: str | None, application: str | None)
     return Target(url.rstrip("/"), application, settings)
 
 
-def get(target: Target, what: str) -> dict[str, Any]:
+def get(target: Target, what: str, *, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
     """`GET /v1/applications/{application}/{what}`.
 
     Raises:
         StackError: nothing answers there.
         Refused: it answers with a problem.
     """
-    return _ask("GET", target, what)
+    return _ask("GET", target, what, timeout_s=timeout_s)
 
 
 def change_policy(
@@ -89,7 +93,12 @@ def key_words(scope: Scope | None) -> str:
 
 
 def _ask(
-    method: str, target: Target, what: str, body: dict[str, Any] | None = None
+    method: str,
+    target: Target,
+    what: str,
+    body: dict[str, Any] | None = None,
+    *,
+    timeout_s: float = TIMEOUT_S,
 ) -> dict[str, Any]:
     import httpx  # slow to import, and most commands do without
 
@@ -99,7 +108,7 @@ def _ask(
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
     try:
         # trust_env: a proxy that is set for the internet is not for a stack on this machine
-        with httpx.Client(timeout=TIMEOUT_S, trust_env=False) as client:
+        with httpx.Client(timeout=timeout_s, trust_env=False) as client:
             response = client.request(method, address, json=body, headers=headers)
     except httpx.HTTPError as error:
         raise StackError(
@@ -114,7 +123,7 @@ def _ask(
         refusal = f"{target.url} said {response.status_code}: {said or response.text[:200]}"
         if response.status_code in (401, 403):
             refusal += f". {key_words(scope)}"
-        raise Refused(refusal)
+        raise Refused(refusal, response.status_code)
     if not isinstance(answer, dict):
         raise StackError(f"{address} answered {response.text[:80]!r}, expected a JSON object")
     return answer

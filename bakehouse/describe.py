@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 from schemas.actions import Actions, Continuous, Parts, Ranking
@@ -13,6 +12,7 @@ from schemas.hydration import missing_packages
 from schemas.observation import Boolean, Categorical, Feature, Numeric, Vector
 from schemas.reward import Reward
 from schemas.segments import Segments
+from schemas.words import duration_words
 
 AGGREGATES = {
     "sum": "the sum of its outcomes",
@@ -248,13 +248,3 @@ def hydration_words(application: Application) -> dict[str, str]:
     default = ", ".join(f"{name} {value!r}" for name, value in hydration.default.items())
     words = f"{hydration.words()}; for whoever is not found: {default or 'nothing'}"
     return {"hydration": words if missing is None else f"{words}. {missing}"}
-
-
-def duration_words(duration: timedelta) -> str:
-    """`30 minutes`, `1.5 seconds`: in the largest unit that leaves a short number."""
-    seconds = duration.total_seconds()
-    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60), ("seconds", 1)):
-        if seconds >= length or unit == "seconds":
-            count = seconds / length
-            return f"{count:g} {unit[:-1] if count == 1 else unit}"
-    raise AssertionError("unreachable")

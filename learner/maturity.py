@@ -8,13 +8,12 @@ matured decisions of its action that were still open at its age.
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from schemas.reward import DecisionTimes, Reward, TimedOutcome, delay_ms
+from schemas.reward import DecisionTimes, Reward, TimedOutcome, delay_ms, matured_at_ms
 
 EDGES = 64  # ages at which remaining rewards are kept; closer together where rewards are young
 HISTORY = 20_000  # matured decisions that the means are over
@@ -34,36 +33,11 @@ class Assessment(NamedTuple):
     heard: int  # IN_TIME: of an outcome that was known then; LATE: only later; NEVER
 
 
-def closed_at_ms(
-    rule: Reward, times: DecisionTimes, by_arrival: Sequence[TimedOutcome]
-) -> int | None:
-    """Broker time of the outcome that closed a decision early; None where none did.
-
-    Args:
-        by_arrival: all outcomes in order of `received_at_ms`.
-    """
-
-    def closed(known: int) -> bool:
-        outcomes = by_arrival[:known]
-        return rule.closed_early(outcomes, len(rule.counted(times, outcomes)))
-
-    if not closed(len(by_arrival)):
-        return None
-    # once closed, more outcomes leave it closed: the first such length is found by bisection
-    known = bisect_left(range(len(by_arrival) + 1), True, key=closed)
-    return by_arrival[max(known, 1) - 1].received_at_ms
-
-
 def assess(rule: Reward, times: DecisionTimes, outcomes: Sequence[TimedOutcome]) -> Assessment:
     """Reward so far and time of maturity from all outcomes that are known."""
-    matured_at_ms = times.received_at_ms + rule.window_ms
-    if outcomes:
-        by_arrival = sorted(outcomes, key=lambda outcome: outcome.received_at_ms)
-        closed = closed_at_ms(rule, times, by_arrival)
-        if closed is not None:
-            matured_at_ms = min(matured_at_ms, closed)
-    value = _value(rule, times, outcomes, matured_at_ms)
-    return Assessment(value, matured_at_ms, _heard(rule, times, outcomes, matured_at_ms))
+    at_ms = matured_at_ms(rule, times, outcomes)
+    value = _value(rule, times, outcomes, at_ms)
+    return Assessment(value, at_ms, _heard(rule, times, outcomes, at_ms))
 
 
 def _heard(
@@ -109,18 +83,15 @@ def curve(
     if not outcomes:
         return Curve(np.zeros(len(edges)), edges < rule.window_ms)
     by_arrival = sorted(outcomes, key=lambda outcome: outcome.received_at_ms)
-    closed = closed_at_ms(rule, times, by_arrival)
-    matured_at_ms = times.received_at_ms + rule.window_ms
-    if closed is not None:
-        matured_at_ms = min(matured_at_ms, closed)
+    at_ms = matured_at_ms(rule, times, outcomes)
     arrivals = [outcome.received_at_ms - times.received_at_ms for outcome in by_arrival]
     known = np.searchsorted(arrivals, edges, side="right")  # outcomes known at each edge
     values = {
-        int(n): _value(rule, times, by_arrival[:n], matured_at_ms)
+        int(n): _value(rule, times, by_arrival[:n], at_ms)
         for n in {*known.tolist(), len(by_arrival)}
     }
     so_far = np.array([values[int(n)] for n in known])
-    age_closed = matured_at_ms - times.received_at_ms
+    age_closed = at_ms - times.received_at_ms
     return Curve(values[len(by_arrival)] - so_far, edges < age_closed)
 
 

@@ -47,6 +47,10 @@ class NotRecomputable(BakehouseError):
     """A decision's log, or the policies that are left, do not say enough to decide it again."""
 
 
+class DecisionNotFound(BakehouseError):
+    """No table holds a decision of this id; with what that may mean."""
+
+
 class InvalidHistory(BakehouseError):
     """A file of past decisions is not laid out as its description says; nothing was learned."""
 

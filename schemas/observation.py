@@ -224,6 +224,22 @@ class Encoder:
                 row[start:stop] = value
         return np.array(row, dtype=np.float32)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What each number of an observation says, D of them: `skill`, `segment=new`, `country#3`
+        (its bucket 3), `history[0]`."""
+        found: list[str] = []
+        for feature in self.features:
+            if isinstance(feature, Categorical) and feature.values is not None:
+                found += [f"{feature.name}={value}" for value in feature.values]
+            elif isinstance(feature, Categorical):
+                found += [f"{feature.name}#{at}" for at in range(feature.size)]
+            elif isinstance(feature, Vector):
+                found += [f"{feature.name}[{at}]" for at in range(feature.size)]
+            else:
+                found.append(feature.name)
+        return tuple(found)
+
     def bounds(self) -> Bounds:
         """Static ranges; one-hot and boolean dimensions are `[0, 1]` as they are."""
         low: list[float] = []

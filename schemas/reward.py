@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
@@ -16,6 +17,7 @@ from typing import Literal, NamedTuple
 
 from schemas.errors import ApplicationError
 from schemas.numbers import in_short, is_finite, is_text, is_whole
+from schemas.words import duration_words
 
 Aggregate = Literal["sum", "first", "last", "max", "min", "mean"]
 # A client's clock is believed when the delay it shows is not negative and exceeds the
@@ -173,20 +175,27 @@ class Reward:
         """
         timed = []
         for outcome in outcomes:
-            if not self.weighs(outcome):
-                continue
             after = delay_ms(decision, outcome)
-            if after > self._window_ms:
-                continue
-            if (
-                self.late == "drop"
-                and matured_at_ms is not None
-                and outcome.received_at_ms > matured_at_ms
-            ):
-                continue
-            timed.append((after, outcome.outcome_id, outcome))
+            if self.left_out(outcome, after, matured_at_ms) is None:
+                timed.append((after, outcome.outcome_id, outcome))
         timed.sort(key=lambda entry: entry[:2])
         return [outcome for _, _, outcome in timed]
+
+    def left_out(
+        self, outcome: TimedOutcome, after_ms: int, matured_at_ms: int | None
+    ) -> Literal["unweighted", "too late", "dropped"] | None:
+        """Why an outcome does not count; None where it does."""
+        if not self.weighs(outcome):
+            return "unweighted"
+        if after_ms > self._window_ms:
+            return "too late"
+        if (
+            self.late == "drop"
+            and matured_at_ms is not None
+            and outcome.received_at_ms > matured_at_ms
+        ):
+            return "dropped"
+        return None
 
     def value(self, counted: Sequence[TimedOutcome]) -> float:
         """Reward of the counted outcomes; `default` where there are none."""
@@ -233,9 +242,40 @@ class Reward:
         else:
             what = f"{getattr(self.weights, '__name__', 'a function')}(outcomes)"
         return (
-            f"{what}, from outcomes that occur within {self.window} of the decision; "
-            f"{self.default:g} when none does"
+            f"{what}, from outcomes that occur within {duration_words(self.window)} of the "
+            f"decision; {self.default:g} when none does"
         )
+
+
+def closed_at_ms(
+    rule: Reward, times: DecisionTimes, by_arrival: Sequence[TimedOutcome]
+) -> int | None:
+    """Broker time of the outcome that closed a decision early; None where none did.
+
+    Args:
+        by_arrival: all outcomes in order of `received_at_ms`.
+    """
+
+    def closed(known: int) -> bool:
+        outcomes = by_arrival[:known]
+        return rule.closed_early(outcomes, len(rule.counted(times, outcomes)))
+
+    if not closed(len(by_arrival)):
+        return None
+    # once closed, more outcomes leave it closed: the first such length is found by bisection
+    known = bisect_left(range(len(by_arrival) + 1), True, key=closed)
+    return by_arrival[max(known, 1) - 1].received_at_ms
+
+
+def matured_at_ms(rule: Reward, times: DecisionTimes, outcomes: Sequence[TimedOutcome]) -> int:
+    """Broker time from which nothing more is awaited, as far as these outcomes tell."""
+    at_ms = times.received_at_ms + rule.window_ms
+    if outcomes:
+        by_arrival = sorted(outcomes, key=lambda outcome: outcome.received_at_ms)
+        closed = closed_at_ms(rule, times, by_arrival)
+        if closed is not None:
+            at_ms = min(at_ms, closed)
+    return at_ms
 
 
 def _code(code: CodeType) -> object:

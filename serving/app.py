@@ -14,9 +14,11 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from starlette.exceptions import HTTPException
 
 from schemas.errors import InvalidEvent, UnknownApplication
+from schemas.ids import is_uuid7
 from serving import control
 from serving import live as live_pages
 from serving.description import describe
+from serving.explainer import Explainer
 from serving.hot import Log
 from serving.live import Live
 from serving.page_files import add_page
@@ -38,12 +40,14 @@ def make_app(
     spool: Log,
     most_body_bytes: int,
     locked: bool = False,
+    explainer: Explainer | None = None,
 ) -> FastAPI:
     """The FastAPI application behind the hot routes, and behind their doors.
 
     Args:
         live: what people who watch the page are told each second.
         locked: keys are set, so the open pages say no more than they must.
+        explainer: says why decisions came out as they did; None: nobody does.
     """
     app = FastAPI(title="Bakehouse", version=API_VERSION, redoc_url=None)
     registry = CollectorRegistry()
@@ -116,6 +120,25 @@ def make_app(
         return _json({"serving": report.status(), "parts": report.others()})
 
     live_pages.add_routes(app, find, live)
+
+    @app.get("/v1/applications/{application}/decisions/{decision_id}", tags=["read"])
+    def decision(application: str, decision_id: str) -> Response:
+        """Why one decision came out as it did: context, scores, mask, draw, outcomes, reward, and
+        the policies that were trained on it."""
+        find(application)
+        if not is_uuid7(decision_id):
+            raise InvalidEvent(
+                f"decision_id: expected a UUIDv7 in lower case, as an answer's is, got "
+                f"{decision_id!r:.80}"
+            )
+        if explainer is None:
+            raise HTTPException(501, "decisions are not explained here")
+        answered = explainer.ask(application, decision_id)
+        if answered.status == 200:
+            return _json(answered.body)
+        said = problem(answered.status, answered.body["detail"], remains=SERVING_GOES_ON)
+        return _Orjson(said, status_code=answered.status, media_type=MEDIA_TYPE)
+
     control.add_routes(app, find, spool=spool, most_body_bytes=most_body_bytes)
     _document_hot_routes(app, find)
     document = describe(app, applications=sorted(served), locked=locked)

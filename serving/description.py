@@ -33,6 +33,14 @@ WHY = {
     422: "The body is not what its schema, or the application, says",
     503: "The spool is full: nothing was recorded, send it again after `Retry-After` seconds",
 }
+# the same of the explanation of a decision
+EXPLAINED_WHY = WHY | {
+    404: "No such application is served here, or no table holds such a decision (yet)",
+    422: "The decision id is no UUIDv7",
+    501: "The tables' libraries are not installed: the extra `explain` has them",
+    503: "The tables cannot be read, or others are asking: ask again",
+    504: "The explanation took too long; ask again",
+}
 
 _JSON = "application/json"
 _TEXT: dict[str, Any] = {"type": "string"}
@@ -150,7 +158,8 @@ def _describe_one(
 ) -> None:
     end = path.rpartition("/")[2]
     for parameter in operation.get("parameters", ()):
-        parameter["schema"] = {"type": "string", "enum": list(applications)}
+        names = {"enum": list(applications)} if parameter["name"] == "application" else {}
+        parameter["schema"] = _TEXT | names
     if end in _BODIES:
         operation["requestBody"] = {
             "required": True,
@@ -163,7 +172,7 @@ def _describe_one(
     }
     for failure in _failures(path, method, end):
         answers[str(failure)] = {
-            "description": WHY[failure],
+            "description": (EXPLAINED_WHY if end == "{decision_id}" else WHY)[failure],
             "content": {MEDIA_TYPE: {"schema": _A_PROBLEM}},
         }
     operation["responses"] = answers
@@ -175,6 +184,8 @@ def _failures(path: str, method: str, end: str) -> list[int]:
     failures: list[int] = [] if path in OPEN_PAGES else [401]
     if "{application}" in path:
         failures.append(404)
+    if end == "{decision_id}":
+        failures += [422, 501, 503, 504]
     if method == "post":
         failures += [403, 413, 422]
         if end.startswith("policy:"):

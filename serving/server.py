@@ -26,6 +26,7 @@ from schemas.spans import Tracer, open_tracer
 from serving.answers import AT_ONCE, AnswerMemory
 from serving.app import make_app
 from serving.claims import Claim, claim_orphans, claim_own
+from serving.explainer import Explainer
 from serving.frames import Topic
 from serving.hot import HotRoutes, Receive, Route, Scope, Send
 from serving.hydration import Hydrator
@@ -69,10 +70,17 @@ class Process:
     memories: list[AnswerMemory]
     hydrators: list[Hydrator]
     tracer: Tracer | None
+    explainer: Explainer
 
 
-def build(settings: Settings, applications: Sequence[Application]) -> Process:
-    """Everything in place, nothing listening yet; needs no broker."""
+def build(
+    settings: Settings, applications: Sequence[Application], refs: Sequence[str] = ()
+) -> Process:
+    """Everything in place, nothing listening yet; needs no broker.
+
+    Args:
+        refs: the applications as they were named, for a process that loads them too.
+    """
     secret = token_secret(settings)
     root = settings.home / "spool"
     claim = claim_own(root)
@@ -147,6 +155,7 @@ def build(settings: Settings, applications: Sequence[Application]) -> Process:
         subscriber=subscriber,
     )
     live = Live(report, served, wanted(settings))
+    explainer = Explainer(settings, refs)
     app = make_app(
         served,
         report,
@@ -154,6 +163,7 @@ def build(settings: Settings, applications: Sequence[Application]) -> Process:
         spool=spool,
         most_body_bytes=settings.max_body_bytes,
         locked=doors.locked,
+        explainer=explainer,
     )
     memories = [route.answers for route in routes.values()]
     hydrators = [one.hydrator for one in served.values() if one.hydrator is not None]
@@ -178,6 +188,7 @@ def build(settings: Settings, applications: Sequence[Application]) -> Process:
         memories,
         hydrators,
         tracer,
+        explainer,
     )
 
 
@@ -248,7 +259,7 @@ def serve(settings: Settings, refs: Sequence[str]) -> int:
         listener.bind((settings.host, settings.port))
         port = listener.getsockname()[1]
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        process = build(settings, applications)
+        process = build(settings, applications, refs)
         config = uvicorn.Config(
             process.hot,
             loop="uvloop",
@@ -270,6 +281,7 @@ def serve(settings: Settings, refs: Sequence[str]) -> int:
 
 def _close(process: Process) -> int:
     drained = True
+    process.explainer.stop()
     if process.subscriber is not None:
         process.subscriber.stop()
     if process.publisher is not None:

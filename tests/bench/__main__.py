@@ -30,6 +30,7 @@ BENCHMARKS = {
     "viewers": "what people who watch the page cost serving, and those who play",
     "loop": "the highest rate of whole loops that is held with freshness p95 under 6 s",
     "idle": "how fast the stack starts, and what it uses when nobody plays",
+    "explain": "decisions decided again out of the tables, exactly; how long an explanation takes",
     "age": "append time and learner lag at 10, 1,000 and 100,000 commits",
 }
 

@@ -13,11 +13,10 @@ from learner.maturity import (
     NEVER,
     RemainingReward,
     assess,
-    closed_at_ms,
     curve,
 )
 from schemas.application import seconds
-from schemas.reward import DecisionTimes, Reward, TimedOutcome
+from schemas.reward import DecisionTimes, Reward, TimedOutcome, closed_at_ms
 
 WINDOW_MS = 10_000
 TIMES = DecisionTimes(decided_at_ms=1_000, received_at_ms=1_000)
