@@ -10,16 +10,17 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from learner.agents.adapter import Agent, Exported, Setup
-from learner.apprentice import LEAST, SLACK, asked_of_an_apprentice
+from learner.apprentice import LEAST, asked_of_an_apprentice
 from learner.batch import Batch, Rows
+from learner.candidate import Candidate
 from learner.evidence import Collector, distribution_of, terminal_slots
-from learner.gate import Evidence, GateReport, action_shift, decide, score_limit
+from learner.gate import GateReport, action_shift, decide, score_limit
 from learner.guards import broken
 from learner.maturity import RemainingReward, curve
 from learner.minibatches import draw_rows, gather
@@ -27,18 +28,19 @@ from learner.normaliser import Normaliser, fit_normaliser, static_normaliser
 from learner.on_policy import recent, without_gaps
 from learner.plan import Plan
 from learner.priorities import Priorities, importance
-from learner.recent_mean import REMEMBERED, RecentMean
+from learner.recent_mean import RecentMean
 from learner.returns import Chain, Returns, n_step_returns
 from learner.ring import Ring
 from learner.rollout import Steps
 from learner.rows import Arrival
-from schemas.actions import Shape
+from learner.version import BASELINE, Version, policy_of, version_from, version_state
+from learner.widening import widened
 from schemas.agents import AGENTS
 from schemas.application import Application, Bandit, Episodic
 from schemas.errors import BundleError
 from schemas.exploration import Exploration
 from schemas.failpoints import reach
-from schemas.policy import Head, Policy
+from schemas.policy import Policy
 from schemas.reward import DecisionTimes
 
 if TYPE_CHECKING:  # it needs TensorFlow, which an agent may not
@@ -48,41 +50,6 @@ ROWS_TO_FIT_NORMALISER = 1_000
 GOLDEN = 16
 RECENT = 256  # contexts on which an action shift is measured
 MOST_RECEIVED_TIMES = 2_000
-
-
-@dataclass(frozen=True)
-class Version:
-    """A numbered policy; version 0, the baseline, has none."""
-
-    number: int
-    policy: Policy | None = None
-    exported: Exported | None = None
-    canary: float = 1.0  # share of subjects that it answers
-    apprentice: bool = False  # made in apprentice mode: it may answer where the rules do
-
-
-BASELINE = Version(0)
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """What one training made."""
-
-    version: int
-    exported: Exported | None  # None: its numbers, or its losses, were not finite
-    report: GateReport
-    losses: dict[str, float]
-    replay_version: int
-    stream_time_ms: int
-    experiences: int
-    new_experiences: int
-    outcomes_received_at_ms: list[int]  # new since the last published version
-    exploration: Exploration
-    golden_observations: np.ndarray  # float32 [G, D]
-    golden_eligible: np.ndarray  # bool [G, A]
-    golden_items: np.ndarray | None = None  # float32 [G, A, F], of a ranking
-    seconds: dict[str, float] = field(default_factory=dict)  # where the time went
-    last_freeze: Mapping[str, Any] | None = None  # by the gate, since the last publication
 
 
 class Learning:
@@ -521,7 +488,14 @@ class Learning:
         # a freeze keeps candidates out; it does not let what answers do harm
         harmful = self.current.number > 0 and any(broken(*one) for one in evidence.guardrails)
         if harmful or not (plan.frozen or self.frozen):
-            return self._widened(report, plan, evidence)
+            return widened(
+                report,
+                evidence,
+                steps=self.steps,
+                collector=self.evidence,
+                application=self.application,
+                apprentice=self.apprentice,
+            )
         return replace(
             report,
             publish=False,
@@ -531,60 +505,6 @@ class Learning:
             freeze=False,
             reason=f"frozen: version {self.current.number} goes on answering; {report.reason}",
         )
-
-    def _widened(self, report: GateReport, plan: Plan, evidence: Evidence) -> GateReport:
-        """The report with the share of subjects that the candidate is to answer."""
-        steps, version = self.steps, plan.version
-        if report.leaves_version_0:
-            steps.forward(version)
-        elif report.rollback_to == 0:
-            steps.stop()
-        elif report.rollback_to is not None:
-            steps.back(version)
-        elif report.publish and self._falls_behind():
-            steps.back(version)
-            self._judge_match_anew()
-            if steps.step < 0:
-                return replace(
-                    report,
-                    publish=False,
-                    new_anchor=False,
-                    rollback_to=0,
-                    reason=f"{self._match_words()}: the baseline answers again",
-                )
-            report = replace(report, reason=f"a step back: {self._match_words()}")
-        elif report.publish and steps.is_due() and self._nothing_against(evidence):
-            steps.forward(version)
-            report = replace(
-                report, reason=f"widened to {steps.share:.0%} of subjects; {report.reason}"
-            )
-        return replace(report, canary=steps.share if steps.step >= 0 else 1.0)
-
-    def _falls_behind(self) -> bool:
-        """Whether an apprentice no longer matches the rules."""
-        assert self.evidence is not None
-        match, least = self.evidence.match, self.application.rollout.match - SLACK
-        return self.apprentice and match.n >= REMEMBERED and match.mean < least
-
-    def _judge_match_anew(self) -> None:
-        """After a step back only what the policy answers from here on says what comes next."""
-        assert self.evidence is not None
-        self.evidence.match = RecentMean()
-
-    def _match_words(self) -> str:
-        assert self.evidence is not None
-        wanted = self.application.rollout.match
-        return f"match with the baseline {self.evidence.match.mean:.1%}, wanted {wanted:.1%}"
-
-    def _nothing_against(self, evidence: Evidence) -> bool:
-        """Whether what is known of the policy lets more subjects have it."""
-        assert self.evidence is not None
-        match, wanted = self.evidence.match, self.application.rollout.match
-        if self.apprentice and (match.n < LEAST or match.mean < wanted):
-            return False
-        running, worst = evidence.running, -self.application.gate.margin * evidence.scale
-        # a bound would ask a canary of few subjects to prove what only many can
-        return running.upper >= 0 and running.mean >= worst
 
     def _largest_score(self, policy: Policy | None) -> float:
         assert self.evidence is not None
@@ -736,8 +656,8 @@ class Learning:
             "ring": self.ring.state(),
             "remaining": self.remaining.state(),
             "priorities": self.priorities.state(),
-            "current": _version_state(self.current),
-            "anchor": _version_state(self.anchor),
+            "current": version_state(self.current),
+            "anchor": version_state(self.anchor),
             **(
                 {}
                 if self.agent is None or self.evidence is None or self.normaliser is None
@@ -787,8 +707,8 @@ class Learning:
             self.evidence.restore(state["evidence"])
             if saved["has_candidate"]:
                 self.candidate = policy_of(self.agent.export(), self.application.shape)
-        self.current = _version_from(state["current"], self.application.shape)
-        self.anchor = _version_from(state["anchor"], self.application.shape)
+        self.current = version_from(state["current"], self.application.shape)
+        self.anchor = version_from(state["anchor"], self.application.shape)
         self.version = saved["version"]
         self.trainings = saved["trainings"]
         self._remembered = saved["remembered"]
@@ -804,46 +724,6 @@ class Learning:
         self.last_freeze = saved.get("last_freeze")  # None in checkpoints of earlier releases
         self._unpublished_ms = saved["unpublished_ms"]
         self._meet(saved.get("mode", self.application.mode))
-
-
-def policy_of(exported: Exported, actions: Shape | int) -> Policy:
-    """The policy that serving will make of an export. Raises BundleError."""
-    return Policy(
-        operations=exported.operations,
-        head=exported.head,
-        arrays=exported.arrays,
-        actions=actions,
-    )
-
-
-def _version_state(version: Version) -> dict[str, Any]:
-    exported = version.exported
-    if exported is None:
-        return {"json": {"number": version.number}}
-    return {
-        "json": {
-            "number": version.number,
-            "operations": exported.operations,
-            "head": exported.head.model_dump(),
-            "canary": version.canary,
-            "apprentice": version.apprentice,
-        },
-        "arrays": exported.arrays,
-    }
-
-
-def _version_from(state: Mapping[str, Any], actions: Shape) -> Version:
-    described = state["json"]
-    if "operations" not in described:
-        return Version(described["number"])
-    exported = Exported(described["operations"], Head(**described["head"]), state["arrays"])
-    return Version(
-        described["number"],
-        policy_of(exported, actions),
-        exported,
-        described.get("canary", 1.0),  # not in checkpoints of earlier releases
-        described.get("apprentice", False),
-    )
 
 
 class _Laps:

@@ -19,10 +19,11 @@ from learner.agents.adapter import Agent, Setup
 from learner.audit import Anchor
 from learner.bus import Bus
 from learner.cadence import Cadence
+from learner.candidate import Candidate
 from learner.checkpoint import read_checkpoint, write_checkpoint
 from learner.insight.insight import Insight
 from learner.insight.watch import Watch
-from learner.learning import Candidate, Learning
+from learner.learning import Learning
 from learner.plan import Plan, PlanLog, training_seed
 from learner.publish import Bundles
 from learner.rebuild import newest_rows, rebuild

@@ -10,8 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from learner.agents.adapter import Agent, Setup
+from learner.candidate import Candidate
 from learner.history import History
-from learner.learning import Candidate, Learning
+from learner.learning import Learning
 from learner.plan import Plan, training_seed
 from schemas.errors import InvalidHistory
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from learner.agents.adapter import Exported
-from learner.learning import Candidate, Version, policy_of
+from learner.candidate import Candidate
+from learner.version import Version, policy_of
 from schemas.application import Application
 from schemas.bundle import ARRAYS, MANIFEST, Manifest, load_bundle, write_bundle
 from schemas.errors import BundleError

@@ -16,7 +16,8 @@ import numpy as np
 
 from learner.agents.adapter import Agent, Setup
 from learner.cadence import Cadence
-from learner.learning import Candidate, Learning
+from learner.candidate import Candidate
+from learner.learning import Learning
 from learner.plan import Plan, training_seed
 from learner.virtual_players import START_MS, Answering, VirtualPlayers, version_zero
 from schemas.application import Application

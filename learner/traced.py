@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from learner.learning import Candidate, Learning
+from learner.candidate import Candidate
+from learner.learning import Learning
 from schemas.spans import Tracer
 from schemas.tracing import MOST_TRACED, PUBLISH, TRAIN, Attributes, Span
 

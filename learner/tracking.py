@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from learner.learning import Candidate
+from learner.candidate import Candidate
 from schemas.application import Application
 from schemas.errors import BakehouseError
 from schemas.settings import Settings

@@ -11,8 +11,9 @@ import numpy as np
 
 from learner.agents.adapter import Exported, Setup
 from learner.batch import Batch, Rows
-from learner.learning import Learning, Version
+from learner.learning import Learning
 from learner.loop import ApplicationLoop
+from learner.version import Version
 from schemas.application import (
     Application,
     Discrete,

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from learner.learning import Candidate
+from learner.candidate import Candidate
 from learner.plan import Plan
 
 KEPT = 60

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from learner.candidate import Candidate
 from learner.episodes import discounted, episodes_from
 from learner.estimators.bandits import importance_weights
 from learner.insight.actions import ActionFigures
@@ -25,7 +26,6 @@ from learner.insight.record import fitted, shortened
 from learner.insight.sample_ratio import SampleRatio
 from learner.insight.series import Series
 from learner.insight.taken import Taken, ineligible, taken, uniform_propensity
-from learner.learning import Candidate
 from learner.maturity import IN_TIME, LATE, NEVER
 from learner.origin import FALLBACK, HOLDOUT
 from learner.plan import Plan

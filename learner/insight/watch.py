@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from learner.candidate import Candidate
 from learner.insight.insight import Insight
-from learner.learning import Candidate
 from learner.plan import Plan
 from learner.ring import Ring
 

@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 
 from learner.agents import build_agent
-from learner.learning import Learning, policy_of
+from learner.learning import Learning
 from learner.simulation import Result, simulate
+from learner.version import policy_of
 from schemas.agents import AGENTS
 from tests.bench.measure import Options, median
 from tests.worlds import Exam, exam_of

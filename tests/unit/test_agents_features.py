@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from learner.batch import Batch, Rows
-from learner.learning import policy_of
+from learner.version import policy_of
 from schemas.agents import AGENTS, check_agent
 from schemas.application import Agent, Application, Bandit, Discrete, Episodic, Training, seconds
 from schemas.errors import ApplicationError

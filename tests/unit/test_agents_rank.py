@@ -11,9 +11,9 @@ import pytest
 from learner.agents.rank import RankAgent
 from learner.agents.saved_model import save_model
 from learner.batch import Batch
-from learner.learning import policy_of
 from learner.simulation import simulate
 from learner.tensorflow_setup import tf
+from learner.version import policy_of
 from schemas.actions import Ranking
 from schemas.application import Agent, Application, Training, seconds
 from schemas.observation import Numeric, Vector

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from learner.agents import build_agent
-from learner.learning import Learning, policy_of
+from learner.learning import Learning
 from learner.plan import Plan
 from learner.simulation import simulate
+from learner.version import policy_of
 from learner.virtual_players import Answering, VirtualPlayers, version_zero
 from schemas.actions import Actions, Continuous, Discrete, Parts, Ranking
 from schemas.agents import ACTION_KINDS, AGENTS, PROBLEM_KINDS, agents_table, refusal

@@ -12,9 +12,10 @@ import pytest
 from learner.agents import build_agent
 from learner.agents.adapter import Setup
 from learner.compression import Compressor, compressor_from, fit_compressor
-from learner.learning import Learning, policy_of
+from learner.learning import Learning
 from learner.normaliser import static_normaliser
 from learner.rows import Decoder
+from learner.version import policy_of
 from schemas.application import Application, Discrete, Training
 from schemas.compression import Compression
 from schemas.errors import ApplicationError

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from learner.learning import Candidate, Learning
+from learner.candidate import Candidate
+from learner.learning import Learning
 from learner.simulation import Result, simulate
 from schemas.application import Application, EpsilonGreedy, Gate, Guardrail, Rollout
 from schemas.world import BanditWorld, Context, Happening
