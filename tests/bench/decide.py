@@ -1,14 +1,15 @@
 """What a decision costs on the hot route, against a plain FastAPI + pydantic route.
 
-Four servers run at once, each a process under the same uvicorn (uvloop, httptools): the hot
-routes, the hot routes with hydration, the plain route doing the same, and a constant answer, which
-is the floor. One client asks
+Five servers run at once, each a process under the same uvicorn (uvloop, httptools): the hot
+routes, the hot routes traced and with hydration, the plain route doing the same, and a constant
+answer, which is the floor (and takes the spans of the traced one). One client asks
 them in alternating rounds; CPU is that of the server's process. A server that is kept busy (8
 requests in flight) spends less on each than one that sleeps in between and finds its caches
 cold, so both are measured; the first is what a core can do.
 
     cpu_us, plain_cpu_us, floor_cpu_us   CPU of a decision, server kept busy, median over rounds
     hydrated_cpu_us                      the same as cpu_us, four of six features from a table
+    traced_ratio                         traced / hot, one in a thousand traced, median over rounds
     cpu_ratio                            hot / plain, median over rounds; at most 0.4
     decisions_per_core_s                 what one core could answer
     alone                                the same figures with one request at a time
@@ -25,13 +26,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
+from schemas.settings import Settings
 from tests.bench.client import keep_busy, request_bytes
 from tests.bench.game import application, world
 from tests.bench.measure import Options, alternate, cost_of, median, median_ratio, percentile
 from tests.bench.processes import server
 from tests.bench.servers import HYDRATED
 
-KINDS = ("hot", "hydrated", "plain", "floor")
+KINDS = ("hot", "traced", "hydrated", "plain", "floor")
 BATCH = 100
 IN_FLIGHT = 8
 BASE = f"/v1/applications/{application.name}"
@@ -59,12 +61,13 @@ def run(options: Options) -> dict[str, Any]:
         for at in range(0, len(bodies), BATCH)
     ]
     with (
+        server("floor", options.scratch) as floor,
         server("hot", options.scratch) as hot,
+        server("traced", options.scratch, traced_to(floor[1])) as traced,
         server("hydrated", options.scratch) as hydrated,
         server("plain", options.scratch) as plain,
-        server("floor", options.scratch) as floor,
     ):
-        where = dict(zip(KINDS, (hot, hydrated, plain, floor), strict=True))
+        where = dict(zip(KINDS, (hot, traced, hydrated, plain, floor), strict=True))
         sent = {kind: short if kind == "hydrated" else singles for kind in KINDS}
         for kind, (pid, port) in where.items():
             asked(pid, port, sent[kind], max(200, requests // 4))  # warm
@@ -102,7 +105,14 @@ def figures(cpu_us: dict[str, list[float]]) -> dict[str, float]:
         "plain_cpu_us": median(cpu_us["plain"]),
         "floor_cpu_us": median(cpu_us["floor"]),
         "cpu_ratio": median_ratio(cpu_us["hot"], cpu_us["plain"]),
+        "traced_ratio": median_ratio(cpu_us["traced"], cpu_us["hot"]),
     }
+
+
+def traced_to(port: int) -> dict[str, str]:
+    """The environment of a server that traces as it does by default, with a collector there."""
+    settings = Settings(trace_endpoint=f"http://127.0.0.1:{port}")
+    return {name: value for name, value in settings.as_environment().items() if "TRACE" in name}
 
 
 def decision_bodies(count: int) -> list[dict[str, Any]]:

@@ -69,12 +69,14 @@ def listens(port: int) -> bool:
 
 
 @contextmanager
-def server(kind: str, scratch: Path) -> Iterator[tuple[int, int]]:
+def server(
+    kind: str, scratch: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[tuple[int, int]]:
     """One of `tests.bench.servers`; yields its process id and port."""
     home, port = scratch / kind, free_port()
     home.mkdir(parents=True)
     command = [sys.executable, "-m", "tests.bench.servers", kind, str(home), str(port)]
-    with process(command, home / "log") as started:
+    with process(command, home / "log", environment=environment) as started:
 
         def up() -> bool:
             alive(started, home / "log")

@@ -1,6 +1,7 @@
 """The servers that `decide` compares, each a process of its own under the same uvicorn.
 
 - `hot`: the hot routes as they are served.
+- `traced`: the same, one decision in a thousand traced and sent to a collector.
 - `hydrated`: the same, with four of six features looked up in a Parquet file of 100,000 players.
 - `plain`: the same decision behind a plain FastAPI + pydantic route, as one would write it first:
   the body is a model, the event is a model, the answer is a model. Same encoder, policy,
@@ -31,7 +32,7 @@ from schemas.decide import answer, check
 from schemas.events import Decision, DecisionRequest
 from schemas.hydration import FromTable
 from schemas.ids import uuid7
-from schemas.settings import Settings
+from schemas.settings import Settings, load_settings
 from serving.answers import AnswerMemory, Remembered
 from serving.frames import Record, Topic
 from serving.hot import Receive, Scope, Send
@@ -75,8 +76,16 @@ def hot(home: Path) -> Any:
     return build(Settings(home=home), [application]).hot
 
 
+def traced(home: Path) -> Any:
+    """The same, traced as the environment says."""
+    with_policy(home)
+    settings = load_settings(home=home)
+    assert settings.trace_endpoint is not None
+    return build(settings, [application]).hot
+
+
 def hydrated(home: Path) -> Any:
-    """The same, with features from a table instead of the request."""
+    """The same as `hot`, with features from a table instead of the request."""
     with_policy(home)
     rng = np.random.default_rng(0)
     rows = [{"subject_id": f"player-{n}"} | world.context(rng) for n in range(PLAYERS)]
@@ -137,7 +146,7 @@ def main(kind: str, home: str, port: str) -> None:
     """Serve until SIGTERM."""
     app: Any = constant
     if kind != "floor":
-        app = {"hot": hot, "hydrated": hydrated, "plain": plain}[kind](Path(home))
+        app = {"hot": hot, "traced": traced, "hydrated": hydrated, "plain": plain}[kind](Path(home))
     uvicorn.run(
         app,
         host="127.0.0.1",
