@@ -8,8 +8,11 @@ text.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import logging
+import re
 import sys
 import threading
 import traceback
@@ -39,7 +42,14 @@ QUIET = {
 }
 # Its messages hold the `repr` of tasks and callbacks, with what these were called with.
 _TALKS = "asyncio"
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+# A warning may quote a value, as those of pydantic do: its place and category come first.
+_WARNS, _WARNING = "py.warnings", re.compile(r"[^\n]+?:[0-9]+: [A-Za-z]+")
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {
+    "message",
+    "asctime",
+    "taskName",
+    "color_message",
+}
 _FIRST = ("at", "level", "part", "logger", "message", "application")
 
 
@@ -49,7 +59,9 @@ def set_up_logs(part: str, log_format: Format, *, to: TextIO) -> None:
     Args:
         part: serving, stream or learner; JSON lines carry it.
     """
-    handler = logging.StreamHandler(to)
+    if isinstance(to, io.TextIOWrapper):
+        to.reconfigure(errors="backslashreplace")
+    handler = _Handler(to)
     handler.setFormatter(formatter(part, log_format))
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -72,6 +84,14 @@ def _uncaught(
 ) -> None:
     if error is not None and not issubclass(kind, SystemExit | KeyboardInterrupt):
         logging.getLogger("uncaught").critical("nobody caught this", exc_info=(kind, error, at))
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Python's own prints a record that cannot be written, with all that it was given."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - Python's name
+        with contextlib.suppress(Exception):
+            self.stream.write(f"a line of {record.name} could not be logged\n")
 
 
 class TextLines(logging.Formatter):
@@ -117,6 +137,9 @@ def message_of(record: logging.LogRecord) -> str:
     """A record's message, its exceptions in words that quote nobody."""
     if record.name == _TALKS:
         return "an exception that nobody handled"
+    if record.name == _WARNS:
+        found = _WARNING.match(record.getMessage())
+        return found[0] if found else "a warning"
     args: Any = record.args
     if isinstance(record.msg, BaseException):
         return words(record.msg)

@@ -249,8 +249,10 @@ class Served:
             self._pointer = pointer
         fresh: tuple[int, ...] = ()
         traced: tuple[str, ...] = ()
+        unanswered: tuple[str, ...] = ()  # of these, those that a policy before has brought
         if slot is not self._answered and content is not None and content.version >= slot.version:
             fresh = slot.fresh  # nobody has had an answer that knows of these
+            unanswered = self._traced
         if live and content is not None and content.version > slot.version:
             manifests = [*self._manifests(passed_over), content.manifest]
             fresh += tuple(at for one in manifests for at in one.new_outcomes_received_at_ms)
@@ -274,7 +276,7 @@ class Served:
         if new != slot:
             reach("serving.slot.inside_load")
             self._note(slot, new, why)
-            self._expect_answer(traced)
+            self._traced, self._swapped_s = unanswered + traced, self._clock()
             self.slot = new
             if self._tracer is not None and traced:
                 name, versions = self.application.name, (slot.version, new.version)
@@ -337,9 +339,6 @@ class Served:
                 with contextlib.suppress(BundleError):
                     found.append(read_manifest(self._named(pointer.uri)))
         return found
-
-    def _expect_answer(self, traced: tuple[str, ...]) -> None:
-        self._traced, self._swapped_s = traced, self._clock()
 
     def _note(self, old: Slot, new: Slot, why: str) -> None:
         if new.version == old.version and new.killed == old.killed:

@@ -190,6 +190,29 @@ fail()
     assert MARK not in ended.stderr
 
 
+def test_a_line_that_cannot_be_written_and_a_warning_do_not_quote_either() -> None:
+    program = f"""
+import logging, sys, warnings
+from schemas.logs import set_up_logs
+set_up_logs("stream", "text", to=sys.stdout)
+mark = {MARK[:4]!r} + {MARK[4:]!r}
+class Odd:
+    def __str__(self): raise RuntimeError(mark)
+logging.getLogger("one").warning("%s", Odd(), extra={{"player": mark}})
+logging.getLogger("two").warning("half a character: %s", chr(0xD800))
+warnings.warn(f"expected `int`, got {{mark}}")
+"""
+    environment = os.environ | {"PYTHONIOENCODING": "ascii:strict"}
+    ran = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True
+    )
+    first, second, third = ran.stdout.splitlines()
+    assert first == "a line of one could not be logged"
+    assert second.endswith("half a character: \\ud800")
+    assert third.endswith(": UserWarning")
+    assert MARK not in ran.stdout + ran.stderr and ran.returncode == 0
+
+
 def test_an_address_is_shown_without_what_may_be_secret() -> None:
     assert without_secrets("s3://me:secret@host/table?token=x") == "s3://host/table"
     assert without_secrets("players.parquet") == "players.parquet"

@@ -292,7 +292,7 @@ def test_a_swap_and_the_first_answer_are_told_of_the_decisions_that_are_new_in_a
         clock=lambda: now[0],
         tracer=tracer,  # type: ignore[arg-type]
     )
-    ids = [uuid7() for _ in range(3)]
+    ids = [uuid7() for _ in range(5)]
     pointers = [
         publish_policy(
             tmp_path / "policies",
@@ -302,7 +302,7 @@ def test_a_swap_and_the_first_answer_are_told_of_the_decisions_that_are_new_in_a
             received_at_ms=(1,),
             gate=to_name(ids[version - 1 : version]),
         )
-        for version in (1, 2, 3)
+        for version in (1, 2, 3, 4, 5)
     ]
     served.point(pointers[:2], live=True)  # the first is passed over: its decisions are new, too
     assert [(one.decision_id, one.key) for one in tracer.named(SWAP)] == [
@@ -315,8 +315,13 @@ def test_a_swap_and_the_first_answer_are_told_of_the_decisions_that_are_new_in_a
     answered = tracer.named(FIRST_ANSWER)
     assert [one.decision_id for one in answered] == ids[:2]
     assert (answered[0].end_ns - answered[0].start_ns) == 500_000_000
-    served.point(pointers[2:], live=False)  # published before this process listened
+    served.point(pointers[2:3], live=False)  # published before this process listened
     assert len(tracer.named(SWAP)) == 2
+    served.point(pointers[3:4], live=True)
+    served.act("explore", by="me", why="a test", share=0.5)  # another slot, the same news
+    served.point(pointers[4:], live=True)
+    served.first_answer(served.slot)
+    assert [one.decision_id for one in tracer.named(FIRST_ANSWER)[2:]] == ids[3:]
 
 
 def asked(http: httpx.Client, count: int) -> list[str]:
