@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 
 
@@ -15,13 +16,46 @@ def duration_words(duration: timedelta) -> str:
     raise AssertionError("unreachable")
 
 
+def span(seconds: float) -> str:
+    """How long something took, to about two digits: `0.4 s`, `12 s`, `3.2 min`, `4 h`, `2 d`."""
+    for length, unit in ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")):
+        if seconds >= 2 * length or unit == "s":
+            count = seconds / length
+            number = f"{count:.1f}".removesuffix(".0") if count < 9.95 else f"{count:.0f}"
+            return f"{number} {unit}"
+    raise AssertionError("unreachable")
+
+
 def short_duration(ms: float) -> str:
-    """How long something took, in milliseconds, to about two digits: `0.4 s`, `12 s`, `3.2 min`."""
-    seconds = ms / 1000
-    for unit, length in (("days", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    """The same of milliseconds."""
+    return span(ms / 1000)
+
+
+def signed(value: float, digits: int = 1) -> str:
+    """`+8.4`, `−0.3`; a minus that cannot be taken for a hyphen."""
+    text = f"{value:+.{digits}f}"
+    return text.replace("-", "−")
+
+
+def digits_for(width: float) -> int:
+    """Digits after the point with which an interval of this width shows two that count."""
+    if not width > 0:
+        return 1
+    return min(max(1 - math.floor(math.log10(width)), 1), 6)
+
+
+def count(number: float) -> str:
+    """`41,200`; from a million on `1.2 M`."""
+    return f"{number / 1e6:.1f} M" if number >= 1e6 else f"{number:,.0f}"
+
+
+def size(number: float) -> str:
+    """Bytes in the unit that suits them."""
+    for unit in ("B", "KiB", "MiB"):
+        if number < 1024:
+            return f"{number:.0f} {unit}"
+        number /= 1024
+    return f"{number:.1f} GiB"
 
 
 def listed(words: list[str]) -> str:

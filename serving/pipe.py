@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from serving.words import count, size, span
+from schemas.words import count, size, span
 
 Level = Literal["ok", "busy", "blocked", "unknown"]
 Fields = Mapping[str, Any]

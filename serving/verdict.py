@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from schemas.application import Application, Episodic
-from serving.words import count, digits_for, signed, span
+from schemas.words import count, digits_for, signed, span
 
 State = Literal[
     "learning", "not_enough_data", "winning", "no_difference", "hurting", "frozen", "killed"

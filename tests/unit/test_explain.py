@@ -126,7 +126,7 @@ def test_a_policys_decision_comes_out_again_with_scores_draw_outcomes_and_reward
     story = " ".join(told["sentences"])
     assert "Player anna was in the policy cohort" in story
     assert "so policy 3" in story
-    assert "“won” after 2.0 s" in story
+    assert "“won” after 2 s" in story
 
 
 def test_one_of_the_holdout_was_answered_by_the_rules_and_chance_had_no_say(tmp_path):

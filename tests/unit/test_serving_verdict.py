@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from schemas.application import Gate, Rollout
+from schemas.words import digits_for, signed, span
 from serving.verdict import verdict
-from serving.words import digits_for, signed, span
 from tests.unit.test_decide import make_application
 
 FIGURES = {
@@ -140,11 +140,13 @@ def test_simulated_players_are_never_taken_for_people() -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (0.04, "0.0 s"),
-        (9.96, "10.0 s"),
+        (0.04, "0 s"),
+        (0.4, "0.4 s"),
+        (9.96, "10 s"),
         (12, "12 s"),
         (119, "119 s"),
         (120, "2 min"),
+        (192, "3.2 min"),
         (7200, "2 h"),
     ],
 )
