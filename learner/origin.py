@@ -54,7 +54,10 @@ class Origins:
 
     def __init__(self, shape: Shape) -> None:
         self._shape = shape
+        self._labels = shape.kind == "discrete"
+        self._parts = len(shape.segments) if shape.kind == "parts" else 0
         self._chances: dict[str, float] = {}  # of labels: distribution as logged → chance
+        self._subjects: dict[str | None, tuple[int, bool]] = {}
         self._seen = 0
 
     def of(
@@ -74,30 +77,37 @@ class Origins:
     def _of(
         self, row: Mapping[str, Any], density: Mapping[str, Any] | None, eligible: np.ndarray
     ) -> Origin:
-        subject, cohort = row["subject_id"], COHORTS.get(row["cohort"], FALLBACK)
+        cohort = COHORTS.get(row["cohort"], FALLBACK)
+        subject = self._subjects.get(row["subject_id"]) or self._subject(row["subject_id"])
+        chance = math.nan
+        if cohort in (POLICY, CANARY):
+            known = self._chances.get(row["action_probabilities"]) if self._labels else None
+            chance = self._chance(row, density, eligible) if known is None else known
+        factors = self._factors(density) if self._parts else ()
+        # by position: this is done for every row that is read
         return Origin(
-            subject=0 if subject is None else subject_hash(subject),
-            simulated=subject is not None and subject.startswith(SIMULATED),
-            cohort=cohort,
-            online=row["mode"] == "online",
-            explored=bool(row["explored"]),
-            chance=self._chance(row, density, eligible) if cohort in (POLICY, CANARY) else math.nan,
-            factors=self._factors(density),
+            *subject, cohort, row["mode"] == "online", bool(row["explored"]), chance, factors
         )
 
+    def _subject(self, subject_id: str | None) -> tuple[int, bool]:
+        if subject_id is None:
+            return 0, False
+        if len(self._subjects) >= _REMEMBERED:
+            self._subjects.clear()
+        known = subject_hash(subject_id), subject_id.startswith(SIMULATED)
+        self._subjects[subject_id] = known
+        return known
+
     def _factors(self, density: Mapping[str, Any] | None) -> tuple[float, ...]:
-        parts = len(self._shape.segments) if self._shape.kind == "parts" else 0
-        if not parts:
-            return ()
         factors = (density or {}).get("factors", ())
-        if len(factors) < parts:
-            return (math.nan,) * parts
-        return tuple(float(factor) for factor in factors[:parts])
+        if len(factors) < self._parts:
+            return (math.nan,) * self._parts
+        return tuple(float(factor) for factor in factors[: self._parts])
 
     def _chance(
         self, row: Mapping[str, Any], density: Mapping[str, Any] | None, eligible: np.ndarray
     ) -> float:
-        if self._shape.kind == "discrete":
+        if self._labels:
             return self._of_labels(row["action_probabilities"])
         self._seen += 1
         if density is None or row["exploration"] is None or self._seen % ONE_IN:
@@ -112,10 +122,8 @@ class Origins:
         """All but the likeliest label: exploration leaves the policy's order as it is."""
         if logged is None:
             return math.nan
-        known = self._chances.get(logged)
-        if known is None:
-            known = 1.0 - max(orjson.loads(logged).values(), default=math.nan)
-            if len(self._chances) >= _REMEMBERED:
-                self._chances.clear()
-            self._chances[logged] = known
-        return known
+        if len(self._chances) >= _REMEMBERED:
+            self._chances.clear()
+        chance = 1.0 - max(orjson.loads(logged).values(), default=math.nan)
+        self._chances[logged] = chance
+        return chance

@@ -22,6 +22,28 @@ from schemas.application import Application, Episodic
 from schemas.reward import DecisionTimes, TimedOutcome
 
 _FIRST_GROWTH = 1_024
+_ALWAYS_WRITTEN = frozenset(
+    {
+        "observation",
+        "eligible",
+        "action",
+        "has_baseline",
+        "propensity",
+        "received_at_ms",
+        "decided_at_ms",
+        "policy_version",
+        "support",
+        "holdout",
+        "first",
+        "own",
+        "subject",
+        "simulated",
+        "cohort",
+        "online",
+        "explored",
+        "chance",
+    }
+)
 # not in checkpoints of earlier releases
 _FOR_FIGURES = frozenset(
     {"subject", "simulated", "cohort", "online", "explored", "chance", "factors", "heard"}
@@ -134,6 +156,11 @@ class Ring:
             "factors": (np.float64, (len(space.segments) if space.kind == "parts" else 0,), 0),
             "heard": (np.int8, (), 0),
         }
+        self._cleared = [  # before a slot is written anew
+            (name, initial)
+            for name, (_, shape, initial) in self._layout.items()
+            if name not in _ALWAYS_WRITTEN and 0 not in shape
+        ]
         self.allocated = 0
         for name, (kind, shape, _) in self._layout.items():
             setattr(self, name, np.zeros((0, *shape), dtype=kind))
@@ -238,7 +265,7 @@ class Ring:
             self._evict(slot)
         elif slot >= self.allocated:
             self._grow()
-        for name, (_, _, initial) in self._layout.items():
+        for name, initial in self._cleared:
             getattr(self, name)[slot] = initial
         self.sequence[slot] = self.head
         self.head += 1

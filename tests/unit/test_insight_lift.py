@@ -1,0 +1,169 @@
+"""Lift: bounds of a ratio by hand, and whose decisions count."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from learner.confidence import DifferenceSequence
+from learner.insight.lift import Lift, relative
+from learner.insight.sums import Bounded, WeightedSums
+
+
+def test_a_relative_lift_by_hand() -> None:
+    """12 against 10, squared errors 0.09 and 0.04, width 2: divisor 100 − 0.16 = 99.84,
+    root 120² − 99.84·(144 − 0.36) = 58.98, so (120 ± 7.68) / 99.84 − 1."""
+    found = relative(12.0, 10.0, (0.09, 0.04), 2.0)
+    assert found.mean == pytest.approx(0.2)
+    assert found.lower == pytest.approx(0.1250, abs=1e-4)
+    assert found.upper == pytest.approx(0.2789, abs=1e-4)
+
+
+def test_without_an_error_of_the_baseline_it_is_the_difference_divided() -> None:
+    assert relative(12.0, 10.0, (0.25, 0.0), 2.0) == pytest.approx((0.2, 0.1, 0.3))
+
+
+def test_a_baseline_that_cannot_be_told_from_0_gives_no_ratio() -> None:
+    assert relative(12.0, 1.0, (0.09, 0.25), 2.0) == Bounded(None, None, None)
+    assert relative(12.0, 0.0, (0.09, 0.0), 2.0) == Bounded(None, None, None)
+
+
+def test_losing_less_than_a_baseline_that_loses_is_a_lift() -> None:
+    found = relative(-8.0, -10.0, (0.01, 0.01), 2.0)
+    assert found.mean == pytest.approx(0.2)
+    assert found.lower is not None and found.upper is not None
+    assert 0 < found.lower < 0.2 < found.upper
+
+
+@given(
+    first=st.floats(-100, 100),
+    second=st.floats(1, 100),
+    errors=st.tuples(st.floats(0.0001, 1), st.floats(0.0001, 1)),
+    width=st.floats(0.1, 6),
+)
+def test_at_the_ends_the_difference_is_as_wide_as_its_error(
+    first: float, second: float, errors: tuple[float, float], width: float
+) -> None:
+    found = relative(first, second, errors, width)
+    if found.mean is None:
+        assert width**2 * errors[1] >= second**2
+        return
+    assert found.lower is not None and found.upper is not None
+    assert found.lower <= found.mean <= found.upper
+    if width**2 * errors[1] > 0.99 * second**2:
+        return  # ends run off to infinity
+    for end in (found.lower, found.upper):
+        ratio = end + 1.0
+        error = errors[0] + ratio**2 * errors[1]
+        assert (first - ratio * second) ** 2 == pytest.approx(width**2 * error, rel=1e-4, abs=1e-6)
+
+
+def test_a_lift_covers_the_truth_at_every_look_in_almost_every_game() -> None:
+    """0.6 against 0.5 is +20%; looked at after every 100 decisions. 95% each, of 60 games."""
+    rng, missed = np.random.default_rng(0), 0
+    for _ in range(60):
+        lift, wrong = Lift(0.05), False
+        lift.begin(np.array([0]))
+        for _ in range(20):
+            holdout = rng.random(100) < 0.3
+            value = np.where(rng.random(100) < np.where(holdout, 0.5, 0.6), 1.0, 0.0)
+            lift.add(np.arange(100), value, ~holdout, holdout)
+            if (said := lift.figures()["relative"]) is not None:
+                wrong |= not said["lower"] <= 0.2 <= said["upper"]
+        missed += wrong
+    assert missed <= 5
+
+
+def test_the_holdout_counts_from_the_first_decision_of_a_policy() -> None:
+    lift, nobody = Lift(0.05), np.zeros(1, bool)
+    yes, one = np.ones(1, bool), np.array([1.0])
+    lift.add(np.array([100]), one, nobody, yes)
+    assert lift.figures()["holdout"] == {"n": 0, "mean": None, "std": 0.0}
+    lift.begin(np.array([300, 200]))
+    lift.begin(np.array([50]))  # there is only one first time
+    assert lift.since_ms == 200
+    lift.add(np.array([199]), one, nobody, yes)
+    lift.add(np.array([200]), one, nobody, yes)
+    figures = lift.figures()
+    assert (figures["holdout"]["n"], figures["policy"]["n"]) == (1, 0)
+    assert (figures["difference"], figures["relative"], figures["confidence"]) == (None, None, 0.95)
+
+
+def test_a_lift_goes_on_where_its_state_ended() -> None:
+    rng, lift, again = np.random.default_rng(1), Lift(0.05), Lift(0.05)
+    lift.begin(np.array([0]))
+    for _ in range(3):
+        holdout = rng.random(100) < 0.5
+        lift.add(np.arange(100), rng.normal(2, 1, 100), ~holdout, holdout)
+    again.restore(lift.state())
+    assert again.figures() == lift.figures()
+    assert again.figures()["relative"] is not None
+
+
+values = st.lists(
+    st.tuples(st.integers(0, 3), st.floats(-100, 100), st.floats(0.0, 10)), min_size=1, max_size=60
+)
+
+
+def filled(rows: list[tuple[int, float, float]], groups: int = 4) -> WeightedSums:
+    sums = WeightedSums(groups)
+    group, x, w = (np.array(column) for column in zip(*rows, strict=True))
+    sums.add(group.astype(int), x.astype(float), w.astype(float))
+    return sums
+
+
+@given(values)
+def test_sums_give_the_mean_and_leave_out_what_has_no_weight(
+    rows: list[tuple[int, float, float]],
+) -> None:
+    sums = filled(rows)
+    for group in range(4):
+        mine = [(x, w) for at, x, w in rows if at == group and w > 0]
+        assert sums.n[group] == len(mine)
+        if sum(w for _, w in mine) < 1e-3:
+            continue
+        expected = np.average([x for x, _ in mine], weights=[w for _, w in mine])
+        assert sums.mean(group) == pytest.approx(expected, abs=1e-6)
+
+
+@given(values)
+def test_merging_pairs_is_as_if_they_had_been_one_group(
+    rows: list[tuple[int, float, float]],
+) -> None:
+    merged, one = filled(rows), filled([(at // 2, x, w) for at, x, w in rows])
+    merged.merge_pairs()
+    assert merged.n.tolist() == one.n.tolist()
+    for group in range(2):
+        assert merged.mean(group) == pytest.approx(one.mean(group), abs=1e-6)
+        assert merged.effective_sample(group) == pytest.approx(one.effective_sample(group))
+
+
+def test_bounds_are_those_of_one_group_of_a_difference() -> None:
+    """Against a group of zeros without error only the other group is left."""
+    x = np.random.default_rng(2).normal(3, 2, 200)
+    sums, pair = WeightedSums(1), DifferenceSequence(0.05, tightest_at=200)
+    sums.add(np.zeros(200, int), x, np.ones(200))
+    pair.update(x, np.zeros(0))
+    found = sums.bounds(0, 0.05)
+    assert found.mean is not None and found.upper is not None
+    error = math.sqrt(pair.groups[0].squared_error)
+    assert found.mean == pytest.approx(pair.groups[0].mean)
+    # nρ² = 5.99 + log 6.99 = 7.94 at its tightest: √(2 (1 + 1/7.94) (½ log 8.94 + log 20))
+    assert (found.upper - found.mean) / error == pytest.approx(3.035, abs=1e-3)
+    assert sums.bounds(0, 0.05) == filled_again(sums).bounds(0, 0.05)
+
+
+def filled_again(sums: WeightedSums) -> WeightedSums:
+    again = WeightedSums(len(sums.n))
+    again.restore(sums.state())
+    return again
+
+
+def test_too_few_values_have_a_mean_and_no_bounds() -> None:
+    sums = filled([(0, 2.0, 1.0)] * 29)
+    assert sums.bounds(0, 0.05) == Bounded(2.0, None, None)
+    assert sums.bounds(1, 0.05) == Bounded(None, None, None)
