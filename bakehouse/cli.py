@@ -16,7 +16,13 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from bakehouse import decide_command, explain_command, offline_commands, policy_commands
+from bakehouse import (
+    decide_command,
+    explain_command,
+    init_command,
+    offline_commands,
+    policy_commands,
+)
 from bakehouse.options import Home, Json, Name, Port, Refs, Url
 from bakehouse.output import complain, out, say, say_json, words_table
 from schemas.errors import BakehouseError, StackError
@@ -288,6 +294,7 @@ policy_commands.register(app)
 offline_commands.register(app)
 decide_command.register(app)
 explain_command.register(app)
+init_command.register(app)
 
 
 def become(part: str, refs: list[str], environment: dict[str, str], as_json: bool) -> None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import statistics
 import subprocess
 import sys
@@ -40,6 +41,7 @@ from tests.bench.measure import Options
 APPLICATIONS = ("level_difficulty", "boss_health", "mode_and_level", "shop_shelf")
 POLICIES_KEPT = 500
 SEED = 0
+MOST_MINUTES = 15  # of a demo on a machine that is busy
 WITH_CANARY = """from dataclasses import replace
 
 from applications.level_difficulty import application as page
@@ -55,7 +57,7 @@ application = replace(page, rollout=steps)
 def run(options: Options) -> dict[str, Any]:
     """Measure; see the module."""
     sampled = options.sized(1_000, 200)
-    minutes = options.sized(2.0, 1.0)
+    policies = options.sized(40, 5)
     homes: dict[str, dict[str, Any]] = {}
     for name in options.sized(APPLICATIONS, APPLICATIONS[:1]):
         page = Path("applications") / f"{name}.py"
@@ -64,8 +66,8 @@ def run(options: Options) -> dict[str, Any]:
             page.write_text(WITH_CANARY)
         home = options.scratch / name
         if not (home / "tables" / "replay").exists():
-            options.say(f"{name} is played for {minutes:g} minutes")
-            _play(page, home, minutes)
+            options.say(f"{name} is played until {policies} policies were learned")
+            _play(page, home, policies)
         homes[name] = _decide_again(str(page), home, sampled) | _time(str(page), home)
         options.say(f"{name}: {homes[name]['exact']} of {homes[name]['sampled']} exact")
     total = {
@@ -82,11 +84,12 @@ def run(options: Options) -> dict[str, Any]:
     }
 
 
-def _play(page: Path, home: Path, minutes: float) -> None:
-    """A demo in this home; for two seconds in its middle everyone gets the rules."""
+def _play(page: Path, home: Path, policies: int) -> None:
+    """A demo in this home, until so many policies were learned; then, for a while, everyone gets
+    the rules, and it is ended as by Ctrl-C."""
     environment = os.environ | {"BAKEHOUSE_POLICIES_KEPT": str(POLICIES_KEPT)}
     bakehouse = [sys.executable, "-m", "bakehouse.cli"]
-    words = ["demo", "--application", str(page), "--minutes", str(minutes)]
+    words = ["demo", "--application", str(page), "--minutes", str(MOST_MINUTES)]
     with (
         (home.parent / f"{home.name}.log").open("w") as log,
         subprocess.Popen(
@@ -96,11 +99,13 @@ def _play(page: Path, home: Path, minutes: float) -> None:
             stderr=log,
         ) as demo,
     ):
-        time.sleep(minutes * 60 * 0.7)
-        for verb, pause_s in (("kill", 2.0), ("revive", 0.0)):
+        while demo.poll() is None and len([*home.glob("policies/*/[0-9]*")]) < policies:
+            time.sleep(1.0)
+        for verb in ("kill", "revive") if demo.poll() is None else ():
             words = [verb, "--why", "decisions of every cohort", "--home", str(home)]
             subprocess.run([*bakehouse, *words], env=environment, stdout=log, check=True)
-            time.sleep(pause_s)
+            time.sleep(2.0)
+        demo.send_signal(signal.SIGINT)
         if demo.wait() != 0:
             raise RuntimeError(f"the demo of {page} failed; see {log.name}")
 

@@ -1,0 +1,1 @@
+"""What `bakehouse init` writes: working pages, named `my-game`, and a test of any of them."""

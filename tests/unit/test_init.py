@@ -1,0 +1,75 @@
+"""`bakehouse init` writes pages that work as they are, and overwrites nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bakehouse.init_command import TEMPLATES, write
+from schemas.errors import StackError
+from schemas.loading import load_application
+
+PACKAGES = Path(__file__).parents[2]
+
+
+def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *words],
+        cwd=folder,
+        env={"PYTHONPATH": str(PACKAGES), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("actions", ["labels", "numbers"])
+def test_what_is_written_passes_check_and_its_own_test(tmp_path, actions):
+    said = run(tmp_path, "bakehouse.cli", "init", "my-quests", "--actions", actions, "--json")
+    assert json.loads(said.stdout) == {
+        "page": str(tmp_path / "my_quests.py"),
+        "test": str(tmp_path / "test_my_quests.py"),
+    }, said.stderr
+    checked = run(tmp_path, "bakehouse.cli", "check", "my_quests.py", "--json")
+    assert json.loads(checked.stdout)["application"] == "my-quests"
+    tested = run(tmp_path, "pytest", "-q", "test_my_quests.py")
+    assert tested.returncode == 0, tested.stdout
+    assert "4 passed" in tested.stdout
+
+
+def test_a_page_that_cannot_be_is_found_out_by_its_test(tmp_path):
+    page, test = write("my_game", "labels", tmp_path)
+    page.write_text(page.read_text().replace('"quest_done")', '"quest_won")'))
+    tested = run(tmp_path, "pytest", "-q", test.name)
+    assert tested.returncode == 1
+    assert "the reward gives 'quest_won' no weight" in tested.stdout
+
+
+def test_nothing_is_overwritten(tmp_path):
+    (tmp_path / "test_my_game.py").write_text("mine")
+    with pytest.raises(StackError, match=r"test_my_game\.py in .*: there already"):
+        write("my_game", "labels", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["test_my_game.py"]
+
+
+@pytest.mark.parametrize(
+    "name", ["", "My-Game", "9lives", "class", "a/b", "..", "game.py", "x" * 99]
+)
+def test_a_name_that_cannot_be_one_is_refused(tmp_path, name):
+    with pytest.raises(StackError, match="expected 1 to 63 of a-z"):
+        write(name, "labels", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["json", "numpy", "bakehouse", "serving"])
+def test_a_name_that_would_hide_a_module_is_refused(tmp_path, name):
+    with pytest.raises(StackError, match="would hide"):
+        write(name, "labels", tmp_path)
+
+
+@pytest.mark.parametrize("actions", ["labels", "numbers"])
+def test_a_template_is_a_page_as_it_is(actions):
+    loaded = load_application(str(TEMPLATES / f"{actions}.py"))
+    assert loaded.application.name == "my-game" and loaded.world is not None
