@@ -116,6 +116,7 @@ class ApplicationLoop:
         self._saving: threading.Thread | None = None
         self._read_s = 0.0
         self._published = 0
+        self._kept_back = 0  # candidates that the gate did not let through
         self._problem: str | None = None
         self._not_before = -math.inf  # after a failure
         self._incomplete = False  # rows were passed by while reading
@@ -366,6 +367,7 @@ class ApplicationLoop:
         self._losses, self._report = candidate.losses, candidate.report.as_dict()
         self._seconds = {"read": self._read_s} | candidate.seconds
         self._read_s = 0.0
+        self._kept_back += not candidate.report.publish
         began = self._clock()
         if candidate.report.publish:
             self._publish(candidate)
@@ -535,6 +537,7 @@ class ApplicationLoop:
             "matured": int(np.count_nonzero(ring.matured[: ring.size])),
             "trainings": learning.trainings,
             "published": self._published,
+            "candidates_refused": self._kept_back,
             "losses": self._losses,
             "exploration": self.application.exploration.after(learning.decisions).logged(),
             "gate": {

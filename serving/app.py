@@ -21,10 +21,11 @@ from serving.description import describe
 from serving.explainer import Explainer
 from serving.hot import Log
 from serving.live import Live
+from serving.metrics import Metrics
 from serving.page_files import add_page
 from serving.problems import MEDIA_TYPE, problem
 from serving.served import Conflict, Served
-from serving.status import Metrics, StatusReport
+from serving.status import StatusReport
 
 log = logging.getLogger(__name__)
 API_VERSION = "1"
@@ -51,7 +52,7 @@ def make_app(
     """
     app = FastAPI(title="Bakehouse", version=API_VERSION, redoc_url=None)
     registry = CollectorRegistry()
-    registry.register(Metrics(report, served))
+    registry.register(Metrics(report, served, freshness_target_s=live.freshness_target_s))
     _problems(app)
 
     def find(application: str) -> Served:

@@ -13,9 +13,9 @@ _FRESHNESS_MOST = 200_000  # outcomes kept in the window
 
 
 class Timings:
-    """The last few thousand durations, and their percentiles."""
+    """The last durations, more than a second of them, and their percentiles."""
 
-    def __init__(self, size: int = 4096) -> None:
+    def __init__(self, size: int = 1 << 14) -> None:
         self._ring = np.zeros(size, dtype=np.float64)  # seconds
         self.count = 0
 
@@ -25,12 +25,43 @@ class Timings:
 
     def since(self, count: int) -> dict[str, float | int | None]:
         """p50 and p99 in milliseconds of what was added after `count`, as far as it is kept."""
-        n = min(self.count - count, len(self._ring))
-        if n <= 0:
+        added = self.added(count)
+        if not len(added):
             return {"p50": None, "p99": None, "n": 0}
-        at = np.arange(self.count - n, self.count) % len(self._ring)
-        p50, p99 = np.percentile(self._ring[at], (50, 99)) * 1000
-        return {"p50": round(float(p50), 4), "p99": round(float(p99), 4), "n": n}
+        p50, p99 = np.percentile(added, (50, 99)) * 1000
+        return {"p50": round(float(p50), 4), "p99": round(float(p99), 4), "n": len(added)}
+
+    def added(self, count: int) -> np.ndarray:
+        """Seconds, those that were added after `count`, as far as they are kept."""
+        end = self.count
+        kept: np.ndarray = self._ring[
+            np.arange(max(count, end - len(self._ring)), end) % len(self._ring)
+        ]
+        return kept
+
+
+class Durations:
+    """A histogram since the start, filled out of `Timings` once a second: requests pay nothing."""
+
+    BOUNDS_S = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+
+    def __init__(self, timings: Timings) -> None:
+        self._timings = timings
+        self._taken = 0
+        self._counts = np.zeros(len(self.BOUNDS_S) + 1, dtype=np.int64)
+        self._lock = threading.Lock()
+        self.sum_s = 0.0
+
+    def take(self) -> list[int]:
+        """Count what has come since; requests no longer than each bound, and at last all."""
+        with self._lock:
+            end = self._timings.count
+            added = self._timings.added(self._taken)
+            self._taken = end
+            places = np.searchsorted(self.BOUNDS_S, added)
+            self._counts += np.bincount(places, minlength=len(self._counts))
+            self.sum_s += float(added.sum())
+            return [int(count) for count in self._counts.cumsum()]
 
 
 class Freshness:

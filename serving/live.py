@@ -50,6 +50,11 @@ class Live:
         self._closed = False
         self.viewers = 0
 
+    @property
+    def freshness_target_s(self) -> float:
+        """What freshness is held against."""
+        return self._wanted.freshness_target_s
+
     def beat(self) -> None:
         """A second has passed: everyone gets a new frame. From the event loop alone."""
         self._frames.clear()

@@ -1,18 +1,12 @@
-"""What this process tells of itself: over HTTP, to Prometheus, and once a second to `status.v1`."""
+"""What this process tells of itself: over HTTP, and once a second to `status.v1`."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    Metric,
-)
-from prometheus_client.registry import Collector
-
+from serving.figures import Durations
 from serving.hot import HotRoutes
 from serving.pipe import Moved
 from serving.publisher import Publisher
@@ -59,6 +53,7 @@ class StatusReport:
     ) -> None:
         self.process = process
         self.url: str | None = None
+        self.durations = Durations(hot.timings)
         self._served = served
         self._hot = hot
         self._spool = spool
@@ -90,6 +85,7 @@ class StatusReport:
             "handling_ms": self._hot.timings.since(timed),
         }
         self._before = (now, *totals)
+        self.durations.take()
         self._count_applications(seconds)
         status = self.status()
         self._note_moves(status, decided=totals[0] > decisions)
@@ -192,86 +188,3 @@ class StatusReport:
 
 
 _AGEING = ("at_ms", "uptime_s")
-
-
-class Metrics(Collector):
-    """The same figures for Prometheus, read when it asks."""
-
-    def __init__(self, report: StatusReport, served: Mapping[str, Served]) -> None:
-        self._report = report
-        self._served = served
-
-    def collect(self) -> Iterable[Metric]:
-        status = self._report.status()
-        applications: dict[str, dict[str, Any]] = status["applications"]
-        for counter, meaning in COUNTERS.items():
-            family = CounterMetricFamily(f"bakehouse_{counter}", meaning, labels=["application"])
-            for name, figures in applications.items():
-                family.add_metric([name], figures[counter])
-            yield family
-        cohorts = CounterMetricFamily(
-            "bakehouse_cohort_decisions", "decisions by cohort", labels=["application", "cohort"]
-        )
-        for name, figures in applications.items():
-            for cohort, count in figures["cohorts"].items():
-                cohorts.add_metric([name, cohort], count)
-        yield cohorts
-        for gauge, meaning in (
-            ("policy_version", "the policy that answers; 0 is the baseline with exploration"),
-            ("swaps", "policies put in place since the start"),
-            ("canary_ratio", "share of subjects outside the holdout that the policy answers"),
-            ("killed", "1 where every decision is the baseline's"),
-        ):
-            gauges = GaugeMetricFamily(f"bakehouse_{gauge}", meaning, labels=["application"])
-            for name, figures in applications.items():
-                gauges.add_metric([name], float(figures[gauge.removesuffix("_ratio")]))
-            yield gauges
-        yield from self._positions()
-        freshness = GaugeMetricFamily(
-            "bakehouse_freshness_seconds",
-            "from an outcome to the first answer of a policy that knows it, over the last minute",
-            labels=["application", "quantile"],
-        )
-        for name, figures in applications.items():
-            for quantile, key in (("0.5", "p50"), ("0.95", "p95")):
-                if (value := figures["freshness_s"][key]) is not None:
-                    freshness.add_metric([name, quantile], value)
-        yield freshness
-        for name, value, meaning in (
-            ("spool_events", status["spool"]["events"], "events that Kafka has not taken yet"),
-            ("spool_bytes", status["spool"]["bytes"], "size of the spool on disk"),
-            ("kafka_published", status["kafka"]["published"], "events acknowledged by Kafka"),
-            ("kafka_retried", status["kafka"]["retried"], "sends that had to be repeated"),
-        ):
-            yield GaugeMetricFamily(f"bakehouse_{name}", meaning, value=value)
-        handling = status["handling_ms"]
-        if handling["p50"] is not None:
-            quantiles = GaugeMetricFamily(
-                "bakehouse_handling_seconds",
-                "time to handle a hot request, over the last second",
-                labels=["quantile"],
-            )
-            quantiles.add_metric(["0.5"], handling["p50"] / 1000)
-            quantiles.add_metric(["0.99"], handling["p99"] / 1000)
-            yield quantiles
-
-    def _positions(self) -> Iterable[Metric]:
-        """What became of every Kafka position that stream has consumed, as it last said."""
-        account = self._report.account()
-        if not account:
-            return
-        received = account["received"]
-        positions = GaugeMetricFamily(
-            "bakehouse_positions",
-            "Kafka positions consumed, by what became of them; they add up to those received",
-            labels=["outcome"],
-        )
-        for outcome in OUTCOMES:
-            positions.add_metric([outcome], account[outcome])
-        yield positions
-        left = received - sum(account[outcome] for outcome in OUTCOMES)
-        for name, value, meaning in (
-            ("positions_received", received, "Kafka positions consumed, counted from offsets"),
-            ("positions_unaccounted", left, "received less the others: anything but 0 is a fault"),
-        ):
-            yield GaugeMetricFamily(f"bakehouse_{name}", meaning, value=value)

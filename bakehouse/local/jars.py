@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import tempfile
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -28,6 +28,7 @@ HERE = Path(__file__).parent
 COORDINATES = HERE / "ivy.xml"
 SUMS = HERE / "jars.sha256"
 CONFIGURATIONS = ("kafka", "spark")
+MEGABYTES = {"kafka": 44, "spark": 23}
 
 Progress = Callable[[str], None]
 
@@ -49,27 +50,37 @@ def ensure_jars(
     *,
     environment: Mapping[str, str] = os.environ,
     java: Java | None = None,
+    uses: Sequence[str] = CONFIGURATIONS,
 ) -> Jars:
     """The jars, fetched first where the cache lacks them or holds something else.
 
     Safe when several processes call it at once: one fetches, the others wait and use its work.
+
+    Args:
+        uses: what they are needed for; a part that runs beside somebody else's broker needs no
+            jars of Kafka's.
 
     Raises:
         MissingDependency: they cannot be fetched, or differ from the committed sums; what the
             cache held before is as it was.
     """
     cache = cache_folder(environment)
-    expected = read_sums(SUMS)
+    expected = {
+        name: digest for name, digest in read_sums(SUMS).items() if name.split("/")[0] in uses
+    }
     folder = jar_folder(cache)
     if problems(folder, expected) is None:
         return jars_in(folder, expected)
     with locked(cache / "jars.lock"):
         if (wrong := problems(folder, expected)) is None:
             return jars_in(folder, expected)
-        if folder.exists():
+        there = [folder / use for use in uses if (folder / use).exists()]
+        if there:
             progress(f"the jars in the cache cannot be used ({wrong}); fetching them again")
-            shutil.rmtree(folder)
-        fetched = fetch(cache, java or find_java(environment), len(expected), progress, environment)
+        for old in there:
+            shutil.rmtree(old)
+        java = java or find_java(environment)
+        fetched = fetch(cache, java, len(expected), progress, environment, uses)
         if (wrong := problems(fetched, expected)) is not None:
             shutil.rmtree(fetched)
             shutil.rmtree(cache / "ivy")  # else the next try would be given the same files
@@ -77,7 +88,10 @@ def ensure_jars(
                 f"what was fetched is not what was asked for: {wrong}. Nothing of it is kept. "
                 "Try again; if it stays so, the mirror in between serves other files"
             )
-        fetched.rename(folder)
+        folder.mkdir(exist_ok=True)
+        for use in uses:
+            (fetched / use).rename(folder / use)
+        shutil.rmtree(fetched)
         shutil.rmtree(cache / "ivy")
     return jars_in(folder, expected)
 
@@ -126,7 +140,12 @@ def jars_in(folder: Path, expected: Mapping[str, str]) -> Jars:
 
 
 def fetch(
-    cache: Path, java: Java, expected: int, progress: Progress, environment: Mapping[str, str]
+    cache: Path,
+    java: Java,
+    expected: int,
+    progress: Progress,
+    environment: Mapping[str, str],
+    uses: Sequence[str] = CONFIGURATIONS,
 ) -> Path:
     """Fetch every jar into a new folder beside its final place, and return that folder."""
     (cache / "jars").mkdir(parents=True, exist_ok=True)
@@ -139,12 +158,12 @@ def fetch(
         *("-settings", environment.get("BAKEHOUSE_IVY_SETTINGS", str(HERE / "ivysettings.xml"))),
         *("-ivy", str(COORDINATES)),
         *("-cache", str(cache / "ivy" / "cache")),
-        *("-confs", *CONFIGURATIONS),
+        *("-confs", *uses),
         *("-retrieve", f"{target}/[conf]/[artifact]-[revision].[ext]"),
         *("-types", "jar", "bundle"),
     ]
     try:
-        progress(f"fetching {expected} jars (67 MB, once for this machine)")
+        progress(f"fetching {expected} jars ({_size(uses)} MB, once for this machine)")
         code, said = run_ivy([str(java.executable), *command], expected, progress)
         if code and "PKIX path building failed" in said and (known := machine_certificates()):
             # this Java knows the public authorities; the machine trusts others too (a company's)
@@ -161,6 +180,10 @@ def fetch(
         shutil.rmtree(target)
         raise
     return target
+
+
+def _size(uses: Sequence[str]) -> int:
+    return sum(MEGABYTES[use] for use in uses)
 
 
 def run_ivy(command: list[str], expected: int, progress: Progress) -> tuple[int, str]:
