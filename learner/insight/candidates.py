@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from learner.candidate import Candidate
+from learner.insight.record import shortened
 from learner.plan import Plan
 
 KEPT = 60
@@ -41,7 +42,7 @@ class Candidates:
             {name: rule[name] for name in ("name", "number", "threshold", "passed")}
             for rule in report["rules"]
         ]
-        self._rows.append(
+        row = shortened(
             {
                 "version": candidate.version,
                 "at_ms": plan.at_ms,
@@ -66,6 +67,7 @@ class Candidates:
                 },
             }
         )
+        self._rows.append(row)
 
     def figures(self, most: int = KEPT) -> Sequence[dict[str, Any]]:
         """As JSON carries it, newest first."""

@@ -217,7 +217,8 @@ class Insight:
                 "process": f"{process}/insight/{name}",
                 "at_ms": at_ms,
                 "application": name,
-                "insight": shortened(self.figures(match_rate)),
+                "insight": shortened(self.figures(match_rate))
+                | {"candidates": self.candidates.figures()},
             }
         )
 
@@ -242,7 +243,6 @@ class Insight:
             },
             "series": self.series.figures(),
             "actions": self.actions.figures(),
-            "candidates": self.candidates.figures(),
             "trust": {
                 "sample_ratio": self.sample_ratio.figures(),
                 "audit": self.audit.figures(),

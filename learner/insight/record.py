@@ -11,18 +11,19 @@ import orjson
 MOST_BYTES = 64 << 10
 DIGITS = 5  # that a number keeps
 LEAST_CANDIDATES = 10
-_LINES = ("policy", "holdout", "random")
+_AS_THEY_ARE = frozenset({int, str, bool, type(None)})
 
 
 def shortened(value: Any) -> Any:
     """The same with numbers of DIGITS digits; None for what JSON cannot carry."""
-    if isinstance(value, float):
+    kind = type(value)  # told by type, not by what it can do: this is done for ten thousand numbers
+    if kind is float:
         return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
-    if isinstance(value, Mapping):
+    if kind is list or kind is tuple:
+        return [shortened(one) if type(one) not in _AS_THEY_ARE else one for one in value]
+    if kind is dict:
         return {name: shortened(one) for name, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [shortened(one) for one in value]
-    return value
+    return shortened(float(value)) if isinstance(value, float) else value  # NumPy's own
 
 
 def fitted(record: dict[str, Any], most: int = MOST_BYTES) -> dict[str, Any]:

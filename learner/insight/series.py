@@ -99,7 +99,7 @@ class Series:
         }
 
     def _line(self, line: WeightedSums, there: np.ndarray) -> dict[str, Any]:
-        found = [line.bounds(at, self._alpha) for at in there.tolist()]
+        found = line.bounds_of(there, self._alpha)
         return {"n": line.n[there].tolist()} | {
             name: [bounded[place] for bounded in found]
             for place, name in enumerate(("mean", "lower", "upper"))

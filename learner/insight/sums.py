@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -65,12 +64,24 @@ class WeightedSums:
 
     def bounds(self, group: int, alpha: float) -> Bounded:
         """Mean and bounds of one group."""
-        mean, n = self.mean(group), int(self.n[group])
-        if mean is None or n < BURN_IN:
-            return Bounded(mean, None, None)
-        error = math.sqrt(squared_error(self._sums[:, group], self._farthest[group]))
-        half = error * boundary(n, alpha, TIGHTEST_AT)
-        return Bounded(mean, mean - half, mean + half)
+        return self.bounds_of(np.array([group]), alpha)[0]
+
+    def bounds_of(self, groups: np.ndarray, alpha: float) -> list[Bounded]:
+        """Mean and bounds of some groups, int `[m]`."""
+        if self._origin is None:
+            return [Bounded(None, None, None)] * len(groups)
+        n, sums = self.n[groups], self._sums[:, groups]
+        with np.errstate(invalid="ignore", divide="ignore"):  # of groups without any value
+            means = self._origin + sums[1] / sums[0]
+            errors = np.sqrt(squared_error(sums, self._farthest[groups]))
+        found = []
+        for size, mean, error in zip(n.tolist(), means.tolist(), errors.tolist(), strict=True):
+            if size < BURN_IN:
+                found.append(Bounded(mean if size else None, None, None))
+                continue
+            half = error * boundary(size, alpha, TIGHTEST_AT)
+            found.append(Bounded(mean, mean - half, mean + half))
+        return found
 
     def effective_sample(self, group: int) -> float:
         """`(Σw)² / Σw²` (Kish 1965)."""

@@ -207,5 +207,8 @@ def test_rows_in_the_table_become_a_policy_and_a_stop_is_clean(
     assert run.data.params["agent"] == "lin_ucb"
     paths = {entry.path for entry in client.list_artifacts(champion.run_id)}
     assert {"gate.json", "bundle"} <= paths
-    statuses = [fields for key, fields in records(settings, "status") if key.startswith("learner/")]
+    told = [(key, fields) for key, fields in records(settings, "status") if "learner/" in key]
+    statuses = [fields for key, fields in told if "/insight/" not in key]
     assert statuses[-1]["applications"]["game"]["version"] >= pointer.version
+    figures = [fields for key, fields in told if key == f"learner/{process.pid}/insight/game"]
+    assert figures[-1]["insight"]["candidates"][0]["version"] >= pointer.version
