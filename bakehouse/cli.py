@@ -228,11 +228,13 @@ def policies(
         return
     for name, one in result["applications"].items():
         say(f"[bold]{name}[/]: {escape(one['answering'])}")
-        columns = ("version", "agent", "created", "experiences", "replaces", "anchor", "gate")
-        table = Table(*columns, box=None, pad_edge=False)
         for row in one["policies"]:
-            table.add_row(*(escape(str(row[column])) for column in columns))
-        out.print(table)
+            line = f"{row['version']:>6}  {row['agent']}, {row['created']}"
+            line += f", of {row['experiences']:,} experiences, after {row['replaces']}"
+            say(f"{escape(line)}, anchor {row['anchor']}")
+            say(f"        [dim]{escape(row['gate'])}[/]")
+        if not one["policies"]:
+            say("  none was published yet")
 
 
 @app.command(rich_help_panel=LOOK)

@@ -14,13 +14,14 @@ from typing import Annotated, Any
 
 import typer
 
+from bakehouse import waiting
 from bakehouse.advise_report import show_advice
 from bakehouse.compare_report import show_comparison
 from bakehouse.control import find_target, get
 from bakehouse.evaluate_report import show_evaluation
 from bakehouse.fit_world_report import show_fitted_world
 from bakehouse.options import Home, Json
-from bakehouse.output import say_json
+from bakehouse.output import err, say_json
 from bakehouse.train_report import show_training
 from bakehouse.tune_report import show_tuning
 from schemas import errors
@@ -279,7 +280,8 @@ def ask(
 ) -> dict[str, Any]:
     """What `python -m module …` answers: the JSON object that it prints as its last line.
 
-    What it says of its progress, on standard error, is shown as it comes.
+    What it says of its progress, on standard error, is shown as it comes; on a terminal in place,
+    with the time it has taken.
 
     Args:
         keeps_on_interrupt: at Ctrl-C, which reaches it too, it answers with what it has.
@@ -297,13 +299,12 @@ def ask(
     if keeps_on_interrupt:  # a function, not SIG_IGN: that a new process would inherit
         signal.signal(signal.SIGINT, lambda *_: None)
     try:
-        ran = subprocess.run(
-            [sys.executable, "-m", module, *arguments],
-            stdout=subprocess.PIPE,
-            text=True,
-            env=dict(environment) | settings.as_environment(),
-            check=False,
-        )
+        command = [sys.executable, "-m", module, *arguments]
+        given = dict(environment) | settings.as_environment()
+        if waiting.wanted(err):
+            ran = waiting.run_shown(command, given, err, module.replace(".", ": ", 1))
+        else:
+            ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=given, check=False)
     finally:
         if keeps_on_interrupt:
             signal.signal(signal.SIGINT, before)
