@@ -10,7 +10,7 @@ import numpy as np
 from learner.insight.sums import WeightedSums
 
 BUCKETS = 240
-FIRST_BUCKET_MS = 1_000
+FIRST_BUCKET_MS = 5_000  # at 100 decisions a second, 50 of a holdout of 10%: enough for a line
 MOST_ACTIONS = 12  # that are told by name; of more, the others together
 OTHERS = "(others)"
 LINES = ("policy", "holdout", "random")

@@ -1,7 +1,7 @@
 // What is being done, and what is it worth? One panel for each kind of actions.
 import { foreign, h, keyed, replace, section, setText, whenNew } from "./dom.js";
 import { alike, count, number, percent, plural } from "./format.js";
-import { histogram, stackedOverTime, versionBars, whiskers } from "./shapes.js";
+import { histogram, placesByVersion, stackedOverTime, versionBars, whiskers } from "./shapes.js";
 
 const MISLEAD = "Raw means mislead: a policy gives each action to the players it suits, so the groups differ. The weighted mean (inverse propensity) says what each action would earn if everybody got it.";
 const KINDS = {
@@ -25,14 +25,24 @@ export function makeActions() {
     node,
     tick(tick) { if (node.dataset.kind !== tick.actions_kind) node.dataset.kind = tick.actions_kind; },
     insight(insight) {
-      const its = insight.actions ?? {}, labels = order(its, insight.series?.actions);
-      empty.hidden = true;
-      if (labels.length && insight.series?.at_ms?.length) panel("share", sharePanel).draw(labels, insight.series, its.by_version ?? []);
-      if (its.leaderboard?.length) panel("board", () => boardPanel("What each is worth", its.kind)).draw(its.leaderboard, labels);
+      const its = insight.actions ?? {}, series = insight.series ?? {}, versions = its.by_version ?? [];
+      if (its.kind === "ranking") {
+        if (versions.length) panel("places", placesPanel).draw(versions);
+      }
+      const share = (one) => series.at_ms?.length && panel(`share ${one.title}`, () => sharePanel(one.title)).draw(one.labels, one.of(series.actions), series.at_ms, versions.map((group) => ({ ...group, shares: one.of(group.shares) })));
+      if (its.leaderboard?.length) {
+        const labels = order(its.leaderboard, series.actions);
+        share({ title: "", labels, of: (named) => named ?? {} });
+        panel("board", () => boardPanel("")).draw(its.leaderboard, labels);
+      }
       for (const one of its.numbers ?? []) panel(`number ${one.name}`, () => numberPanel(one.name)).draw(one);
       for (const one of its.parts ?? []) {
-        if (one.leaderboard) panel(`part ${one.name}`, () => boardPanel(one.name, one.kind, true)).draw(one.leaderboard, one.leaderboard.map((row) => row.action));
-        else panel(`part ${one.name}`, () => numberPanel(one.name)).draw(one);
+        if (one.leaderboard) {
+          // counted as `part=label` beside the labels of other parts
+          const of = (named) => stripped(`${one.name}=`, named), labels = order(one.leaderboard, of(series.actions));
+          share({ title: one.name, labels, of });
+          panel(`part ${one.name}`, () => boardPanel(one.name)).draw(one.leaderboard, labels);
+        } else panel(`number ${one.name}`, () => numberPanel(one.name)).draw(one);
       }
       empty.hidden = panels.size > 0;
       if (!panels.size) setText(empty, `${KINDS[its.kind] ?? ""} Nothing is counted yet.`);
@@ -40,26 +50,24 @@ export function makeActions() {
   };
 }
 
-/** Labels in the order in which they are coloured: as the leaderboard first named them. */
-function order(its, counts = {}) {
-  const named = (its.leaderboard ?? []).map((row) => String(row.action));
-  const all = new Set([...Object.keys(counts), ...named]);
-  return [...all].sort();
-}
+/** Labels in the order in which they are coloured: as the application names them. */
+const order = (rows, counts = {}) => [...new Set([...Object.keys(counts), ...rows.map((row) => String(row.action))])];
 
-function sharePanel() {
+const stripped = (prefix, counts = {}) => Object.fromEntries(Object.entries(counts).filter(([name]) => name.startsWith(prefix)).map(([name, value]) => [name.slice(prefix.length), value]));
+
+function sharePanel(title) {
   const picture = h("div", { class: "share-picture" });
   const choose = ["over time", "by version"].map((word, i) => h("button", { type: "button", "aria-pressed": String(i === 0), onclick: () => {
     for (const other of choose) other.setAttribute("aria-pressed", String(other === choose[i]));
     shown = i;
     redraw();
   } }, word));
-  const node = h("div", { class: "panel share" }, h("div", { class: "panel-head" }, h("h3", {}, "Share of decisions"), h("div", { class: "switch", role: "group", "aria-label": "Shares" }, choose)), picture);
+  const node = h("div", { class: "panel share" }, h("div", { class: "panel-head" }, h("h3", {}, "Share of decisions", title && [": ", foreign(title)]), h("div", { class: "switch", role: "group", "aria-label": "Shares" }, choose)), picture);
   let shown = 0, last = null;
   const redraw = whenNewOr(() => {
     if (!last) return;
-    const [labels, series, groups] = last;
-    replace(picture, shown === 0 ? stackedOverTime(labels, series) : versionBars(labels, groups));
+    const [labels, counts, atMs, versions] = last;
+    replace(picture, shown === 0 ? stackedOverTime(labels, counts, atMs) : versionBars(labels, versions));
   });
   return { node, draw(...values) { last = values; redraw(values); } };
 }
@@ -71,13 +79,20 @@ function whenNewOr(draw) {
 
 const swatch = (label, labels) => h("span", { class: `swatch s${Math.min(SWATCHES - 1, Math.max(0, labels.indexOf(String(label))))}`, "aria-hidden": "true" });
 
-function boardPanel(title, kind, isPart = false) {
+function placesPanel() {
+  const picture = h("div");
+  const node = h("div", { class: "panel all" }, h("div", { class: "panel-head" }, h("h3", {}, "How often each place is as the game's own rules would have it")), picture,
+    h("p", { class: "aside" }, "Items come and go with each request, so none has a worth of its own; what can be told is how far the order has moved from the rules', version by version."));
+  return { node, draw: whenNew((versions) => replace(picture, placesByVersion(versions))) };
+}
+
+function boardPanel(title) {
   const body = h("tbody"), ends = h("span", { class: "ends" });
   const heads = [["Action", ""], ["Decisions", "number"], ["Share", "number"], ["Raw mean", "number raw"], ["Weighted mean", "number"], ["95% interval", ""], ["Worth", "number optional"]];
   const table = h("table", { class: "board" }, h("thead", {}, h("tr", {}, heads.map(([word, cls]) => h("th", { scope: "col", class: cls, title: word === "Worth" ? "Effective sample: what the weighted decisions are worth in evenly drawn ones" : null },
     word === "95% interval" ? [word, " ", ends] : word === "Worth" ? "Eff. sample" : word)))), body);
-  const node = h("div", { class: "panel wide" }, h("div", { class: "panel-head" }, h("h3", {}, isPart ? foreign(title) : title),
-    kind === "ranking" && h("span", { class: "soft" }, "items in any place")), h("div", { class: "scroll tall", tabindex: "0", role: "region", "aria-label": `Leaderboard: ${title}` }, table),
+  const node = h("div", { class: "panel wide" }, h("div", { class: "panel-head" }, h("h3", {}, "What each is worth", title && [": ", foreign(title)]),
+), h("div", { class: "scroll tall", tabindex: "0", role: "region", "aria-label": "Leaderboard" }, table),
     h("p", { class: "aside" }, MISLEAD));
   return {
     node,

@@ -32,6 +32,8 @@ export function alike(values, value) {
   return minus(digits(places, places).format(value));
 }
 
+export const fixed = (value, places) => (known(value) ? minus(digits(places, places).format(value)) : NONE);
+
 export const signed = (value, text = number(value)) => (known(value) && value > 0 ? `+${text}` : text);
 
 export function percent(share, places) {
@@ -54,7 +56,7 @@ export function seconds(value) {
   return `${grouped.format(Math.floor(value / 86_400))} days`;
 }
 
-export const millis = (value) => (known(value) ? `${digits(value < 10 ? 1 : 0, value < 10 ? 2 : 0).format(value)} ms` : NONE);
+export const millis = (value) => (known(value) ? `${fixed(value, value < 0.995 ? 2 : value < 9.95 ? 1 : 0)} ms` : NONE);
 
 export function ago(atMs, nowMs) {
   if (!known(atMs) || atMs <= 0) return NONE;

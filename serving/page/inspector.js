@@ -62,7 +62,7 @@ function explanation(it, shared) {
       (it.numbers ?? []).length > 0 && block("Numbers", table(["Name", "Value", "Mean", "Spread", "Range"], it.numbers.map((one) => h("tr", {}, h("th", { scope: "row" }, foreign(one.name)), [one.value, one.mean, one.std].map((value) => h("td", {}, number(value))), h("td", {}, `${number(one.low)} to ${number(one.high)}`))))),
       block("Mask and draw", facts([
         ["Eligible", list(it.mask?.eligible)], ["Excluded", list(it.mask?.excluded)], ["Baseline would do", foreign(it.baseline_action ?? NONE)],
-        ["Explored", it.explored ? "yes" : "no"], ["Exploration", foreign(it.exploration ?? NONE)], ["Draw", foreign(it.draw ?? NONE)], ["Propensity recorded", precise(it.propensity)], ["Recomputed", precise(it.recomputed)],
+        ["Explored", it.explored ? "yes" : "no"], ["Exploration", described(it.exploration)], ["Draw", described(it.draw)], ["Propensity recorded", precise(it.propensity)], ["Recomputed", precise(it.recomputed)],
         ["Agreement", it.exact === null || it.exact === undefined ? levelMark("unknown", "not recomputed") : levelMark(it.exact ? "ok" : "blocked", it.exact ? "exactly equal" : "differs")], ["Why not", it.why_not ? foreign(it.why_not, 400) : undefined],
       ])),
       block("Policy", facts([["Version", String(it.policy_version ?? NONE)], ["Agent", foreign(it.policy?.agent ?? NONE)], ["Made", since(it.policy?.created_at_ms, shared.now())], ["Cohort", foreign(it.cohort ?? NONE)], ["Mode", foreign(it.mode ?? NONE)], ["Player", foreign(it.subject_id ?? NONE)], ["Contract", foreign(it.contract ?? NONE)]])),
@@ -75,6 +75,11 @@ function explanation(it, shared) {
 
 const version = (value) => (value === null || value === undefined ? NONE : `policy ${value}`);
 const list = (values) => (values?.length ? values.map((one, i) => [i ? ", " : "", foreign(one, 60)]) : "none");
+const described = (value) => {
+  if (value === null || value === undefined) return NONE;
+  if (typeof value !== "object") return typeof value === "number" ? number(value) : foreign(value);
+  return Object.entries(value).filter(([, one]) => one !== null).map(([name, one], i) => [i ? ", " : "", foreign(name.replaceAll("_", " "), 60), " ", typeof one === "number" ? number(one) : foreign(one)]);
+};
 const precise = (value) => (typeof value === "number" ? String(value) : NONE);
 
 function scores(rows, chosen) {

@@ -40,7 +40,7 @@ export function makePipe() {
     li.firstChild.dataset.level = one.level;
     setText(title, one.title ?? one.stage);
     setLevel(level, one.level);
-    setText(age, one.age_s === null || one.age_s === undefined ? NONE : `${seconds(one.age_s)} ago`);
+    setText(age, one.age_s === null || one.age_s === undefined ? NONE : one.age_s < 1 ? "now" : `${seconds(one.age_s)} ago`);
     keyed(figures, one.figures ?? [], (figure) => figure.name, () => h("span", { class: "figure" }, h("span", { class: "soft" }), h("b")), (figure, its) => {
       setText(figure.firstChild, its.name);
       setText(figure.lastChild, String(its.value));

@@ -4,10 +4,10 @@ import { alike, count, NONE, number, percent, plural, range, signed } from "./fo
 import { levelMark, mark } from "./marks.js";
 import { since } from "./time.js";
 
-const HEADS = [["Policy", ""], ["When", ""], ["Trigger", "optional"], ["Rows", "number"], ["Loss", "number optional"], ["Evaluation", "number"], ["Eff. sample", "number optional"], ["Gate", ""]];
+const HEADS = [["Policy", ""], ["When", ""], ["Trigger", "optional"], ["Rows", "number"], ["Loss", "number optional"], ["Difference", "number", "By evaluation, a decision: the candidate less the anchor, the last version that was shown to be good"], ["Eff. sample", "number optional"], ["Gate", ""]];
 
 export function makePolicies(shared, controls) {
-  const table = h("table", { class: "policies" }, h("thead", {}, h("tr", {}, HEADS.map(([word, cls]) => h("th", { scope: "col", class: cls }, word)))));
+  const table = h("table", { class: "policies" }, h("thead", {}, h("tr", {}, HEADS.map(([word, cls, title]) => h("th", { scope: "col", class: cls, title }, word)))));
   const holder = h("div", { class: "scroll tall", tabindex: "0", role: "region", "aria-label": "Policies", hidden: true }, table);
   const empty = h("p", { class: "empty" }, "No candidate has been trained yet. Until then version 0 answers: the game's own rules, with exploration.");
   const node = section("policies", "Policies", "Newest first. Open one for the gate's rules, each with its number and threshold.", empty, holder);
@@ -15,8 +15,9 @@ export function makePolicies(shared, controls) {
   const rows = { parent: table, items: [] };
   const redraw = () => {
     const answers = shared.tick?.policy?.version, mlflow = shared.tick?.mlflow ?? {};
+    const bounds = rows.items.slice(0, 20).flatMap((one) => [one.lower, one.upper]);
     const losses = rows.items.slice(0, 20).map((one) => loss(one.losses));
-    const items = rows.items.map((one) => ({ ...one, answers: one.published && one.version === answers, mlflow, around: losses }));
+    const items = rows.items.map((one) => ({ ...one, answers: one.published && one.version === answers, mlflow, around: losses, bounds }));
     empty.hidden = items.length > 0;
     holder.hidden = !items.length;
     keyedBodies(table, items, controls, shared);
@@ -67,8 +68,8 @@ function drawLine(tr, one, shared) {
   replace(trigger, foreign(one.trigger ?? NONE, 40));
   replace(rows, count(one.rows), h("span", { class: "soft" }, one.new_rows === null ? "" : ` +${count(one.new_rows)}`));
   replace(lost, alike(one.around, loss(one.losses)));
-  const text = (value) => alike([one.mean, one.lower, one.upper], value);
-  replace(evaluation, text(one.mean), one.lower !== null && one.lower !== undefined && h("span", { class: "soft nowrap" }, ` (${range(one, text)})`));
+  const text = (value) => alike(one.bounds, value);
+  replace(evaluation, signed(one.mean, text(one.mean)), one.lower !== null && one.lower !== undefined && h("span", { class: "soft nowrap" }, ` (${range(one, text)})`));
   replace(sample, count(one.effective_sample));
   const failed = (one.rules ?? []).filter((rule) => rule.passed === false).length;
   replace(gate, one.published ? levelMark("ok", "published") : levelMark("blocked", failed ? `refused by ${plural(failed, "rule")}` : "refused"));
@@ -83,7 +84,7 @@ function drawDetails(cell, one, controls) {
         h("tbody", {}, rules.map((rule) => h("tr", {}, h("th", { scope: "row" }, foreign(rule.name)), h("td", { class: "number" }, shown(rule.number)), h("td", { class: "number" }, shown(rule.threshold)),
           h("td", {}, rule.passed === null ? levelMark("unknown", "not judged") : levelMark(rule.passed ? "ok" : "blocked", rule.passed ? "passed" : "failed"))))))),
     h("div", {}, h("h4", {}, "Since the one before"), h("dl", { class: "facts-list" },
-      fact("Actions shifted", changed.action_shift === null || changed.action_shift === undefined ? NONE : `${percent(changed.action_shift)} of the probability`),
+      fact("Actions shifted", changed.action_shift === null || changed.action_shift === undefined ? NONE : `in ${percent(changed.action_shift)} of contexts`),
       fact("Loss", changed.loss === null || changed.loss === undefined ? NONE : signed(changed.loss)),
       fact("New rows", count(changed.new_rows ?? one.new_rows)), fact("Exploration", typeof changed.exploration === "number" ? percent(changed.exploration) : foreign(changed.exploration ?? NONE)),
       losses.length > 1 && losses.map(([name, value]) => fact(foreign(name, 40), number(value)))),

@@ -2,7 +2,7 @@
 import uPlot from "./vendor/uplot/uPlot.esm.js";
 import { colour } from "./colours.js";
 import { h, replace, s, section, setData, setText, whenNew } from "./dom.js";
-import { alike, NONE, plural, range, timeOfDay } from "./format.js";
+import { alike, NONE, number, plural, range, signed, timeOfDay } from "./format.js";
 import { since } from "./time.js";
 
 const SERIES = [
@@ -12,6 +12,7 @@ const SERIES = [
 ];
 const MANY_SWAPS = 30; // more lines than this are drawn thin
 const HEIGHT = 280;
+const FEW = 0.35; // of the usual number of decisions: a bucket with fewer is not drawn, as the one that still fills
 const NARROW = 620;
 
 export function makeRewards(shared) {
@@ -20,7 +21,7 @@ export function makeRewards(shared) {
   const legend = h("div", { class: "legend", role: "group", "aria-label": "Lines shown" });
   const empty = h("p", { class: "empty" }, "Lines begin once the first decisions have matured: their reward window has to pass.");
   const figure = h("figure", { hidden: true }, legend, holder, caption);
-  const node = section("rewards", "Reward over time", "Mean reward of a decision, with bands that hold at every look. A vertical line is a swap; a hollow mark a candidate that the gate refused.", empty, figure);
+  const node = section("rewards", "Reward over time", "Mean reward of a decision, with bands that hold at every look. A vertical line is a swap. Candidates stand in the row below: hollow where the gate refused them.", empty, figure);
   const state = { plot: null, swaps: [], candidates: [], shown: { policy: true, holdout: true, random: true } };
   const readings = makeLegend(legend, state);
 
@@ -49,7 +50,7 @@ export function makeRewards(shared) {
     node,
     tick(tick) { swapped(newestFirst(tick.swaps).reverse()); },
     insight(insight) {
-      state.candidates = (insight.candidates ?? []).filter((one) => one.mean !== null);
+      state.candidates = insight.candidates ?? [];
       draw();
     },
   };
@@ -62,9 +63,15 @@ function columns(series) {
   const data = [series.at_ms.map((at) => at / 1000)];
   for (const { name } of SERIES) {
     const its = series[name] ?? {};
-    for (const part of ["mean", "upper", "lower"]) data.push(data[0].map((_, i) => its[part]?.[i] ?? null));
+    const few = FEW * middle(its.n ?? []);
+    for (const part of ["mean", "upper", "lower"]) data.push(data[0].map((_, i) => ((its.n?.[i] ?? 0) < few ? null : its[part]?.[i] ?? null)));
   }
   return data;
+}
+
+function middle(counts) {
+  const there = counts.filter((n) => n > 0).sort((a, b) => a - b);
+  return there[there.length >> 1] ?? 0;
 }
 
 function makePlot(holder, data, state, onCursor) {
@@ -82,7 +89,7 @@ function makePlot(holder, data, state, onCursor) {
   };
   const plot = new uPlot({
     width: Math.max(200, holder.clientWidth || 800), height: holder.clientWidth < NARROW ? 220 : HEIGHT, series, bands,
-    padding: [22, 12, 0, 0],
+    padding: [22, 14, 0, 0],
     legend: { show: false },
     cursor: { y: false, drag: { x: false, y: false }, points: { size: 6 } },
     scales: { x: { time: true, range: (u) => across(u.data[0], state) }, y: { range: (u) => heights(u, state) } },
@@ -132,18 +139,20 @@ function overlay(u, state) {
     const line = s("line", { x1: x, x2: x, y1: 0, y2: height, class: visible.length > MANY_SWAPS ? "swap thin" : "swap", "data-to": swap.to });
     const words = `policy ${swap.from} → ${swap.to} at ${timeOfDay(swap.at_ms)}${swap.killed ? ", killed" : ""}${swap.why ? `: ${swap.why}` : ""}`;
     svg.append(s("g", {}, s("title", {}, words), s("line", { x1: x, x2: x, y1: 0, y2: height, class: "catch" }), line));
-    if (x - labelled > 40 && x < width - 8) {
-      svg.append(s("text", { x: x + 2, y: -5, class: "swap-name" }, swap.killed ? "killed" : `v${swap.to}`));
+    if (x - labelled > 40) {
+      const end = x > width - 34;
+      svg.append(s("text", { x: x + (end ? 2 : -2), y: -5, class: "swap-name", "text-anchor": end ? "end" : null }, swap.killed ? "killed" : `v${swap.to}`));
       labelled = x;
     }
   }
+  // Candidates are judged by a difference, which has no place on this scale: they stand in a row.
+  const row = height - 9;
+  if (state.candidates.length) svg.append(s("rect", { x: 0, y: height - 18, width, height: 18, class: "lane" }));
   for (const one of state.candidates) {
     if (one.at_ms / 1000 < first || one.at_ms / 1000 > last) continue;
-    const [low, high] = [u.scales.y.min, u.scales.y.max];
-    const beyond = one.mean < low || one.mean > high;
-    const x = u.valToPos(one.at_ms / 1000, "x"), y = u.valToPos(Math.min(high, Math.max(low, one.mean)), "y");
-    const words = `candidate ${one.version}, ${one.published ? "published" : `refused: ${one.reason}`}, evaluated at ${alike([one.mean, one.lower], one.mean)}${beyond ? " (beyond this scale)" : ""}`;
-    svg.append(s("circle", { cx: x, cy: y, r: one.published ? 2.6 : 3.6, class: one.published ? "candidate" : "candidate hollow" }, s("title", {}, words)));
+    const found = typeof one.mean === "number" ? `, ${signed(one.mean, number(one.mean))} a decision in evaluation` : "";
+    const words = `candidate ${one.version} at ${timeOfDay(one.at_ms)}, ${one.published ? "published" : `refused: ${one.reason}`}${found}`;
+    svg.append(s("circle", { cx: u.valToPos(one.at_ms / 1000, "x"), cy: row, r: one.published ? 3 : 4, class: one.published ? "candidate" : "candidate hollow" }, s("title", {}, words)));
   }
   u.over.append(svg);
 }
@@ -162,7 +171,7 @@ function makeLegend(legend, state) {
     readings[name] = value;
     legend.append(button);
   });
-  legend.append(h("span", { class: "key soft" }, s("svg", { viewBox: "0 0 12 12", width: 12, height: 12, "aria-hidden": "true" }, s("circle", { cx: 6, cy: 6, r: 3.6, class: "candidate hollow" })), "refused candidate"),
+  legend.append(h("span", { class: "key soft" }, s("svg", { viewBox: "0 0 12 12", width: 12, height: 12, "aria-hidden": "true" }, s("circle", { cx: 6, cy: 6, r: 3.6, class: "candidate hollow" })), "refused"), h("span", { class: "key soft" }, s("svg", { viewBox: "0 0 12 12", width: 12, height: 12, "aria-hidden": "true" }, s("circle", { cx: 6, cy: 6, r: 3, class: "candidate" })), "published"),
     h("span", { class: "key soft" }, s("svg", { viewBox: "0 0 12 12", width: 12, height: 12, "aria-hidden": "true" }, s("line", { x1: 6, x2: 6, y1: 0, y2: 12, class: "swap" })), "swap"));
   return readings;
 }

@@ -6,14 +6,14 @@ const SWATCHES = 8;
 const kind = (i) => `s${Math.min(SWATCHES - 1, i)}`;
 
 /** How the decisions of each bucket went to actions, one above the other. */
-export function stackedOverTime(labels, series) {
-  const n = series.at_ms.length;
-  const counts = labels.map((label) => series.actions?.[label] ?? []);
-  const totals = series.at_ms.map((_, i) => counts.reduce((sum, one) => sum + (one[i] ?? 0), 0));
-  const there = series.at_ms.map((_, i) => i).filter((i) => totals[i] > 0);
+export function stackedOverTime(labels, named, atMs) {
+  const n = atMs.length;
+  const counts = labels.map((label) => named[label] ?? []);
+  const totals = atMs.map((_, i) => counts.reduce((sum, one) => sum + (one[i] ?? 0), 0));
+  const there = atMs.map((_, i) => i).filter((i) => totals[i] > 0);
   if (!there.length) return h("p", { class: "empty" }, "Nothing is counted yet.");
-  const first = series.at_ms[there[0]], last = series.at_ms[there.at(-1)];
-  const x = (i) => (n < 2 || last === first ? 0 : ((series.at_ms[i] - first) / (last - first)) * 1000);
+  const first = atMs[there[0]], last = atMs[there.at(-1)];
+  const x = (i) => (n < 2 || last === first ? 0 : ((atMs[i] - first) / (last - first)) * 1000);
   const below = there.map(() => 0);
   const areas = [], tags = [];
   labels.forEach((label, k) => {
@@ -39,13 +39,25 @@ export function stackedOverTime(labels, series) {
 export function versionBars(labels, groups) {
   if (!groups.length) return h("p", { class: "empty" }, "No version has matured decisions yet.");
   return h("ol", { class: "versions" }, [...groups].sort((a, b) => b.from - a.from).map((group) => h("li", {},
-    h("span", { class: "nowrap" }, group.from === group.to ? `v${group.from}` : `v${group.from}–${group.to}`),
+    h("span", { class: "nowrap" }, versions(group)),
     h("span", { class: "bar-row" }, labels.map((label, k) => {
       const share = group.shares?.[label] ?? 0;
       return share > 0 && place(h("span", { class: `piece ${kind(k)}`, title: `${label}: ${percent(share)}` }, share > 0.14 ? [foreign(label, 14), ` ${percent(share, 0)}`] : ""), { "flex-grow": String(share) });
     })),
     h("span", { class: "soft number" }, count(group.n)))));
 }
+
+/** Shares that stand alone, a bar each, by groups of policy versions, the newest first. */
+export function placesByVersion(groups) {
+  const names = [...new Set(groups.flatMap((group) => Object.keys(group.shares ?? {})))];
+  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Places by version" }, h("table", {},
+    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Policy"), names.map((name) => h("th", { scope: "col" }, foreign(name, 40))), h("th", { scope: "col", class: "number" }, "Decisions"))),
+    h("tbody", {}, [...groups].sort((a, b) => b.from - a.from).map((group) => h("tr", {}, h("th", { scope: "row", class: "nowrap" }, versions(group)),
+      names.map((name) => h("td", {}, h("span", { class: "probability" }, place(h("i", { class: "executed", "aria-hidden": "true" }), { width: `${(group.shares?.[name] ?? 0) * 5}rem` }), percent(group.shares?.[name])))),
+      h("td", { class: "number" }, count(group.n)))))));
+}
+
+const versions = ({ from, to }) => (from === to ? `v${from}` : `v${from}–${to}`);
 
 /** Weighted mean with its interval (filled), raw mean (hollow). */
 export function whiskers({ mean, raw_mean: raw, lower, upper, action }, [low, high]) {

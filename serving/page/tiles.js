@@ -100,19 +100,22 @@ function outcomes(tile, its) {
 function exploration(tile, its) {
   const overridden = its.override !== null && its.override !== undefined;
   const asked = overridden ? its.override : its.configured;
-  setText(tile.value, its.observed === null ? NONE : percent(its.observed));
-  setText(tile.note, `observed; ${overridden ? "set by hand" : "configured"} ${asked === null ? its.kind : percent(asked)}`);
-  setText(tile.more, its.expected === null ? "nothing observed yet" : `expected ${percent(its.expected)}, ${String(its.kind).replaceAll("_", " ")}`);
-  if (its.observed === null) return tile.drawing.replaceChildren();
-  const high = Math.max(its.observed, its.expected ?? 0, asked ?? 0, 0.02) * 1.25;
+  setText(tile.value, percent(its.observed));
+  const kind = String(its.kind).replaceAll("_", " "), known = asked !== null && asked !== undefined;
+  // Of numbers, what is configured is a spread, and of scores a temperature: no share.
+  const share = overridden || its.kind === "epsilon_greedy";
+  setText(tile.note, `observed; ${overridden ? "set by hand" : "configured"} ${!known ? kind : share ? percent(asked) : `${kind} ${number(asked)}`}`);
+  setText(tile.more, typeof its.expected !== "number" ? "nothing observed yet" : `expected ${percent(its.expected)}${share ? `, ${kind}` : ""}`);
+  if (typeof its.observed !== "number") return tile.drawing.replaceChildren();
+  const high = Math.max(its.observed, its.expected ?? 0, 0.02) * 1.25;
   const x = (value) => (value / high) * 200;
   return replace(tile.drawing, s("svg", { viewBox: "0 0 200 14", class: "gauge", preserveAspectRatio: "none", "aria-hidden": "true" },
     s("rect", { x: 0, y: 5, width: 200, height: 4, class: "ground" }), s("rect", { x: 0, y: 3, width: x(its.observed), height: 8, class: "middle" }),
-    its.expected !== null && s("line", { x1: x(its.expected), x2: x(its.expected), y1: 0, y2: 14, class: "target" })));
+    typeof its.expected === "number" && s("line", { x1: x(its.expected), x2: x(its.expected), y1: 0, y2: 14, class: "target" })));
 }
 
 function answers(tile, its) {
-  replace(tile.value, millis(its.p99_ms), its.p50_ms !== null && h("span", { class: "second" }, ` p50 ${millis(its.p50_ms)}`));
+  setText(tile.value, millis(its.p99_ms));
   if (!tile.level) {
     tile.level = levelMark("unknown");
     tile.note.append(tile.level, h("span"));
@@ -120,5 +123,6 @@ function answers(tile, its) {
   const none = !its.fallbacks;
   setLevel(tile.level, its.fallback_share === null ? "unknown" : none ? "ok" : "busy", none ? "no fallback" : "fallback");
   setText(tile.note.lastChild, none ? "" : ` ${percent(its.fallback_share)}`);
-  setText(tile.more, none ? "every answer by a policy or its rules" : `${plural(its.fallbacks, "answer")} without a policy`);
+  const middle = its.p50_ms === null ? "" : `p50 ${millis(its.p50_ms)}; `;
+  setText(tile.more, `${middle}${none ? "every answer as meant" : `${plural(its.fallbacks, "answer")} without a policy`}`);
 }

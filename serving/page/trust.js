@@ -1,6 +1,6 @@
 // May the figures be believed? Checks of chance, record, drift and rules.
 import { foreign, h, place, replace, section, setText, whenNew } from "./dom.js";
-import { count, NONE, number, percent, plural } from "./format.js";
+import { count, fixed, NONE, number, percent, plural } from "./format.js";
 import { levelMark, setLevel } from "./marks.js";
 
 export function makeTrust() {
@@ -8,7 +8,7 @@ export function makeTrust() {
     ratio: card("Sample ratio of the holdout", "As many players should be on the rules as were meant to be. If not, something picks them, and the lift is not to be believed."),
     audit: card("Propensity audit", "Sampled decisions are computed again from the recorded policy: the probability must be the one that was recorded."),
     excluded: card("Excluded actions", "Decisions whose action the game had ruled out. There must be none."),
-    match: card("Match rate", "Share of outcomes that found their decision."),
+    match: card("Match with the rules", "How often the newest candidate answers as the game's own rules do: what an apprentice is judged by."),
     drift: card("Drift of features", "How far each feature has moved from the reference (population stability index: below 0.1 stable, above 0.25 shifted)."),
   };
   cards.drift.node.classList.add("drift");
@@ -57,9 +57,8 @@ function excluded(to, its) {
 }
 
 function match(to, share) {
-  if (share === null || share === undefined) return to.say("unknown", "no data yet", NONE);
-  const level = share >= 0.95 ? "ok" : share >= 0.8 ? "busy" : "blocked";
-  return to.say(level, { ok: "good", busy: "low", blocked: "poor" }[level], percent(share));
+  if (share === null || share === undefined) return to.say("unknown", "not known yet", NONE);
+  return to.say("ok", "counted", percent(share), h("p", {}, "of decisions would be the rules' own"));
 }
 
 const LEVELS = { stable: "ok", moved: "busy", shifted: "blocked" };
@@ -69,8 +68,8 @@ function drift(to, features, reference) {
   const rank = ["stable", "moved", "shifted"];
   const worst = features.reduce((most, one) => Math.max(most, rank.indexOf(one.level)), 0);
   const rows = [...features].sort((a, b) => (b.psi ?? -1) - (a.psi ?? -1)).map((one) => h("tr", {}, h("th", { scope: "row" }, foreign(one.feature, 60)),
-    h("td", { class: "number" }, number(one.psi)), h("td", { class: "drift-bar" }, h("span", { "aria-hidden": "true" }, place(h("i", { "data-level": LEVELS[one.level] ?? "unknown" }), { width: `${Math.min(100, ((one.psi ?? 0) / 0.5) * 100)}%` }))),
+    h("td", { class: "number" }, fixed(one.psi, 3)), h("td", { class: "drift-bar" }, h("span", { "aria-hidden": "true" }, place(h("i", { "data-level": LEVELS[one.level] ?? "unknown" }), { width: `${Math.min(100, ((one.psi ?? 0) / 0.5) * 100)}%` }))),
     h("td", {}, levelMark(LEVELS[one.level] ?? "unknown", one.level ?? "unknown"))));
   return to.say(LEVELS[rank[worst]], rank[worst], "", h("div", { class: "scroll tall", tabindex: "0", role: "region", "aria-label": "Drift of each feature" }, h("table", {},
-    h("thead", { class: "unseen-head" }, h("tr", {}, ["Feature", "Index", "", "Level"].map((word) => h("th", { scope: "col" }, word)))), h("tbody", {}, rows))), reference && h("p", { class: "soft" }, "Reference: ", foreign(reference)));
+    h("thead", { class: "unseen-head" }, h("tr", {}, ["Feature", "Index", "", "Level"].map((word) => h("th", { scope: "col", class: word === "Index" ? "number" : null }, word)))), h("tbody", {}, rows))), reference && h("p", { class: "soft" }, "Reference: ", foreign(reference)));
 }

@@ -119,7 +119,8 @@ def tick(
 def insight(kind: str, *, evil: str = "", buckets: int = 60) -> dict[str, Any]:
     """What the learner says, in one of four kinds of actions."""
     at_ms = [START_MS + i * 15_000 for i in range(buckets)]
-    labels = [f"{word}{evil}" for word in ("easy", "hard", "normal")]
+    labels = [f"{word}{evil}" for word in ("easy", "normal", "hard")]
+    named = [f"tone{evil}={label}" for label in labels] if kind == "parts" else labels
 
     def line(level: float, gain: float, n: float) -> dict[str, Any]:
         mean = [
@@ -148,7 +149,7 @@ def insight(kind: str, *, evil: str = "", buckets: int = 60) -> dict[str, Any]:
             "random": line(0.21, 0.0, 14),
             "actions": {
                 label: [int(100 + (60 - 40 * k) * math.sin(i / 9 + k)) for i in range(buckets)]
-                for k, label in enumerate(labels)
+                for k, label in enumerate(named)
             },
             "version": [i // 5 for i in range(buckets)],
         },
@@ -222,6 +223,9 @@ def _actions(kind: str, labels: list[str], evil: str) -> dict[str, Any]:
                     {"kind": "continuous", **number, **counts},
                 ]
             }
+        case "ranking":
+            places = {f"place {i + 1} as the baseline": 0.9 / (i + 1) for i in range(3)}
+            return {"by_version": [{**one, "shares": places} for one in groups]}
         case _:
             return {"leaderboard": board, "by_version": groups}
 

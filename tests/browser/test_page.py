@@ -118,8 +118,8 @@ def test_each_state_of_the_verdict_has_a_word_and_a_shape_of_its_own(
     [
         ("discrete", [".stack polygon", ".board-whisker .reach"]),
         ("continuous", [".histogram .bar-policy", ".histogram .outline-holdout"]),
-        ("parts", [".board-whisker .mean-mark", ".histogram .bar-policy"]),
-        ("ranking", [".stack polygon", ".board-whisker .reach"]),
+        ("parts", [".stack polygon", ".board-whisker .mean-mark", ".histogram .bar-policy"]),
+        ("ranking", [".probability .executed"]),
     ],
 )
 def test_every_kind_of_actions_is_drawn(
@@ -282,7 +282,7 @@ def test_what_a_game_sends_is_shown_as_text_wherever_it_stands(visit: Visit, sta
         assert ATTACK in (page.text_content(f"#{part}") or ""), part
     for kind in ("continuous", "parts"):
         stage.kind = kind
-        name = {"continuous": "health", "parts": "tone"}[kind]
+        name = {"continuous": "health", "parts": "What each is worth: tone"}[kind]
         expect(page.locator("#actions h3", has_text=name + ATTACK).first).to_be_visible()
     assert page.locator("#main img, #main script").count() == 0
     assert page.evaluate("window.executed") == 0
