@@ -11,6 +11,7 @@ const SERIES = [
   { name: "random", title: "Random, by evaluation", dash: [2, 4], words: "what uniform choice would have earned, estimated from the log" },
 ];
 const MANY_SWAPS = 30; // more lines than this are drawn thin
+const LEAST_SPAN_S = 30;
 const HEIGHT = 280;
 const FEW = 0.35; // of the usual number of decisions: a bucket with fewer is not drawn, as the one that still fills
 const NARROW = 620;
@@ -107,7 +108,7 @@ function makePlot(holder, data, state, onCursor) {
 /** From the first bucket to the newest of buckets and swaps. */
 function across(at, state) {
   const first = at[0], last = Math.max(at.at(-1), ...state.swaps.map((one) => one.at_ms / 1000));
-  return [first, last > first ? last : first + 1];
+  return [first, Math.max(last, first + LEAST_SPAN_S)];
 }
 
 /** What means reach, and bands as far as they are not the wild ones of the first few decisions. */
