@@ -134,7 +134,7 @@ def _run(
             reported_at, active_since_report = now, False
         for loop in loops:
             if (figures := loop.figures(str(os.getpid()))) is not None:
-                bus.report(figures)
+                bus.report(figures, about=f"insight/{loop.application.name}")
         # quick while rows are coming, seldom when nobody plays; progress ends the wait as well
         wait_s = BUSY_WAIT_S if active else min(wait_s * 1.05, IDLE_WAIT_S)
         due = [wait for loop in loops if (wait := loop.wait_s()) is not None]

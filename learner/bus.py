@@ -30,8 +30,13 @@ class Bus(Protocol):
     def publish(self, pointer: PolicyPointer) -> None:
         """Announce a policy."""
 
-    def report(self, fields: Mapping[str, Any]) -> None:
-        """Write one record of `status.v1`."""
+    def report(self, fields: Mapping[str, Any], *, about: str | None = None) -> None:
+        """Write one record of `status.v1`.
+
+        Args:
+            about: what takes the place of what this or an earlier process said about the same;
+                None: this process.
+        """
 
     def wait(self, seconds: float) -> None:
         """Return when something was heard, or after this long."""

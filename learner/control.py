@@ -72,8 +72,8 @@ class KafkaBus(threading.Thread):
             if self._send("policies", application, pointer.model_dump_json().encode(), pointer):
                 self._unsent.pop(application, None)
 
-    def report(self, fields: Mapping[str, Any]) -> None:
-        key = f"learner/{fields.get('process', self._process)}"
+    def report(self, fields: Mapping[str, Any], *, about: str | None = None) -> None:
+        key = f"learner/{self._process if about is None else about}"
         self._send("status", key, orjson.dumps(fields), None)
 
     def _send(self, topic: str, key: str, value: bytes, again: PolicyPointer | None) -> bool:

@@ -99,7 +99,7 @@ class MemoryBus:
     def publish(self, pointer: PolicyPointer) -> None:
         self.pointers.append(pointer)
 
-    def report(self, fields: Mapping[str, Any]) -> None:
+    def report(self, fields: Mapping[str, Any], *, about: str | None = None) -> None:
         pass
 
     def wait(self, seconds: float) -> None:

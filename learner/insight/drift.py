@@ -97,8 +97,18 @@ class Drift:
             return self._counted >= REFERENCE
         return self._counted - self._looked >= EVERY
 
+    def span(self, stop: int) -> tuple[int, int]:
+        """Sequence numbers to look at: the first that were counted, later the newest.
+
+        Args:
+            stop: behind the last that was counted.
+        """
+        if not self._bins:
+            return stop - self._counted, stop - self._counted + REFERENCE
+        return stop - NEWEST, stop
+
     def look(self, newest: np.ndarray) -> None:
-        """Take the newest observations, float32 `[n, D]`; the first time they are the reference."""
+        """Take the observations of `span`, float32 `[n, D]`; the first time, the reference."""
         self._looked = self._counted
         if not self._bins:
             self._refer_to(newest)

@@ -19,7 +19,7 @@ from learner.estimators.bandits import importance_weights
 from learner.insight.actions import ActionFigures
 from learner.insight.candidates import Candidates
 from learner.insight.cursor import Cursor
-from learner.insight.drift import NEWEST, Drift
+from learner.insight.drift import REFERENCE, Drift
 from learner.insight.lift import Lift
 from learner.insight.propensity_audit import PropensityAudit
 from learner.insight.record import fitted, shortened
@@ -131,8 +131,10 @@ class Insight:
         self._excluded[0] += len(wrong)
         self._excluded[1] += int(np.count_nonzero(wrong))
         if self.drift.counted(len(usable)):
-            newest = ring.slots(max(ring.tail, self._cursor.at - NEWEST), self._cursor.at)
-            self.drift.look(ring.observation[newest])
+            start, stop = self.drift.span(self._cursor.at)
+            start = max(ring.tail, start)  # of the first some may be gone
+            slots = ring.slots(start, min(max(stop, start + REFERENCE), self._cursor.at))
+            self.drift.look(ring.observation[slots])
         self._count_earned(decisions)
 
     def _count_earned(self, decisions: Taken) -> None:

@@ -210,5 +210,6 @@ def test_rows_in_the_table_become_a_policy_and_a_stop_is_clean(
     told = [(key, fields) for key, fields in records(settings, "status") if "learner/" in key]
     statuses = [fields for key, fields in told if "/insight/" not in key]
     assert statuses[-1]["applications"]["game"]["version"] >= pointer.version
-    figures = [fields for key, fields in told if key == f"learner/{process.pid}/insight/game"]
+    figures = [fields for key, fields in told if key == "learner/insight/game"]
+    assert figures[-1]["process"] == f"{process.pid}/insight/game"
     assert figures[-1]["insight"]["candidates"][0]["version"] >= pointer.version

@@ -161,10 +161,12 @@ def test_what_has_moved_is_named_and_the_rest_is_stable() -> None:
     rng, drift = np.random.default_rng(0), Drift(Encoder(FEATURES))
     assert not drift.counted(999)
     assert drift.counted(1)
+    assert drift.span(5_000) == (4_000, 5_000)
     drift.look(observations(rng, 1_000))
     assert drift.figures() == []
     assert not drift.counted(199)
     assert drift.counted(801)
+    assert drift.span(6_000) == (5_000, 6_000)
     drift.look(observations(rng, 1_000))
     assert {one["feature"]: one["level"] for one in drift.figures()} == dict.fromkeys(
         ("level", "country", "payer", "taste", "always_1"), "stable"
@@ -179,6 +181,12 @@ def test_what_has_moved_is_named_and_the_rest_is_stable() -> None:
         "taste": "shifted",
         "always_1": "stable",
     }
+
+
+def test_of_a_backlog_the_first_thousand_are_the_reference() -> None:
+    drift = Drift(Encoder(FEATURES))
+    assert drift.counted(4_000)
+    assert drift.span(4_100) == (100, 1_100)
 
 
 # --- propensities
