@@ -12,6 +12,7 @@ from learner.estimators.estimate import effective_sample
 
 BURN_IN = 30  # values of positive weight before the first bounds
 TIGHTEST_AT = 200  # values at which they are narrowest
+LARGEST_WEIGHT = 1e75  # what is beyond it, or below its inverse, leaves float64 when squared
 
 
 class Bounded(NamedTuple):
@@ -38,13 +39,13 @@ class WeightedSums:
         self._origin: float | None = None  # sums are about the first value, against cancellation
 
     def add(self, group: np.ndarray, values: np.ndarray, weights: np.ndarray) -> None:
-        """Take values; those whose weight is not a positive number change nothing.
+        """Take values; those whose weight is 0, or no number that can be squared, change nothing.
 
         Args:
             group: int `[n]`
             values, weights: float64 `[n]`
         """
-        kept = (weights > 0) & np.isfinite(weights) & np.isfinite(values)
+        kept = (weights <= LARGEST_WEIGHT) & (weights >= 1 / LARGEST_WEIGHT) & np.isfinite(values)
         if not kept.any():
             return
         group, values, w = group[kept], values[kept], weights[kept]

@@ -105,7 +105,9 @@ def test_a_lift_goes_on_where_its_state_ended() -> None:
 
 
 values = st.lists(
-    st.tuples(st.integers(0, 3), st.floats(-100, 100), st.floats(0.0, 10)), min_size=1, max_size=60
+    st.tuples(st.integers(0, 3), st.floats(-100, 100), st.just(0.0) | st.floats(0.01, 10)),
+    min_size=1,
+    max_size=60,
 )
 
 
@@ -161,6 +163,13 @@ def filled_again(sums: WeightedSums) -> WeightedSums:
     again = WeightedSums(len(sums.n))
     again.restore(sums.state())
     return again
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, math.nan, math.inf, 1e300, 1e-300])
+def test_a_weight_that_cannot_be_squared_changes_nothing(weight: float) -> None:
+    sums, without = filled([(0, 2.0, 1.0)] * 40), filled([(0, 2.0, 1.0)] * 40)
+    sums.add(np.array([0]), np.array([9.0]), np.array([weight]))
+    assert sums.bounds(0, 0.05) == without.bounds(0, 0.05)
 
 
 def test_too_few_values_have_a_mean_and_no_bounds() -> None:

@@ -19,6 +19,7 @@ from learner.loop import ApplicationLoop
 from learner.ring import Ring
 from learner.rows import Decoder
 from schemas.application import Agent, Episodic, Rollout, seconds
+from schemas.observation import Numeric
 from tests.learner_fakes import GAME, Play, loop_of, same
 from tests.replay_rows import T0, arrow, decision, following, outcome
 
@@ -165,6 +166,25 @@ def test_policies_are_the_same_with_figures_and_without(tmp_path: Path) -> None:
     assert (loops[0].watch.failures, loops[1].watch.failures) == (0, 1)
     assert loops[1].status()["problem"] is None
     same(*(loop.learning for loop in loops))
+
+
+@pytest.mark.parametrize("mode", ["online", "logging_only", "apprentice"])
+def test_figures_are_there_before_there_is_an_agent_and_in_every_mode(
+    mode: str, tmp_path: Path
+) -> None:
+    """Without bounds on the page a thousand rows must come before anything is learned."""
+    game = replace(GAME, observation=[Numeric("x")], mode=mode)  # type: ignore[arg-type] # one of them
+    play = Play(tmp_path, application=game)
+    loop = play.loop()
+    loop.start()
+    for _ in range(6):
+        play.second(loop)
+    assert loop.learning.agent is None
+    insight = told(loop, play)["insight"]
+    assert 0 < insight["decisions"] < 6 * 60
+    assert insight["candidates"] == []
+    assert loop.watch.failures == 0
+    loop.watch.close()
 
 
 def test_what_leaves_the_buffer_first_is_counted_as_skipped(tmp_path: Path) -> None:
