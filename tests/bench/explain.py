@@ -68,7 +68,7 @@ def run(options: Options) -> dict[str, Any]:
         if not (home / "tables" / "replay").exists():
             options.say(f"{name} is played until {policies} policies were learned")
             _play(page, home, policies)
-        homes[name] = _decide_again(str(page), home, sampled) | _time(str(page), home)
+        homes[name] = decide_again(str(page), home, sampled) | _time(str(page), home)
         options.say(f"{name}: {homes[name]['exact']} of {homes[name]['sampled']} exact")
     total = {
         name: sum(one[name] for one in homes.values())
@@ -110,7 +110,8 @@ def _play(page: Path, home: Path, policies: int) -> None:
             raise RuntimeError(f"the demo of {page} failed; see {log.name}")
 
 
-def _decide_again(ref: str, home: Path, sampled: int) -> dict[str, Any]:
+def decide_again(ref: str, home: Path, sampled: int) -> dict[str, Any]:
+    """What came out of so many decisions of this home, decided again out of its tables."""
     application = load_application(ref).application
     settings = Settings(home=home)
     table = DeltaTable(str(Path(settings.tables) / "replay"))

@@ -16,6 +16,8 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.bench.explain import decide_again
+
 KEYS = {
     "seconds",
     "decisions",
@@ -137,6 +139,34 @@ def test_the_tables_can_be_read_by_others(ended: Ended) -> None:
         connection.register("replay", replay)
         (counted,) = connection.sql("select count(distinct decision_id) from replay").fetchall()
     assert counted[0] == ended.result["experiences"]
+
+
+def test_every_decision_comes_out_of_its_log_again_exactly(ended: Ended) -> None:
+    found = decide_again("applications/level_difficulty.py", ended.home, 300)
+    assert found["sampled"] == found["exact"] == 300, found
+    assert set(found["cohorts"]) >= {"policy", "holdout"}
+    assert found["policies"] >= 2
+
+
+def test_one_decision_is_explained_out_of_the_tables(ended: Ended) -> None:
+    from deltalake import DeltaTable
+
+    rows = DeltaTable(str(ended.home / "tables" / "replay")).to_pyarrow_dataset()
+    learned = next(
+        row["decision_id"]
+        for row in rows.to_table(columns=["decision_id", "policy_version"]).to_pylist()
+        if row["policy_version"] > 0
+    )
+    words = ["explain", learned, "--application", "applications/level_difficulty.py"]
+    ran = subprocess.run(
+        [str(BAKEHOUSE), *words, "--home", str(ended.home)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "Player simulated-" in ran.stdout
+    assert "Decided again from its log, the same comes out" in ran.stdout
 
 
 def test_no_process_is_left_behind(ended: Ended) -> None:
