@@ -142,7 +142,7 @@ function overlay(u, state) {
     svg.append(s("g", {}, s("title", {}, words), s("line", { x1: x, x2: x, y1: 0, y2: height, class: "catch" }), line));
     if (x - labelled > 40) {
       const end = x > width - 34;
-      svg.append(s("text", { x: x + (end ? 2 : -2), y: -5, class: "swap-name", "text-anchor": end ? "end" : null }, swap.killed ? "killed" : `v${swap.to}`));
+      svg.append(s("text", { x: x + (end ? 2 : -2), y: -5, class: "swap-name", "text-anchor": end ? "end" : null }, swap.killed ? "killed" : swap.from === swap.to ? "revived" : `v${swap.to}`));
       labelled = x;
     }
   }

@@ -151,6 +151,7 @@ def change(page: Page, button: str, why: str) -> None:
     page.get_by_role("button", name=button).click()
     page.fill('dialog [name="confirm"]', "graffiti")
     page.fill('dialog [name="why"]', why)
+    page.fill('dialog [name="by"]', SPRAY)
     page.keyboard.press("Enter")
     expect(page.locator("dialog .result")).to_contain_text("Done.", timeout=PATIENCE_MS)
     page.get_by_role("button", name="Close").click()
@@ -176,7 +177,7 @@ def test_what_the_game_sends_is_shown_as_text_in_every_section(
     watched: Watched, page: Page
 ) -> None:
     for part in ("rewards", "actions", "trust", "inspector", "control"):
-        expect(page.locator(f"#{part}")).to_contain_text(SPRAY)
+        expect(page.locator(f"#{part}")).to_contain_text(SPRAY, timeout=FIRST_MS)
     for wall in WALLS:
         expect(page.locator("#actions .board")).to_contain_text(wall)
     assert page.locator("#main img, #main script").count() == 0
