@@ -23,7 +23,7 @@ from serving.problems import MEDIA_TYPE, problem
 from tests.browser import scripted
 from tests.waiting import wait_until
 
-EVERY_S = 0.15  # serving says something each second; tests have less patience
+EVERY_S = 0.25  # serving says something each second; tests have less patience
 
 
 @dataclass
