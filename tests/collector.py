@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from schemas.tracing import Span, is_traced
+
 
 class Received(NamedTuple):
     """One span as it came."""
@@ -60,6 +62,24 @@ class Collector:
                     for span in scope.spans
                 ]
         return 200
+
+
+class Kept:
+    """A tracer that keeps what it is given, and traces everything unless `share` says less."""
+
+    share = 1.0
+
+    def __init__(self) -> None:
+        self.spans: list[Span] = []
+
+    def is_traced(self, decision_id: str) -> bool:
+        return is_traced(decision_id, self.share)
+
+    def add(self, span: Span) -> None:
+        self.spans.append(span)
+
+    def named(self, name: str) -> list[Span]:
+        return [span for span in self.spans if span.name == name]
 
 
 def _attributes(pairs: Any) -> dict[str, Any]:

@@ -21,14 +21,16 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def streaming(spark: SparkSession, settings: Settings) -> Iterator[ReplayQuery]:
+def streaming(
+    spark: SparkSession, settings: Settings, *, tracer: Any = None
+) -> Iterator[ReplayQuery]:
     """The query of stream, in this process, on the tables of these settings."""
     broker = Broker(settings)
     beginnings = broker.beginnings()
     if not tables_exist(settings):
         create_tables(settings, first_offsets=beginnings)
     checkpoint = Checkpoint(settings.home, "test")
-    query = ReplayQuery(spark, settings, [GAME], checkpoint, on_batch=lambda: None)
+    query = ReplayQuery(spark, settings, [GAME], checkpoint, on_batch=lambda: None, tracer=tracer)
     query.start(starting_offsets(checkpoint.applied, beginnings, broker.ends()))
     try:
         yield query

@@ -15,11 +15,13 @@ from bakehouse.local.jars import Jars
 from bakehouse.local.java import Java
 from schemas.ids import uuid7
 from schemas.settings import Settings
+from schemas.tracing import JOIN
 from stream.books import Books, by_place
 from stream.checkpoints import Checkpoint
 from stream.compaction import compact
 from stream.rebuild import rebuild
 from stream.tables import open_table
+from tests.collector import Kept
 from tests.stream_events import GAME, decision, expected_replay, folded, outcome, publish
 from tests.stream_tables import folded_table, repair_of, replay_rows, streaming, work_off
 from tests.waiting import wait_until
@@ -99,7 +101,8 @@ def test_the_folded_table_is_what_was_sent_and_every_position_is_accounted_for(
 ) -> None:
     settings = settings_of("everything")
     publish_everything(settings)
-    with streaming(spark, settings) as query:
+    traced = Kept()
+    with streaming(spark, settings, tracer=traced) as query:
         work_off(query, settings)
         repair = repair_of(spark, settings)
         repair.step()
@@ -108,6 +111,12 @@ def test_the_folded_table_is_what_was_sent_and_every_position_is_accounted_for(
         assert folded_table(settings) == expected
         assert [row["contested"] for row in expected.values()].count(True) == 1
         assert repair.waiting == 1  # nobody's
+        joined = {(one.decision_id, one.key) for one in traced.named(JOIN)}
+        assert {decision_id for decision_id, key in joined if not key} == {
+            row["decision_id"] for row in expected.values()
+        }
+        assert {key for _, key in joined} >= {"a", "b", "c", "d"}
+        assert all(0 < one.start_ns <= one.end_ns for one in traced.spans)
 
         books = Books(settings, settings.home)
         account = books.settle(until=query.applied[0], stream_time_ms=0)

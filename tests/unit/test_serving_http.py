@@ -60,13 +60,17 @@ class Server:
         *,
         doors: Doors | None = None,
         tokens: Tokens | None = None,
+        tracer: Any = None,
     ) -> None:
         doors = doors or Doors()
         self.application = application or make_application()
         self.policies = folder / "policies"
         self.connections: set[Any] = set()  # while it listens
         self.served = Served(
-            self.application, policies=self.policies, cache=folder / "serving" / "levels.json"
+            self.application,
+            policies=self.policies,
+            cache=folder / "serving" / "levels.json",
+            tracer=tracer,
         )
         self.served.restore()
         self.spool = InMemorySpool()
@@ -83,6 +87,7 @@ class Server:
             draw=random.Random(0).random,
             most_body_bytes=MOST_BODY,
             most_record_bytes=3 * MOST_BODY,
+            tracer=tracer,
         )
         applications = {"levels": self.served}
         self.disk = Spool(folder / "spool", limit_bytes=1 << 20)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -12,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from learner.loop import ApplicationLoop
 from schemas.bundle import MANIFEST, read_manifest
 from schemas.errors import MissingDependency
 from schemas.ids import uuid7, uuid7_of
@@ -40,38 +43,23 @@ from schemas.tracing import (
     to_name,
     trace_id,
 )
+from serving.frames import Topic
 from serving.served import Served
 from stream.columns import arrow_schema
 from stream.decode import Decoder, Record
 from stream.traced import joined
-from tests.collector import Collector, collecting
+from tests.collector import Collector, Kept, collecting
 from tests.fakes import publish_policy
-from tests.learner_fakes import Play
+from tests.learner_fakes import GAME, LinearAgent, MemoryBus, Play
+from tests.replay_rows import Table
 from tests.stream_events import APPLICATION, decision, outcome
 from tests.unit.test_decide import make_application
+from tests.unit.test_serving_http import Server
 from tests.waiting import wait_until
 
 A = "01a204a1-9c69-7000-8493-0a2ae2fab7a9"
 IDS = st.builds(uuid7_of, st.integers(0, (1 << 48) - 1), st.binary(min_size=10, max_size=10))
 MARK = "anna-4711"
-
-
-class Kept:
-    """A tracer that keeps what it is given, and traces everything."""
-
-    share = 1.0
-
-    def __init__(self) -> None:
-        self.spans: list[Span] = []
-
-    def is_traced(self, decision_id: str) -> bool:
-        return is_traced(decision_id, self.share)
-
-    def add(self, span: Span) -> None:
-        self.spans.append(span)
-
-    def named(self, name: str) -> list[Span]:
-        return [span for span in self.spans if span.name == name]
 
 
 # --- which, and under which names
@@ -322,6 +310,97 @@ def test_a_swap_and_the_first_answer_are_told_of_the_decisions_that_are_new_in_a
     served.point(pointers[4:], live=True)
     served.first_answer(served.slot)
     assert [one.decision_id for one in tracer.named(FIRST_ANSWER)[2:]] == ids[3:]
+
+
+class Way:
+    """Every part but the broker, Spark and TensorFlow, in one process and on the real clock."""
+
+    def __init__(self, home: Path) -> None:
+        self.tracer, self.bus, self.table = Kept(), MemoryBus(), Table(home / "tables")
+        self.server = Server(home, GAME, tracer=self.tracer)
+        self.decoder = Decoder({GAME.name: GAME}, "decisions")
+        self.loop = ApplicationLoop(
+            GAME,
+            Settings(home=home, policies_kept=5),
+            self.bus,
+            LinearAgent,
+            clock=map(float, itertools.count()).__next__,  # always time for a training
+            wall_ms=now_ms,
+            tracer=self.tracer,  # type: ignore[arg-type]
+        )
+        self.loop.start()
+        self.rng = np.random.default_rng(0)
+
+    def play(self, players: int = 100) -> None:
+        """They win on the right where x is above one half, and on the left elsewhere."""
+        asked = [
+            {"subject_id": f"{MARK}-{at}", "context": {"x": float(self.rng.random())}}
+            for at in range(players)
+        ]
+        self.server.spool.records.clear()
+        answers = self.server.post("/decisions:batch", {"decisions": asked}).json()["decisions"]
+        told = [
+            {"decision_id": answer["decision_id"], "outcome_id": "won", "name": "won"}
+            for answer, one in zip(answers, asked, strict=True)
+            if (answer["action"] == "right") == (one["context"]["x"] > 0.5)
+        ]
+        assert self.server.post("/outcomes", {"outcomes": told}).status_code == 202
+
+    def join(self) -> None:
+        """What is spooled becomes rows of the table, as stream makes them."""
+        received_ms, records = now_ms(), self.server.spool.records
+        topics = {Topic.DECISIONS: "decisions", Topic.OUTCOMES: "outcomes"}
+        found = [
+            Record(topics[Topic(one.topic)], 0, at, received_ms, one.key, one.value)
+            for at, one in enumerate(records)
+        ]
+        decisions = {one.key: one for one in found if one.topic == "decisions"}
+        rows = [row for one in decisions.values() for row in self.decoder.single(one)]
+        for one in found:
+            if one.topic == "outcomes":
+                rows += self.decoder.pair(decisions[one.key], one)
+        replay = [row["replay"] for row in rows]
+        version = self.table.append(replay)
+        batch = pa.Table.from_pylist(replay, schema=arrow_schema("replay"))
+        committed_ns = time.time_ns()
+        for span in joined(batch, self.tracer, committed_ns=committed_ns, version=version):  # type: ignore[arg-type]
+            self.tracer.add(span)
+        self.bus.now_ms = now_ms() + 10_000  # everything has matured
+
+    def traces(self) -> list[dict[str, Span]]:
+        """The first span of each name, by decision."""
+        found: dict[str, dict[str, Span]] = {}
+        for one in self.tracer.spans:
+            found.setdefault(one.decision_id, {}).setdefault(one.name, one)
+        return list(found.values())
+
+
+def test_one_trace_leads_from_a_request_to_the_answer_of_a_policy_that_learned_from_it(
+    tmp_path: Path,
+) -> None:
+    way = Way(tmp_path)
+    for _ in range(40):
+        way.play()
+        way.join()
+        way.loop.turn()
+        if way.bus.pointers:
+            break
+    assert way.bus.pointers, way.loop.status()["gate"]
+    way.server.served.point(way.bus.pointers, live=True)
+    way.play(1)
+    way.server.close()
+    steps = [DECIDE, JOIN, TRAIN, PUBLISH, SWAP, FIRST_ANSWER]
+    complete = [spans for spans in way.traces() if set(spans) == {*steps, OUTCOME}]
+    assert 0 < len(complete) <= MOST_TRACED
+    for spans in complete:
+        ends = [spans[name].end_ns // 1_000_000 for name in steps]  # the learner's are in ms
+        assert ends == sorted(ends)
+        assert {one.parent_id for one in spans.values()} == {None, spans[DECIDE].span_id}
+    assert MARK not in repr(way.tracer.spans)
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def asked(http: httpx.Client, count: int) -> list[str]:
