@@ -184,7 +184,8 @@ def test_episodes_are_told_as_the_stream_would_tell_them() -> None:
 
 
 def test_a_virtual_row_is_what_the_learner_would_have_read_from_the_table() -> None:
-    """Every field but the broker's offsets, which are another broker's, and the digest."""
+    """Every field but the broker's offsets, which are another broker's, the digest, and what
+    only figures for people look at."""
     application, rng = quest_chain.application, np.random.default_rng(1)
     players = VirtualPlayers(application, quest_chain.world, 200.0, rng, row_delay_ms=0)
     zero = version_zero(application)
@@ -205,9 +206,9 @@ def test_a_virtual_row_is_what_the_learner_would_have_read_from_the_table() -> N
                 after_ms = told.occurred_at_ms - row.decided_at_ms
                 logged = outcome(logged, told.name, after_ms=after_ms, outcome_id=told.outcome_id)
         [read] = Decoder(application).decode(arrow([logged]))
-        assert read._replace(known=row.known, own=0, successors={}, observation=0, eligible=0) == (
-            row._replace(own=0, successors={}, observation=0, eligible=0)
-        )
+        assert read._replace(
+            known=row.known, own=0, successors={}, observation=0, eligible=0, origin=row.origin
+        ) == row._replace(own=0, successors={}, observation=0, eligible=0)
         np.testing.assert_array_equal(read.observation, row.observation)
         np.testing.assert_array_equal(read.eligible, row.eligible)
         assert read.own == pytest.approx(row.own, abs=1e-12)
