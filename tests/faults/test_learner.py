@@ -146,10 +146,18 @@ def same_end(killed: Child, whole: Child) -> None:
             del manifest["created_at_ms"]
         assert manifests[0] == manifests[1], version
     assert killed.pointers() == whole.pointers()
-    first, second = (
-        _flat(read_checkpoint(each.home / "learner" / "game" / "checkpoint.npz"))
+    states = [
+        read_checkpoint(each.home / "learner" / "game" / "checkpoint.npz")
         for each in (killed, whole)
-    )
+    ]
+    for state in states:
+        assert state is not None
+        # figures for people hang on when they were looked at; yet they count nothing twice
+        counted = state.pop("insight")["json"]
+        assert (
+            counted["decisions"] + counted["skipped"] <= state["learning"]["ring"]["json"]["head"]
+        )
+    first, second = map(_flat, states)
     assert sorted(first) == sorted(second)
     for name, value in first.items():
         np.testing.assert_array_equal(value, second[name], err_msg=name)
