@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +19,7 @@ from schemas.loading import load_application
 from schemas.settings import Settings, load_settings
 
 TIMEOUT_S = 20.0  # serving gives up before
+AGAIN_AFTER_S = 1.0
 
 
 def explain(
@@ -29,6 +32,9 @@ def explain(
             help="Its name, or its file, which is needed where no stack runs.",
         ),
     ] = None,
+    wait: Annotated[
+        float, typer.Option(help="Seconds to wait for one that is still on its way.", min=0)
+    ] = 0.0,
     home: Home = None,
     url: Url = None,
     as_json: Json = False,
@@ -44,11 +50,28 @@ def explain(
     if url is None and not is_held(settings.home):
         told = _from_tables(settings, decision_id, application)
     else:
-        told = _from_serving(settings, decision_id, application, url)
+        told = _once_it_is_there(
+            lambda: _from_serving(settings, decision_id, application, url), wait_s=wait
+        )
     if as_json:
         say_json(told)
     else:
         show_explanation(told)
+
+
+def _once_it_is_there(
+    ask_serving: Callable[[], dict[str, Any]], *, wait_s: float
+) -> dict[str, Any]:
+    """Asked again while the tables lag behind: they do for a second or two, and longer when the
+    machine is busy."""
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            return ask_serving()
+        except Refused as error:
+            if error.status != 404 or time.monotonic() >= deadline:
+                raise
+        time.sleep(AGAIN_AFTER_S)
 
 
 def _from_serving(
