@@ -59,13 +59,15 @@ def processes_of(home: Path) -> list[str]:
 class Ended:
     """A demo that was ended by Ctrl-C once two learned policies had answered."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, **settings: str) -> None:
         self.home = home
         command = [str(BAKEHOUSE), "demo", "--minutes", MINUTES, "--json"]
         with subprocess.Popen(
             [*command, "--home", str(home), "--port", "0"],
             cwd=REPOSITORY,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            env=os.environ
+            | {"PYTHONUNBUFFERED": "1"}
+            | {f"BAKEHOUSE_{name.upper()}": value for name, value in settings.items()},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
