@@ -80,9 +80,8 @@ class KafkaBus(threading.Thread):
         try:
             if self._producer is None:
                 self._producer = KafkaProducer(
-                    **self._settings.kafka_client(),
+                    **self._settings.kafka_teller(),
                     client_id="bakehouse-learner",
-                    linger_ms=0,
                     max_block_ms=1_000,
                     bootstrap_timeout_ms=5_000,
                     delivery_timeout_ms=30_000,

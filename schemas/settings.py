@@ -164,6 +164,22 @@ class Settings(BaseModel):
         }
         return arguments | {name: value for name, value in optional.items() if value is not None}
 
+    def kafka_teller(self) -> dict[str, Any]:
+        """Arguments of a producer that goes on for as long as its process does.
+
+        Order is kept by one request at a time, not by idempotence: with it, kafka-python 3.0.12
+        sends nothing more for ever once a broker that froze has answered again. What is told so
+        may come twice.
+
+        Raises:
+            SettingsError: as `kafka_client`.
+        """
+        return self.kafka_client() | {
+            "enable_idempotence": False,
+            "max_in_flight_requests_per_connection": 1,
+            "linger_ms": 0,
+        }
+
     def kafka_listener(self, client_id: str) -> dict[str, Any]:
         """Arguments of a consumer that follows whole topics by hand, in no group.
 

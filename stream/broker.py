@@ -26,9 +26,8 @@ class Broker:
         patience = {"bootstrap_timeout_ms": ASK_TIMEOUT_MS, "request_timeout_ms": ASK_TIMEOUT_MS}
         self._consumer = KafkaConsumer(**arguments, **patience, enable_auto_commit=False)
         self._producer = KafkaProducer(
-            **arguments,
+            **settings.kafka_teller(),
             **patience,
-            linger_ms=0,
             max_block_ms=ASK_TIMEOUT_MS,
             delivery_timeout_ms=2 * ASK_TIMEOUT_MS,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,16 +33,17 @@ def all_jars() -> Jars:
     return ensure_jars()
 
 
-@pytest.fixture(scope="session")
-def kafka(tmp_path_factory: pytest.TempPathFactory, java: Java, all_jars: Jars) -> Iterator[str]:
-    """The address of a real broker."""
-    home = tmp_path_factory.mktemp("broker")
+@contextmanager
+def running_broker(
+    home: Path, java: Java, jars: Jars
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """The address and the process of a real broker."""
     ports = keep_ports(home / "ports.json", ["broker", "controller"])
     address = f"127.0.0.1:{ports['broker']}"
     broker = Broker(
         folder=home / "kafka",
         java=java,
-        jars=all_jars.kafka,
+        jars=jars.kafka,
         port=ports["broker"],
         controller_port=ports["controller"],
         settings=Settings(home=home, kafka_bootstrap=address),
@@ -51,10 +53,17 @@ def kafka(tmp_path_factory: pytest.TempPathFactory, java: Java, all_jars: Jars) 
         process = subprocess.Popen(broker.command(), stdout=log, stderr=subprocess.STDOUT)
     try:
         wait_until(broker.answers, "the broker answers")
-        yield address
+        yield address, process
     finally:
         process.terminate()
         process.wait(30)
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory, java: Java, all_jars: Jars) -> Iterator[str]:
+    """The address of a real broker."""
+    with running_broker(tmp_path_factory.mktemp("broker"), java, all_jars) as (address, _):
+        yield address
 
 
 @pytest.fixture
