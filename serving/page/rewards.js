@@ -90,7 +90,7 @@ function makePlot(holder, data, state, onCursor) {
   };
   const plot = new uPlot({
     width: Math.max(200, holder.clientWidth || 800), height: holder.clientWidth < NARROW ? 220 : HEIGHT, series, bands,
-    padding: [22, 14, 0, 0],
+    padding: [22, 28, 0, 0],
     legend: { show: false },
     cursor: { y: false, drag: { x: false, y: false }, points: { size: 6 } },
     scales: { x: { time: true, range: (u) => across(u.data[0], state) }, y: { range: (u) => heights(u, state) } },
