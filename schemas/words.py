@@ -17,7 +17,9 @@ def duration_words(duration: timedelta) -> str:
 
 
 def span(seconds: float) -> str:
-    """How long something took, to about two digits: `0.4 s`, `12 s`, `3.2 min`, `4 h`, `2 d`."""
+    """How long something took, to about two digits: `7 ms`, `0.4 s`, `12 s`, `3.2 min`, `2 d`."""
+    if 0 < seconds < 0.1:
+        return f"{1000 * seconds:.0f} ms"
     for length, unit in ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")):
         if seconds >= 2 * length or unit == "s":
             count = seconds / length

@@ -140,7 +140,8 @@ def test_simulated_players_are_never_taken_for_people() -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (0.04, "0 s"),
+        (0.0, "0 s"),
+        (0.04, "40 ms"),
         (0.4, "0.4 s"),
         (9.96, "10 s"),
         (12, "12 s"),
