@@ -33,7 +33,7 @@ export function makeControls(shared) {
   return {
     node, buttons: group, open,
     tick(tick) {
-      const policy = tick.policy, held = policy.frozen || policy.pinned_version !== null;
+      const policy = tick.policy, held = policy.frozen || policy.gate_frozen || policy.pinned_version !== null;
       become(buttons.stop, policy.killed ? "revive" : "kill", policy.killed ? "Revive…" : "Kill…");
       become(buttons.hold, held ? "release" : "freeze", held ? "Release…" : "Freeze…");
       buttons.stop.classList.toggle("danger-quiet", !policy.killed);

@@ -35,6 +35,7 @@ class Stage:
     kind: str = "discrete"
     evil: str = ""
     swaps: list[dict[str, Any]] = field(default_factory=list)
+    gate_frozen: bool = False
     entries: list[dict[str, Any]] = field(default_factory=list)
     posts: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     doors: Doors = field(default_factory=Doors)
@@ -51,6 +52,7 @@ class Stage:
             name, at_ms, state=self.state, kind=self.kind, total=self.total, evil=self.evil
         )
         said["swaps"] += self.swaps
+        said["policy"]["gate_frozen"] = self.gate_frozen
         if self.entries:
             said["policy"]["control_at_ms"] = self.entries[0]["at_ms"]
         return said

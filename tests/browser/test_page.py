@@ -224,6 +224,15 @@ def walk_to(page: Page, selector: str) -> None:
     raise AssertionError(f"60 times Tab did not lead to {selector}")
 
 
+def test_what_the_gate_froze_by_itself_is_released_by_the_same_button(
+    visit: Visit, stage: Stage
+) -> None:
+    page = live(visit())
+    expect(page.get_by_role("button", name="Freeze…")).to_be_visible()
+    stage.gate_frozen = True
+    expect(page.get_by_role("button", name="Release…")).to_be_visible()
+
+
 def test_a_wrong_confirmation_changes_nothing_and_escape_gives_the_focus_back(
     visit: Visit, stage: Stage
 ) -> None:

@@ -1,8 +1,9 @@
 """`docs/first-ten-minutes.md` as a new user follows it: every command, in order, in a new folder.
 
-Against real parts: two demos of a minute and a stack of one's own, which takes some minutes. What
-differs from a person's machine is said here: `uv run` is this environment, nothing is installed,
-the port is a free one, and the second terminal waits until the first says that all is ready.
+Against real parts: two demos of two minutes and a stack of one's own, which takes some minutes.
+What differs from a person's machine is said here: `uv run` is this environment, nothing is
+installed, the port is a free one, and the second terminal waits until the first says that all is
+ready.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ def terminal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
 @pytest.mark.long
 @pytest.mark.timeout(2400)
 def test_every_command_of_the_page_does_what_the_page_says(terminal: Terminal) -> None:
-    demo = terminal.of("demo --minutes 1")
+    demo = terminal.of("demo --minutes")
     assert "What happened" in demo and "Bakehouse learns level-difficulty" in demo
     assert "Wrote my_game.py and test_my_game.py" in terminal.of("init my_game")
     checked = terminal.of("check my_game.py")
