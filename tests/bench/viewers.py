@@ -40,7 +40,7 @@ BUCKETS, CANDIDATES = 240, 60
 
 def run(options: Options) -> dict[str, Any]:
     """Measure; see the module."""
-    rounds, seconds = options.sized(7, 2), options.sized(20.0, 4.0)
+    rounds, seconds = options.sized(6, 2), options.sized(15.0, 4.0)
     with broker(options.scratch) as (settings, _), serving(options, settings) as server:
         pointers = iter([write_policy(settings.policies, application, 1)])
         with publisher(settings) as swapper, parts(settings):
