@@ -23,11 +23,15 @@ BEHIND_MS = 10_000  # stream time this far behind the clock
 
 
 class Moved(NamedTuple):
-    """When things last happened in this process, milliseconds since 1970; None: not yet."""
+    """When things last happened in this process, milliseconds since 1970; None: not yet.
+
+    Args:
+        spool_flows_at_ms: when nothing waited in the spool that was older than a second.
+    """
 
     decided_at_ms: int | None = None
     published_at_ms: int | None = None
-    spool_empty_at_ms: int | None = None
+    spool_flows_at_ms: int | None = None
 
 
 class Heard(NamedTuple):
@@ -106,7 +110,7 @@ def _serving(heard: Heard, moved: Moved, now_ms: int) -> dict[str, Any]:
 def _spool(heard: Heard, moved: Moved, now_ms: int) -> dict[str, Any]:
     spool = heard.own["spool"]
     fill = spool["bytes"] / max(spool["bytes_limit"], 1)
-    waiting_ms = 0 if not spool["events"] else _since(moved.spool_empty_at_ms, now_ms)
+    waiting_ms = 0 if not spool["events"] else _since(moved.spool_flows_at_ms, now_ms)
     figures = [
         ("events waiting", count(spool["events"])),
         ("size", f"{size(spool['bytes'])} of {size(spool['bytes_limit'])}"),

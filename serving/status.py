@@ -113,8 +113,10 @@ class StatusReport:
         if published != self._published:
             self._published = published
             self.moved = self.moved._replace(published_at_ms=at_ms)
-        if not status["spool"]["events"]:
-            self.moved = self.moved._replace(spool_empty_at_ms=at_ms)
+        # under steady traffic there is always something on its way; what came within a second flows
+        waiting = status["spool"]["events"]
+        if not waiting or waiting <= status["decisions_per_s"] + status["outcomes_per_s"]:
+            self.moved = self.moved._replace(spool_flows_at_ms=at_ms)
 
     def rates(self, name: str) -> dict[str, float]:
         """Decisions and outcomes of one application, a second, over the last second."""

@@ -110,7 +110,7 @@ def test_a_dead_broker_blocks_kafka_and_the_spool_says_that_it_waits() -> None:
     kafka = OWN["kafka"] | {"connected": False, "problem": "no route"}  # type: ignore[operator]
     spool = {"events": 900, "bytes": 600_000, "bytes_limit": 1_000_000}
     changed = found(
-        own=OWN | {"kafka": kafka, "spool": spool}, moved=MOVED._replace(spool_empty_at_ms=0)
+        own=OWN | {"kafka": kafka, "spool": spool}, moved=MOVED._replace(spool_flows_at_ms=0)
     )
     assert changed["kafka"]["level"] == "blocked"
     assert "no route" in changed["kafka"]["do"]
