@@ -189,11 +189,12 @@ def _copy(image: Image, value: str, context: Path, ignored: Ignored, *_: object)
 def _run(image: Image, value: str, *_: object) -> None:
     words = value.split(maxsplit=1)
     while words[0].startswith("--"):
-        mount = re.fullmatch(r"--mount=type=cache,target=(/root/\S+)", words[0])
+        mount = re.fullmatch(r"--mount=type=cache,target=(/var/cache/\S+)", words[0])
         if mount is None:
             raise NotKnown(f"RUN {words[0]}")
         kept = image.path(mount[1])
         if not kept.exists():
+            kept.parent.mkdir(parents=True, exist_ok=True)
             kept.symlink_to(Path.home() / ".cache")
         words = words[1].split(maxsplit=1)
     environment = image.process_environment("/root") | image.arguments
