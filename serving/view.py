@@ -35,7 +35,8 @@ def wanted(settings: Settings) -> Wanted:
 def view(report: StatusReport, served: Served, wanted: Wanted, *, now_ms: int) -> Fields:
     """One application's `tick`: see the functions below."""
     application = served.application
-    figures, own = report.application(application.name), report.status()
+    own = report.status()
+    figures = own["applications"][application.name]
     learner_record = report.newest("learner")
     learner = (learner_record.get("applications") or {}).get(application.name) or {}
     insight = (report.insight(application.name) or {}).get("insight") or {}
