@@ -25,15 +25,20 @@ def relative(first: float, second: float, errors: tuple[float, float], width: fl
         errors: their squared standard errors.
         width: half width in standard errors.
     """
-    spread = width**2 * errors[1]
+    own, spread = width**2 * errors[0], width**2 * errors[1]
     if not second**2 > spread:
         return Bounded(None, None, None)
     product, divisor = first * second, second**2 - spread
-    root = product**2 - divisor * (first**2 - width**2 * errors[0])
-    half = math.sqrt(max(root, 0.0))
+    # The discriminant as a sum of what is never negative, and the end near 0 as the constant over
+    # the other end: no difference of nearly equal numbers, however near 0 the divisor comes.
+    half = math.sqrt(own * divisor + spread * first**2)
+    farther = product + math.copysign(half, product)
+    nearer = (first**2 - own) / farther if farther else 0.0
     sign = math.copysign(1.0, second)
-    ends = sorted(sign * ((product + end) / divisor - 1.0) for end in (-half, half))
-    return Bounded(sign * (first / second - 1.0), *ends)
+    mean = sign * (first / second - 1.0)
+    ends = [sign * (ratio - 1.0) for ratio in (farther / divisor, nearer)]
+    # between the ends in truth, and so after rounding
+    return Bounded(mean, min(mean, *ends), max(mean, *ends))
 
 
 class Lift:

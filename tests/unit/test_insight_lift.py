@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from learner.confidence import DifferenceSequence
@@ -39,6 +40,8 @@ def test_losing_less_than_a_baseline_that_loses_is_a_lift() -> None:
     assert 0 < found.lower < 0.2 < found.upper
 
 
+@example(first=0.875, second=1.0, errors=(0.01, np.nextafter(1.0, 0.0)), width=1.0)
+@example(first=0.5, second=1.0, errors=(0.25, 0.25), width=1.0)  # one end is a ratio of 0
 @given(
     first=st.floats(-100, 100),
     second=st.floats(1, 100),
@@ -54,12 +57,10 @@ def test_at_the_ends_the_difference_is_as_wide_as_its_error(
         return
     assert found.lower is not None and found.upper is not None
     assert found.lower <= found.mean <= found.upper
-    if width**2 * errors[1] > 0.99 * second**2:
-        return  # ends run off to infinity
-    for end in (found.lower, found.upper):
-        ratio = end + 1.0
-        error = errors[0] + ratio**2 * errors[1]
-        assert (first - ratio * second) ** 2 == pytest.approx(width**2 * error, rel=1e-4, abs=1e-6)
+    for end in map(Fraction, (found.lower, found.upper)):  # exact: the ends may be far away
+        error = Fraction(errors[0]) + (end + 1) ** 2 * Fraction(errors[1])
+        apart = (Fraction(first) - (end + 1) * Fraction(second)) ** 2
+        assert float(apart / (Fraction(width) ** 2 * error)) == pytest.approx(1.0, abs=1e-9)
 
 
 def test_a_lift_covers_the_truth_at_every_look_in_almost_every_game() -> None:
