@@ -17,6 +17,7 @@ State = Literal[
     "learning", "not_enough_data", "winning", "no_difference", "hurting", "frozen", "killed"
 ]
 Fields = Mapping[str, Any]
+ALIKE = 1.5  # design effect from which more decisions of the same players tell little
 
 
 def verdict(
@@ -104,9 +105,19 @@ def _compared(
         return ("not_enough_data", words, then), ""
     lift = insight.get("lift") or {}
     difference = lift.get("difference")
-    n = sum(int((lift.get(side) or {}).get("n") or 0) for side in ("policy", "holdout"))
+    sides = [lift.get(side) or {} for side in ("policy", "holdout")]
+    n = sum(int(side.get("n") or 0) for side in sides)
     what = "episodes" if isinstance(application.problem, Episodic) else "decisions"
     if not difference or None in (difference["lower"], difference["upper"]):
+        least = int(lift.get("burn_in") or 0)
+        fewest = min(int(side.get("subjects_at_least") or 0) for side in sides)
+        if fewest < least <= min(int(side.get("n") or 0) for side in sides):
+            words = (
+                f"has too few players to be told from the baseline ({fewest} of {least} on one "
+                f"side, {count(n)} {what})"
+            )
+            then = "more players come with time, and with a holdout nearer to half"
+            return ("not_enough_data", words, then), ""
         words = f"has too few {what} to be told from the baseline ({count(n)} so far)"
         return ("not_enough_data", words, f"{what} of the holdout come with time"), ""
     relative = lift.get("relative")
@@ -133,6 +144,8 @@ def _compared(
         f"has too little data to be told from the baseline: {shown['mean']}{shown['unit']} so far "
         f"{interval}"
     )
+    if float(lift.get("design_effect") or 1.0) > ALIKE:
+        what = f"{what} of other players"
     return ("not_enough_data", open_, _still(n, mean, lower, upper, what, decisions_per_s)), open_
 
 
@@ -162,6 +175,6 @@ def _still(
     if not 0 < more < 1e9:
         return ""
     time = ""
-    if decisions_per_s > 0 and what == "decisions":
+    if decisions_per_s > 0 and what.startswith("decisions"):
         time = f", about {span(more / decisions_per_s)} at {decisions_per_s:.0f} a second"
     return f"some {count(more)} more {what} would tell, if the difference stays{time}"

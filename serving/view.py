@@ -112,6 +112,7 @@ def _tiles(
             "relative": lift.get("relative"),
             "difference": lift.get("difference"),
             "decisions": sum(int(side.get("n") or 0) for side in sides),
+            "design_effect": lift.get("design_effect"),
             "holdout": served.application.rollout.holdout,
             "confidence": lift.get("confidence") or served.application.gate.confidence,
         },

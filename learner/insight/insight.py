@@ -146,7 +146,7 @@ class Insight:
         if isinstance(self._problem, Episodic):
             return  # a step is not what an episode is worth, by whatever weights
         value, at_ms = decisions.reward, decisions.received_at_ms
-        self._add_values(at_ms, value, by_policy, version > 0, decisions.holdout)
+        self._add_values(at_ms, decisions.subject, value, by_policy, version > 0, decisions.holdout)
         chance = decisions.support
         weight = importance_weights(
             uniform_propensity(self._application.shape, decisions.eligible[chance]),
@@ -157,13 +157,14 @@ class Insight:
     def _add_values(
         self,
         at_ms: np.ndarray,
+        subject: np.ndarray,
         value: np.ndarray,
         by_policy: np.ndarray,
         above_0: np.ndarray,
         holdout: np.ndarray,
     ) -> None:
         """Rewards or returns, float64 `[n]`, and whose they are, bool `[n]`."""
-        self.lift.add(at_ms, value, by_policy & above_0, holdout)
+        self.lift.add(at_ms, subject, value, by_policy & above_0, holdout)
         # before version 0 was left it stands for the policies: that is where the line begins
         since_ms = self.lift.since_ms
         early = np.full(len(at_ms), True) if since_ms is None else at_ms < since_ms
@@ -184,6 +185,7 @@ class Insight:
         cohorts = [ring.cohort[episode] for episode in episodes]
         self._add_values(
             ring.received_at_ms[first],
+            ring.subject[first],
             np.array([discounted(ring.reward[each], problem.discount) for each in episodes]),
             np.array([bool(((each != HOLDOUT) & (each != FALLBACK)).all()) for each in cohorts]),
             np.array([bool((ring.policy_version[each] > 0).all()) for each in episodes]),
@@ -272,12 +274,12 @@ class Insight:
                 "since_ms": self._since_ms,
                 "excluded": list(self._excluded),
                 "explored": [mean.state() for mean in self._explored],
-                "lift": self.lift.state(),
                 "candidates": self.candidates.state(),
                 "drift": self.drift.state(),
                 "audit": self.audit.state(),
             },
             "heard": self._heard.copy(),
+            "lift": self.lift.state(),
             "series": self.series.state(),
             "actions": self.actions.state(),
             "sample_ratio": self.sample_ratio.state(),
@@ -299,7 +301,7 @@ class Insight:
         self._excluded = [int(number) for number in saved["excluded"]]
         for mean, its in zip(self._explored, saved["explored"], strict=True):
             mean.restore(its)
-        self.lift.restore(saved["lift"])
+        self.lift.restore(state["lift"])
         self.candidates.restore(saved["candidates"])
         self.drift.restore(saved["drift"])
         self.audit.restore(saved["audit"])

@@ -15,6 +15,7 @@ class Taken(NamedTuple):
     """Decisions in the order they were read, `[n]` each; contested ones are left out."""
 
     received_at_ms: np.ndarray  # int64
+    subject: np.ndarray  # uint64, see `learner.origin.subject_hash`
     version: np.ndarray  # int64
     by_policy: np.ndarray  # bool, cohorts policy and canary, version 0 among them
     holdout: np.ndarray  # bool
@@ -40,6 +41,7 @@ def taken(ring: Ring, slots: np.ndarray) -> Taken:
     baseline[~ring.has_baseline[slots]] = -1.0
     return Taken(
         received_at_ms=ring.received_at_ms[slots],
+        subject=ring.subject[slots],
         version=ring.policy_version[slots],
         by_policy=(cohort == POLICY) | (cohort == CANARY),
         holdout=cohort == HOLDOUT,

@@ -7,7 +7,7 @@ const HISTORY = 60; // seconds of decisions a second that are drawn
 
 export function makeTiles() {
   const tiles = {
-    lift: tile("Lift over the baseline", "How much more reward a decision earns with the policy than with the game's own rules, measured on the players that stay on the rules (holdout). The interval holds at every look, however often one looks."),
+    lift: tile("Lift over the baseline", "How much more reward a decision earns with the policy than with the game's own rules, measured on the players that stay on the rules (holdout). The interval holds at every look, however often one looks, and counts players, not decisions alone: one who spends, spends again."),
     decisions: tile("Decisions a second", "Decisions answered and outcomes accepted by this server, and how that went over the last minute."),
     freshness: tile("Freshness", "From an outcome's arrival to the first answer by a policy that has learned from it, over the last minute: the middle (p50) and the slow end (p95), against the target."),
     outcomes: tile("Decisions with an outcome", "Of the decisions whose time is over: how many had an outcome in time, how many only late, and how many never had one."),
@@ -43,8 +43,9 @@ function lift(tile, its) {
   const relative = its.relative, found = relative ?? its.difference;
   const text = relative ? signedPercent : (value) => signed(value, alike([found.lower, found.upper], value));
   setText(tile.value, found ? text(found.mean) : NONE);
-  setText(tile.note, found ? `${percent(its.confidence, 0)} CI ${range(found, text)}` : "not enough decisions yet");
-  setText(tile.more, `${plural(its.decisions, "decision")}, holdout ${percent(its.holdout)}`);
+  setText(tile.note, found ? `${percent(its.confidence, 0)} CI ${range(found, text)}` : "not enough decisions or players yet");
+  const worth = found && its.design_effect >= 1.2 ? ` (${count(Math.round(its.decisions / its.design_effect))} effective)` : "";
+  setText(tile.more, `${plural(its.decisions, "decision")}${worth}, holdout ${percent(its.holdout)}`);
   if (found) whisker(tile.drawing, found);
   else tile.drawing.replaceChildren();
 }

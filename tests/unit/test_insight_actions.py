@@ -25,6 +25,7 @@ def decisions(kind: str, rows: list[list[float]], **changes: Any) -> Taken:
     n, shape = len(rows), SPACES[kind].shape
     columns: dict[str, Any] = {
         "received_at_ms": np.arange(n),
+        "subject": np.arange(n, dtype=np.uint64),
         "version": np.ones(n, np.int64),
         "by_policy": np.ones(n, bool),
         "holdout": np.zeros(n, bool),

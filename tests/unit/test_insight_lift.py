@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from learner.confidence import DifferenceSequence
+from learner.insight.alike import SubjectSums
 from learner.insight.lift import Lift, relative
 from learner.insight.sums import Bounded, WeightedSums
 
@@ -72,23 +73,98 @@ def test_a_lift_covers_the_truth_at_every_look_in_almost_every_game() -> None:
         for _ in range(20):
             holdout = rng.random(100) < 0.3
             value = np.where(rng.random(100) < np.where(holdout, 0.5, 0.6), 1.0, 0.0)
-            lift.add(np.arange(100), value, ~holdout, holdout)
+            lift.add(np.arange(100), people(rng, 100), value, ~holdout, holdout)
             if (said := lift.figures()["relative"]) is not None:
                 wrong |= not said["lower"] <= 0.2 <= said["upper"]
         missed += wrong
     assert missed <= 5
 
 
+def people(rng: np.random.Generator, size: int) -> np.ndarray:
+    return rng.integers(1 << 62, size=size).astype(np.uint64)
+
+
+def missed(games: int, *, subjects: int, spend: float, holdout: float) -> tuple[int, int]:
+    """Of games in which policy and rules are worth the same, and some subjects spend: those in
+    which a lift was claimed at some look, and those in which it would have been, were every
+    decision on its own."""
+    rng, wrong, naive = np.random.default_rng(3), 0, 0
+    for _ in range(games):
+        lift, apart, who = Lift(0.05), DifferenceSequence(0.05), people(rng, subjects)
+        spends, held = rng.random(subjects) < spend, rng.random(subjects) < holdout
+        lift.begin(np.array([0]))
+        lied = lied_naively = False
+        for come in range(subjects // 20, subjects + 1, subjects // 20):  # they come by and by
+            at = rng.integers(come, size=1_000)
+            value = spends[at] * rng.exponential(10.0, 1_000)
+            lift.add(np.arange(1_000), who[at], value, ~held[at], held[at])
+            apart.update(value[~held[at]], value[held[at]])
+            if (told := lift.figures()["difference"]) is not None:
+                lied |= not told["lower"] <= 0.0 <= told["upper"]
+            lied_naively |= not apart.interval().lower <= 0.0 <= apart.interval().upper
+        wrong, naive = wrong + lied, naive + lied_naively
+    return wrong, naive
+
+
+def test_players_whose_decisions_are_alike_do_not_make_a_lift_that_is_not_there() -> None:
+    """Twenty thousand decisions of 400 players: counted each on its own, what the few who spend
+    do is taken for the policy's doing in most games."""
+    wrong, naive = missed(60, subjects=400, spend=0.1, holdout=0.3)
+    assert wrong <= 3 and naive >= 30
+
+
+def test_a_holdout_that_has_seen_no_spender_yet_is_not_sure_of_it() -> None:
+    """One player of fifty spends, and of a hundred in the holdout maybe none."""
+    wrong, naive = missed(60, subjects=1_000, spend=0.02, holdout=0.1)
+    assert wrong <= 3 and naive >= 15
+
+
+def test_the_design_effect_of_subjects_by_hand() -> None:
+    """Two subjects of five decisions each, 1s and 0s: mean ½, shares off by ±5 · ½, and the one
+    farthest off counts twice more: (2 · 6.25 + 2 · 6.25) / 10² = 0.25."""
+    sums = SubjectSums()
+    sums.add(np.repeat(np.array([7, 9], np.uint64), 5), np.repeat([1.0, 0.0], 5))
+    assert (sums.at_least, sums.squared_error) == (2, pytest.approx(0.25))
+    assert SubjectSums().squared_error == 0.0
+
+
+def test_of_decisions_on_their_own_hardly_any_width_is_added() -> None:
+    rng, lift, apart = np.random.default_rng(5), Lift(0.05), DifferenceSequence(0.05)
+    lift.begin(np.array([0]))
+    holdout = rng.random(20_000) < 0.3
+    value = rng.normal(2, 1, 20_000)
+    lift.add(np.arange(20_000), people(rng, 20_000), value, ~holdout, holdout)
+    apart.update(value[~holdout], value[holdout])
+    alone, told = apart.interval(), lift.figures()
+    wide = told["difference"]["upper"] - told["difference"]["lower"]
+    width = wide / (alone.upper - alone.lower)
+    assert 1.0 <= width < 1.1
+    assert told["design_effect"] == pytest.approx(width**2, abs=0.05)
+
+
+def test_of_too_few_subjects_nothing_is_claimed_whatever_they_did() -> None:
+    rng, lift = np.random.default_rng(6), Lift(0.05)
+    lift.begin(np.array([0]))
+    who = np.arange(40, dtype=np.uint64)[rng.integers(40, size=9_000)]
+    holdout = who < 29
+    lift.add(np.arange(9_000), who, np.where(holdout, 0.0, 1.0), ~holdout, holdout)
+    figures = lift.figures()
+    assert figures["holdout"]["n"] > 5_000 and figures["holdout"]["subjects_at_least"] == 29
+    assert (figures["difference"], figures["relative"], figures["burn_in"]) == (None, None, 30)
+
+
 def test_the_holdout_counts_from_the_first_decision_of_a_policy() -> None:
     lift, nobody = Lift(0.05), np.zeros(1, bool)
     yes, one = np.ones(1, bool), np.array([1.0])
-    lift.add(np.array([100]), one, nobody, yes)
-    assert lift.figures()["holdout"] == {"n": 0, "mean": None, "std": 0.0}
+    who = np.array([5], np.uint64)
+    lift.add(np.array([100]), who, one, nobody, yes)
+    nothing = {"n": 0, "subjects_at_least": 0, "mean": None, "std": 0.0}
+    assert lift.figures()["holdout"] == nothing
     lift.begin(np.array([300, 200]))
     lift.begin(np.array([50]))  # there is only one first time
     assert lift.since_ms == 200
-    lift.add(np.array([199]), one, nobody, yes)
-    lift.add(np.array([200]), one, nobody, yes)
+    lift.add(np.array([199]), who, one, nobody, yes)
+    lift.add(np.array([200]), who, one, nobody, yes)
     figures = lift.figures()
     assert (figures["holdout"]["n"], figures["policy"]["n"]) == (1, 0)
     assert (figures["difference"], figures["relative"], figures["confidence"]) == (None, None, 0.95)
@@ -99,7 +175,7 @@ def test_a_lift_goes_on_where_its_state_ended() -> None:
     lift.begin(np.array([0]))
     for _ in range(3):
         holdout = rng.random(100) < 0.5
-        lift.add(np.arange(100), rng.normal(2, 1, 100), ~holdout, holdout)
+        lift.add(np.arange(100), people(rng, 100), rng.normal(2, 1, 100), ~holdout, holdout)
     again.restore(lift.state())
     assert again.figures() == lift.figures()
     assert again.figures()["relative"] is not None

@@ -288,7 +288,8 @@ def test_random_is_told_by_evaluation_and_the_policy_as_it_was() -> None:
     assert series["actions"] == {"left": [300], "right": [100]}
     assert series["version"] == [3]
     assert figures["lift"]["policy"] == {
-        "n": 400, "mean": pytest.approx(0.75), "std": pytest.approx(0.4335, abs=1e-3)
+        "n": 400, "subjects_at_least": 1,
+        "mean": pytest.approx(0.75), "std": pytest.approx(0.4335, abs=1e-3)
     }  # fmt: skip
 
 
@@ -321,8 +322,8 @@ def test_of_episodes_the_lift_is_in_returns_and_a_mixed_one_is_nobodys() -> None
     fed.ring.mature(T0 + 9_000)
     figures = fed.take([], T0 + 9_000)
     assert figures["decisions"] == 6
-    assert figures["lift"]["policy"] == {"n": 1, "mean": 1.5, "std": 0.0}
-    assert figures["lift"]["holdout"] == {"n": 1, "mean": 1.5, "std": 0.0}
+    one = {"n": 1, "subjects_at_least": 1, "mean": 1.5, "std": 0.0}
+    assert figures["lift"]["policy"] == figures["lift"]["holdout"] == one
     assert figures["series"]["random"]["n"] == [0]
 
 

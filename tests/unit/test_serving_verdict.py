@@ -92,6 +92,27 @@ def test_without_bounds_there_is_not_enough_data(lift: dict[str, Any] | None) ->
     assert "too few decisions to be told from the baseline" in found["sentence"]
 
 
+def test_of_too_few_players_many_decisions_say_nothing() -> None:
+    found = said(
+        {
+            "policy": {"n": 9_000, "subjects_at_least": 400},
+            "holdout": {"n": 800, "subjects_at_least": 12},
+            "burn_in": 30,
+            "difference": None,
+        }
+    )
+    assert found["state"] == "not_enough_data"
+    assert "too few players" in found["sentence"] and "(12 of 30 on one side" in found["sentence"]
+    assert "more players" in found["next"]
+
+
+def test_where_players_are_alike_it_takes_others_to_tell() -> None:
+    wide = {"mean": 0.01, "lower": -0.19, "upper": 0.21}
+    found = said(WINNING | {"difference": wide, "relative": None, "design_effect": 3.0})
+    assert "more decisions of other players would tell" in found["next"]
+    assert found["next"].endswith("at 10 a second")
+
+
 def test_without_a_holdout_nothing_is_claimed() -> None:
     found = said(WINNING, page={"rollout": Rollout(holdout=0.0)})
     assert found["state"] == "not_enough_data"
