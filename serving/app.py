@@ -50,7 +50,7 @@ def make_app(
         locked: keys are set, so the open pages say no more than they must.
         explainer: says why decisions came out as they did; None: nobody does.
     """
-    app = FastAPI(title="Bakehouse", version=API_VERSION, redoc_url=None)
+    app = FastAPI(title="Bakehouse", version=API_VERSION, docs_url=None, redoc_url=None)
     registry = CollectorRegistry()
     registry.register(Metrics(report, served, freshness_target_s=live.freshness_target_s))
     _problems(app)

@@ -17,9 +17,7 @@ from urllib.parse import urlsplit
 
 from schemas.keys import SCOPES, ApiKey, Scope, is_loopback
 
-OPEN_PAGES = frozenset(
-    {"/", "/livez", "/readyz", "/docs", "/docs/oauth2-redirect", "/openapi.json"}
-)
+OPEN_PAGES = frozenset({"/", "/livez", "/readyz", "/docs", "/openapi.json"})
 OPEN_FOLDER = "/page/"  # files that every visitor of the page loads; no figure is among them
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
 CHALLENGE = (b"www-authenticate", b"Bearer")

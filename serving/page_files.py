@@ -1,4 +1,4 @@
-"""The page at `/`: its files, read once, and how a browser is told to treat them.
+"""The pages at `/` and `/docs`: their files, read once, and how a browser is told to treat them.
 
 They are `serving/page/`, shipped in the wheel: HTML, CSS and ES modules as written, no build step.
 What a game sends reaches the page through the API as data, and the policy below refuses whatever
@@ -22,6 +22,7 @@ MEDIA_TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
     ".woff2": "font/woff2",
+    ".txt": "text/plain; charset=utf-8",
     "": "text/plain; charset=utf-8",  # the licences beside what they cover
 }
 # Own files alone, nothing inline, no HTML made of text, and nobody's frame around it.
@@ -29,6 +30,9 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     "object-src 'none'; require-trusted-types-for 'script'"
 )
+# Swagger UI's style holds its icons as images in the text; and it makes HTML, cleaned by itself,
+# which `docs.js` lets it.
+DOCS_POLICY = f"{CONTENT_SECURITY_POLICY}; img-src 'self' data:"
 HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
@@ -63,12 +67,18 @@ def _read(folder: Path) -> Iterator[tuple[str, PageFile]]:
 
 
 def add_page(app: FastAPI) -> None:
-    """`GET /` and `GET /page/{file}`."""
+    """`GET /`, `GET /docs` and `GET /page/{file}`."""
     files = read_files()
 
     @app.get("/", include_in_schema=False)
     async def index(request: Request) -> Response:
         return _answer(files, "index.html", request)
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs(request: Request) -> Response:
+        answer = _answer(files, "docs.html", request)
+        answer.headers["Content-Security-Policy"] = DOCS_POLICY
+        return answer
 
     @app.get("/page/{file:path}", include_in_schema=False)
     async def page(file: str, request: Request) -> Response:

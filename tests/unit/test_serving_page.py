@@ -22,11 +22,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Server:
     ("path", "media_type"),
     [
         ("/", "text/html; charset=utf-8"),
+        ("/docs", "text/html; charset=utf-8"),
         ("/page/main.js", "text/javascript; charset=utf-8"),
         ("/page/style.css", "text/css; charset=utf-8"),
         ("/page/icon.svg", "image/svg+xml"),
         ("/page/vendor/uplot/uPlot.esm.js", "text/javascript; charset=utf-8"),
         ("/page/vendor/uplot/LICENSE", "text/plain; charset=utf-8"),
+        ("/page/vendor/swagger-ui/swagger-ui-bundle.js", "text/javascript; charset=utf-8"),
         ("/page/vendor/inter/inter-latin-wght-normal.woff2", "font/woff2"),
     ],
 )
@@ -77,6 +79,25 @@ def test_nothing_is_inline_and_nothing_comes_from_elsewhere() -> None:
             assert not re.search(
                 r"innerHTML|outerHTML|insertAdjacentHTML|\beval\b|new Function", text
             )
+
+
+def test_the_http_interface_is_drawn_by_open_files_of_this_server_alone(server: Server) -> None:
+    answer = server.request("GET", "/docs")
+    named = re.findall(r'(?:src|href)="([^"]*)"', answer.text)
+    assert "/page/vendor/swagger-ui/swagger-ui-bundle.js" in named
+    for address in named:
+        assert re.match(r"/(?!/)", address), address
+        assert server.request("GET", address).status_code == 200, address
+    pictures = answer.headers["content-security-policy"].replace("img-src 'self' data:", "")
+    assert ":" not in pictures  # no scheme and no address beside those pictures
+
+
+def test_no_style_of_others_loads_anything_from_elsewhere() -> None:
+    for name, file in read_files().items():
+        if name.endswith(".css"):
+            assert "@import" not in file.body.decode()
+            for loaded in re.findall(r"url\(\s*[\"']?([^\"')]{1,40})", file.body.decode()):
+                assert loaded.startswith(("data:", "/page/")), f"{name} loads {loaded}"
 
 
 def test_every_file_that_is_named_is_there() -> None:
