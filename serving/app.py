@@ -19,11 +19,11 @@ from serving import control
 from serving import live as live_pages
 from serving.description import describe
 from serving.explainer import Explainer
-from serving.hot import Log
 from serving.live import Live
 from serving.metrics import Metrics
 from serving.page_files import add_page
 from serving.problems import MEDIA_TYPE, problem
+from serving.route import Log
 from serving.served import Conflict, Served
 from serving.status import StatusReport
 

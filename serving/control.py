@@ -23,7 +23,7 @@ from schemas.events import validated
 from schemas.failpoints import reach
 from schemas.wire import parse_object
 from serving.frames import Record, Topic
-from serving.hot import Log
+from serving.route import Log
 from serving.served import ACTIONS, Served
 
 log = logging.getLogger(__name__)

@@ -28,13 +28,14 @@ from serving.app import make_app
 from serving.claims import Claim, claim_orphans, claim_own
 from serving.explainer import Explainer
 from serving.frames import Topic
-from serving.hot import HotRoutes, Receive, Route, Scope, Send
+from serving.hot import HotRoutes, Receive, Scope, Send
 from serving.hydration import Hydrator
 from serving.keys import Doors
 from serving.live import Live
 from serving.one_write import OneWriteProtocol
 from serving.patience import Patience
 from serving.publisher import Publisher, connect, record_bytes, topics
+from serving.route import Route
 from serving.served import Served
 from serving.spool import Spool
 from serving.status import StatusReport

@@ -47,8 +47,9 @@ from schemas.reward import Reward
 from schemas.settings import Settings
 from schemas.slot import Slot, version_zero
 from serving.answers import AnswerMemory
-from serving.hot import HotRoutes, Receive, Route, Scope, Send
+from serving.hot import HotRoutes, Receive, Scope, Send
 from serving.keys import Doors
+from serving.route import Route
 from serving.served import Served
 from tests.fakes import InMemorySpool, publish_policy
 from tests.waiting import wait_until

@@ -21,11 +21,12 @@ from schemas.settings import Settings
 from serving.answers import AnswerMemory
 from serving.app import make_app
 from serving.frames import Topic
-from serving.hot import HotRoutes, Receive, Route, Scope, Send
+from serving.hot import HotRoutes, Receive, Scope, Send
 from serving.keys import Doors
 from serving.live import Live
 from serving.one_write import OneWriteProtocol
 from serving.patience import Patience
+from serving.route import Route
 from serving.served import Served
 from serving.spool import Spool
 from serving.status import StatusReport

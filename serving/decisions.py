@@ -1,0 +1,245 @@
+"""Decisions over HTTP: one, or many in a batch; in the log before they are answered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+
+from schemas.decide import Answer, Asked, answer, answer_one, check
+from schemas.errors import InvalidEvent, SpoolFull
+from schemas.events import DecisionRequest, validated
+from schemas.ids import uuid7
+from schemas.slot import Slot
+from schemas.spans import Tracer
+from schemas.wire import parse_object
+from schemas.world import SIMULATED
+from serving.answers import Remembered
+from serving.frames import Record, Topic
+from serving.hydration import Hydrator
+from serving.problems import problem
+from serving.route import Log, Reply, Route, entries_of, recorded
+from serving.traced import trace_decision
+
+AT_ONCE = 64  # of a batch, before other requests get their turn
+
+
+class Decisions:
+    """See the module.
+
+    Args:
+        spool: appended to before every answer.
+        draw: uniform numbers in [0, 1).
+        clock: seconds since 1970, UTC.
+        most_record_bytes: of an event; what the topic takes.
+        tracer: takes the spans of traced decisions; None: nothing is traced.
+    """
+
+    def __init__(
+        self,
+        *,
+        spool: Log,
+        draw: Callable[[], float],
+        clock: Callable[[], float],
+        most_record_bytes: int,
+        tracer: Tracer | None,
+    ) -> None:
+        self._spool = spool
+        self._draw = draw
+        self._clock = clock
+        self._most_record_bytes = most_record_bytes
+        self._tracer = tracer
+
+    def decide(self, route: Route, body: bytes) -> Reply | Awaitable[Reply]:
+        """Answer one request; awaitable where features are looked up. Raises InvalidEvent."""
+        request = validated(DecisionRequest, parse_object(body))
+        hydrator = route.served.hydrator
+        if hydrator is not None:
+            waiting = hydrator.hydrate(request.context, request.subject_id)
+            if waiting is not None:
+                return self._decide_after(waiting, route, request)
+        return self._decided(route, request)
+
+    async def _decide_after(
+        self, waiting: Awaitable[None], route: Route, request: DecisionRequest
+    ) -> Reply:
+        await waiting
+        return self._decided(route, request)
+
+    def _decided(self, route: Route, request: DecisionRequest) -> Reply:
+        """What `_answers` does, for the one decision of the usual request."""
+        began_s = self._clock()
+        now_ms = int(began_s * 1000)
+        served = route.served
+        decision_id = request.decision_id
+        if decision_id is None:
+            decision_id = uuid7(now_ms)
+        elif (before := route.answers.get(decision_id)) is not None:
+            served.figures.repeated += 1
+            return Reply(200, orjson.dumps(_told(route, decision_id, before)))
+        application, slot = served.application, served.slot
+        asked = check(application, request, decision_id=decision_id, now_ms=now_ms)
+        draw = self._draw()
+        one = answer_one(application, slot, asked, draw, now_ms=now_ms)
+        logged = True
+        try:
+            self._spool.append([self._recorded(one)])
+        except SpoolFull:
+            logged = False
+            one = answer_one(application, slot, asked, draw, now_ms=now_ms, logged=False)
+        return Reply(200, orjson.dumps(self._tell(route, slot, one, logged, began_s)))
+
+    async def decide_batch(self, route: Route, body: bytes) -> Reply:
+        """Answer many, all by one policy; each has its own result. Raises InvalidEvent."""
+        entries = entries_of(parse_object(body), "decisions")
+        results: list[dict[str, Any]] = []
+        slot = route.served.slot  # once: one policy answers all of a request
+        for at in range(0, len(entries), AT_ONCE):
+            if at:
+                await asyncio.sleep(0)  # a long batch does not hold up the short requests
+            requests = [_request(entry) for entry in entries[at : at + AT_ONCE]]
+            if route.served.hydrator is not None:
+                await _hydrate(route.served.hydrator, requests)
+            began_s = self._clock()
+            results += [
+                {"problem": problem(422, str(result))}
+                if isinstance(result, InvalidEvent)
+                else result
+                for result in self._answers(route, slot, requests, began_s)
+            ]
+        return Reply(200, orjson.dumps({"decisions": results}))
+
+    def _answers(
+        self,
+        route: Route,
+        slot: Slot,
+        requests: list[DecisionRequest | InvalidEvent],
+        began_s: float,
+    ) -> list[dict[str, Any] | InvalidEvent]:
+        """One result for each request, all from one slot; logged before this returns."""
+        now_ms = int(began_s * 1000)
+        served, memory = route.served, route.answers
+        application, figures = served.application, served.figures
+        results: list[dict[str, Any] | InvalidEvent | None] = [None] * len(requests)
+        asked: list[Asked] = []
+        places: list[int] = []
+        twice: dict[str, int] = {}  # an id that stands twice in one batch
+        repeats: list[tuple[int, int]] = []
+        for at, request in enumerate(requests):
+            try:
+                if isinstance(request, InvalidEvent):
+                    raise request
+                decision_id = request.decision_id
+                if decision_id is not None:
+                    if (before := memory.get(decision_id)) is not None:
+                        figures.repeated += 1
+                        results[at] = _told(route, decision_id, before)
+                        continue
+                    if decision_id in twice:
+                        repeats.append((at, twice[decision_id]))
+                        continue
+                else:
+                    decision_id = uuid7(now_ms)
+                checked = check(application, request, decision_id=decision_id, now_ms=now_ms)
+                if request.decision_id is not None:
+                    twice[decision_id] = at
+                asked.append(checked)
+                places.append(at)
+            except InvalidEvent as error:
+                results[at] = error
+                figures.invalid += 1
+        if asked:
+            draws = [self._draw() for _ in asked]
+            answers = answer(application, slot, asked, draws, now_ms=now_ms)
+            records: list[Record] = []
+            kept: list[tuple[int, Answer]] = []
+            for at, one in zip(places, answers, strict=True):
+                try:
+                    records.append(self._recorded(one))
+                    kept.append((at, one))
+                except InvalidEvent as error:
+                    results[at] = error
+            logged = True
+            try:
+                self._spool.append(records)
+            except SpoolFull:
+                logged = False
+                plain = answer(application, slot, asked, draws, now_ms=now_ms, logged=False)
+                by_id = {one.decision_id: one for one in plain}
+                kept = [(at, by_id[one.decision_id]) for at, one in kept]
+            for at, one in kept:
+                results[at] = self._tell(route, slot, one, logged, began_s)
+        for at, first in repeats:
+            figures.repeated += 1
+            results[at] = results[first]
+        return [result for result in results if result is not None]
+
+    def _tell(
+        self, route: Route, slot: Slot, one: Answer, logged: bool, began_s: float
+    ) -> dict[str, Any]:
+        """Remember and count an answer; returns what the game is told."""
+        served = route.served
+        told = Remembered(
+            one.action,
+            one.propensity,
+            one.policy_version,
+            one.mode,
+            one.cohort,
+            one.explored,
+            logged,
+        )
+        route.answers.put(one.decision_id, one.position, told)
+        figures = served.figures
+        figures.decisions += 1
+        figures.cohorts[one.cohort] += 1
+        figures.simulated += one.event["subject_id"].startswith(SIMULATED)
+        figures.explored += one.explored
+        figures.unlogged += not logged
+        figures.baseline_failed += "baseline_action" not in one.event
+        if slot.fresh and one.policy_version == slot.version:
+            served.first_answer(slot)
+        if self._tracer is not None and self._tracer.is_traced(one.decision_id):
+            trace_decision(self._tracer, one, began_s, self._clock())
+        return _told(route, one.decision_id, told)
+
+    def _recorded(self, one: Answer) -> Record:
+        most = self._most_record_bytes
+        return recorded(Topic.DECISIONS, one.decision_id, one.event, "context", most)
+
+
+def _request(entry: Any) -> DecisionRequest | InvalidEvent:
+    if not isinstance(entry, dict):
+        return InvalidEvent(f"expected an object, got {type(entry).__name__}")
+    try:
+        return validated(DecisionRequest, entry)
+    except InvalidEvent as error:
+        return error
+
+
+async def _hydrate(hydrator: Hydrator, requests: list[DecisionRequest | InvalidEvent]) -> None:
+    """All of them at once."""
+    asked = [
+        hydrator.hydrate(request.context, request.subject_id)
+        for request in requests
+        if isinstance(request, DecisionRequest)
+    ]
+    if waiting := [one for one in asked if one is not None]:
+        await asyncio.gather(*waiting)
+
+
+def _told(route: Route, decision_id: str, told: Remembered) -> dict[str, Any]:
+    answer = {
+        "decision_id": decision_id,
+        "action": told.action,
+        "propensity": told.propensity,
+        "policy_version": told.policy_version,
+        "mode": told.mode,
+        "cohort": told.cohort,
+        "explored": told.explored,
+        "logged": told.logged,
+    }
+    if route.tokens is not None:
+        answer["token"] = route.tokens.token(decision_id)
+    return answer
