@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import shutil
 import signal
@@ -23,7 +24,7 @@ from bakehouse import (
     offline_commands,
     policy_commands,
 )
-from bakehouse.options import Home, Json, Name, Port, Refs, Url
+from bakehouse.options import Home, Json, Name, Port, Ref, Refs, Url
 from bakehouse.output import complain, out, say, say_json, words_table
 from schemas.errors import BakehouseError, StackError
 from schemas.settings import load_settings
@@ -40,6 +41,26 @@ app = typer.Typer(
 )
 
 RUN, PARTS, LOOK = "Run a stack", "Run one part", "Look"
+init_command.register(app)  # where a page is written comes first
+
+
+def say_version(wanted: bool) -> None:
+    """Print which release this is, and end."""
+    if wanted:
+        try:
+            say(f"bakehouse {importlib.metadata.version('bakehouse')}")
+        except importlib.metadata.PackageNotFoundError:
+            say("bakehouse, not installed as a package: its release cannot be told")
+        raise typer.Exit
+
+
+@app.callback()
+def command(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=say_version, is_eager=True, help="Which release.")
+    ] = False,
+) -> None:
+    """What is asked of the command itself."""
 
 
 @app.command(rich_help_panel=RUN)
@@ -156,8 +177,8 @@ def serve(refs: Refs, as_json: Json = False) -> None:
     become("serving", refs, dict(os.environ), as_json)
 
 
-@app.command(rich_help_panel=LOOK)
-def check(ref: Annotated[str, typer.Argument(metavar="REF")], as_json: Json = False) -> None:
+@app.command(rich_help_panel=init_command.PANEL)
+def check(ref: Ref, as_json: Json = False) -> None:
     """The contract of an application in words; exits with 2 if it cannot be used.
 
     Example: [bold]bakehouse check applications/level_difficulty.py[/]
@@ -247,7 +268,10 @@ def logs(
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """What the parts have written. Example: [bold]bakehouse logs learner --follow[/]"""
+    """What the parts have written.
+
+    Example: [bold]bakehouse logs learner --follow[/]
+    """
     from bakehouse.look import follow_logs
     from schemas.logs import readable
 
@@ -296,7 +320,6 @@ policy_commands.register(app)
 offline_commands.register(app)
 decide_command.register(app)
 explain_command.register(app)
-init_command.register(app)
 
 
 def become(part: str, refs: list[str], environment: dict[str, str], as_json: bool) -> None:

@@ -37,16 +37,24 @@ def find_target(settings: Settings, *, url: str | None, application: str | None)
     Raises:
         StackError: no stack runs there, or which application is meant cannot be told.
     """
-    names: list[str] = []
+    if url is not None and not url.startswith(("http://", "https://")):
+        raise StackError(f"--url {url}: expected an address such as http://127.0.0.1:8080")
+    names: list[str] | None = None
     if url is None:
         run = read_run(settings.home)
         url, names = run.url, run.names
+    url = url.rstrip("/")
     if application is None:
+        if names is None:
+            served = _ask("GET", f"{url}/v1/applications", settings)["applications"]
+            names = [str(one["name"]) for one in served]
         if len(names) != 1:
-            served = f"it serves {', '.join(names)}" if names else f"{url} may serve several"
-            raise StackError(f"which application is meant? {served}; name one with --application")
+            raise StackError(
+                f"which application is meant? {url} serves {', '.join(names)}; name one with "
+                "--application"
+            )
         application = names[0]
-    return Target(url.rstrip("/"), application, settings)
+    return Target(url, application, settings)
 
 
 def get(target: Target, what: str, *, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
@@ -56,7 +64,7 @@ def get(target: Target, what: str, *, timeout_s: float = TIMEOUT_S) -> dict[str,
         StackError: nothing answers there.
         Refused: it answers with a problem.
     """
-    return _ask("GET", target, what, timeout_s=timeout_s)
+    return _ask("GET", _address(target, what), target.settings, timeout_s=timeout_s)
 
 
 def change_policy(
@@ -83,7 +91,7 @@ def change_policy(
         body["version"] = version
     if share is not None:
         body["share"] = share
-    return _ask("POST", target, f"policy:{verb}", body)
+    return _ask("POST", _address(target, f"policy:{verb}"), target.settings, body)
 
 
 def key_words(scope: Scope | None) -> str:
@@ -92,19 +100,22 @@ def key_words(scope: Scope | None) -> str:
     return f"Set BAKEHOUSE_API_KEY to {which}, or BAKEHOUSE_API_KEYS as serving has it"
 
 
+def _address(target: Target, what: str) -> str:
+    return f"{target.url}/v1/applications/{target.application}/{what}"
+
+
 def _ask(
     method: str,
-    target: Target,
-    what: str,
+    address: str,
+    settings: Settings,
     body: dict[str, Any] | None = None,
     *,
     timeout_s: float = TIMEOUT_S,
 ) -> dict[str, Any]:
     import httpx  # slow to import, and most commands do without
 
-    address = f"{target.url}/v1/applications/{target.application}/{what}"
     scope: Scope | None = "admin" if method == "POST" else None
-    key = target.settings.key_to_send(scope)
+    key = settings.key_to_send(scope)
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
     try:
         # trust_env: a proxy that is set for the internet is not for a stack on this machine
@@ -120,7 +131,8 @@ def _ask(
         answer = None
     if response.is_error:
         said = answer.get("detail") or answer.get("title") if isinstance(answer, dict) else None
-        refusal = f"{target.url} said {response.status_code}: {said or response.text[:200]}"
+        said = said or response.text[:200]
+        refusal = f"{address.partition('/v1/')[0]} said {response.status_code}: {said}"
         if response.status_code in (401, 403):
             refusal += f". {key_words(scope)}"
         raise Refused(refusal, response.status_code)

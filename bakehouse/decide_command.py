@@ -11,7 +11,7 @@ from bakehouse.control import find_target, get
 from bakehouse.local.home import read_run
 from bakehouse.local.spark_environment import spark_environment
 from bakehouse.offline_commands import ask
-from bakehouse.options import Home, Json
+from bakehouse.options import Home, Json, Ref
 from bakehouse.output import say, say_json, words_table
 from schemas.errors import StackError
 from schemas.loading import load_application
@@ -19,7 +19,7 @@ from schemas.settings import Settings, load_settings
 
 
 def decide(
-    ref: Annotated[str, typer.Argument(metavar="REF", help="The application.")],
+    ref: Ref,
     to: Annotated[Path, typer.Option("--to", help="Folder of Parquet for the decisions.")],
     source: Annotated[
         Path | None, typer.Option("--from", help="Parquet of people, one row each.")

@@ -14,6 +14,7 @@ from bakehouse.options import Json
 from bakehouse.output import say, say_json
 from schemas.errors import StackError
 
+PANEL = "Write a page"
 TEMPLATES = Path(__file__).parent / "templates"
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 
@@ -91,4 +92,4 @@ def _module(name: str) -> str:
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command(rich_help_panel="Run a stack")(init)
+    app.command(rich_help_panel=PANEL)(init)

@@ -24,12 +24,18 @@ def stack_status(settings: Settings, *, url: str | None, application: str | None
     """The parts of the stack that runs in the home (or at `url`), and what serving says.
 
     Raises:
-        StackError: none runs; or a `url` is given and nothing answers there.
+        StackError: none runs, or it does not serve that application; or a `url` is given and
+            nothing answers there.
     """
     if url is not None:
         target = find_target(settings, url=url, application=application)
         return {"url": url, "applications": {target.application: get(target, "status")}}
     run = read_run(settings.home)
+    if application is not None and application not in run.names:
+        raise StackError(
+            f"{application!r} is not served by the stack in {settings.home}; there is "
+            f"{', '.join(run.names)}"
+        )
     result: dict[str, Any] = {
         "url": run.url,
         "kafka_bootstrap": run.kafka_bootstrap,
@@ -120,7 +126,7 @@ def policy_words(its: dict[str, Any]) -> str:
     if its.get("explore_share") is not None:
         words.append(f"{its['explore_share']:.0%} uniform by hand")
     if its.get("swaps") is not None:
-        words.append(f"{its['swaps']:,} swaps")
+        words.append(f"{its['swaps']:,} swap{'' if its['swaps'] == 1 else 's'}")
     if refused := its.get("refused_policy"):
         words.append(f"{refused['version']} was refused: {refused['reason']}")
     return ", ".join(words)
@@ -208,7 +214,8 @@ def follow_logs(
     missing = [file for file in files if not file.is_file()]
     if not files or missing:
         there = ", ".join(sorted(path.stem for path in folder.glob("*.log"))) or "none"
-        raise StackError(f"no log of {part or 'any part'} in {folder}; there is: {there}")
+        other = "" if there != "none" else "; name another home with --home"
+        raise StackError(f"no log of {part or 'any part'} in {folder}; there is: {there}{other}")
     ends = {file: file.stat().st_size for file in files}
     for file in files:
         if lines:

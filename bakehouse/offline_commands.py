@@ -20,7 +20,7 @@ from bakehouse.compare_report import show_comparison
 from bakehouse.control import find_target, get
 from bakehouse.evaluate_report import show_evaluation
 from bakehouse.fit_world_report import show_fitted_world
-from bakehouse.options import Home, Json
+from bakehouse.options import Home, Json, Ref
 from bakehouse.output import err, say_json
 from bakehouse.train_report import show_training
 from bakehouse.tune_report import show_tuning
@@ -33,7 +33,7 @@ PANEL = "Look back"
 
 
 def evaluate(
-    ref: Annotated[str, typer.Argument(metavar="REF", help="The application.")],
+    ref: Ref,
     policy: Annotated[
         str, typer.Option(help="What is judged: a version, champion, baseline or random.")
     ] = "champion",
@@ -88,7 +88,7 @@ def evaluate(
 
 
 def train(
-    ref: Annotated[str, typer.Argument(metavar="REF", help="The application.")],
+    ref: Ref,
     source: Annotated[
         str,
         typer.Option(
@@ -128,7 +128,7 @@ def train(
 
 
 def compare(
-    ref: Annotated[str, typer.Argument(metavar="REF", help="The application.")],
+    ref: Ref,
     agents: Annotated[
         str, typer.Option(help="Which, separated by commas (default: all that fit).")
     ] = "",
@@ -160,7 +160,7 @@ def compare(
 
 
 def tune(
-    ref: Annotated[str, typer.Argument(metavar="REF", help="The application.")],
+    ref: Ref,
     trials: Annotated[int, typer.Option(help="How many settings are tried.", min=1)] = 20,
     agents: Annotated[
         str, typer.Option(help="Other agents to try, separated by commas, beside the page's own.")
@@ -205,7 +205,7 @@ def tune(
 
 
 def fit_world(
-    ref: Annotated[str, typer.Argument(metavar="REF", help="The application.")],
+    ref: Ref,
     source: Annotated[
         str, typer.Option("--from", help="`replay`, or another history; see `train`.")
     ] = "replay",
@@ -245,7 +245,7 @@ def fit_world(
 
 
 def advise(
-    ref: Annotated[str, typer.Argument(metavar="REF", help="The application.")],
+    ref: Ref,
     source: Annotated[
         str | None,
         typer.Option(

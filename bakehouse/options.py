@@ -9,7 +9,11 @@ import typer
 
 Refs = Annotated[
     list[str],
-    typer.Argument(help="Applications: path/to/file.py or module:attribute.", metavar="REF…"),
+    typer.Argument(help="Applications: path/to/file.py or module:attribute.", metavar="REF"),
+]
+Ref = Annotated[
+    str,
+    typer.Argument(help="The application: path/to/file.py or module:attribute.", metavar="REF"),
 ]
 Home = Annotated[
     Path | None, typer.Option(help="Where the stack keeps its data (default .bakehouse).")

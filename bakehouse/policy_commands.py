@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,7 +27,10 @@ def promote(
     url: Url = None,
     as_json: Json = False,
 ) -> None:
-    """Let a version answer, whatever the gate says. Example: [bold]promote 17 --why "event"[/]"""
+    """Let a version answer, whatever the gate says, until `release`.
+
+    Example: [bold]bakehouse promote 17 --why "event"[/]
+    """
     change("promote", home, url, application, why=why, by=by, version=version, as_json=as_json)
 
 
@@ -102,16 +106,19 @@ def explore(
 ) -> None:
     """Choose this share of decisions uniformly, until `explore default`; the floor stays.
 
-    Examples: [bold]explore 0.3 --why "a new season"[/] | [bold]explore default --why "enough"[/]
+    Examples: [bold]bakehouse explore 0.3 --why "a new season"[/]
+    | [bold]bakehouse explore default --why "enough"[/]
     """
     value: float | None = None
     if share != "default":
         try:
             value = float(share)
         except ValueError:
+            value = math.nan
+        if not 0 <= value <= 1:
             raise StackError(
                 f"{share!r}: expected a share from 0 to 1, or `default`; nothing was changed"
-            ) from None
+            )
     change("explore", home, url, application, why=why, by=by, share=value, as_json=as_json)
 
 

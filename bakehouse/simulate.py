@@ -43,14 +43,15 @@ def run_simulate(*, ref: str, url: str, decisions: int, as_json: bool, rate: flo
         players.join(60.0)
     seconds = time.monotonic() - began
     result = _result(players, scoreboard, seconds)
+    if result["decisions"] == 0:
+        problems = [f"{count} × {problem}" for problem, count in result["errors"].items()]
+        raise BakehouseError(
+            f"no decision was answered at {url}: {'; '.join(problems) or 'none was asked for'}"
+        )
     if as_json:
         say_json(result)
     else:
         _summary(result)
-    if result["decisions"] == 0:
-        raise BakehouseError(
-            f"no decision was answered at {url}: {next(iter(players.journal.errors), 'no answer')}"
-        )
     return 1 if result["http_errors"] else 0
 
 

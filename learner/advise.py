@@ -87,10 +87,7 @@ def _sample(loaded: Loaded, asked: argparse.Namespace) -> tuple[Sample, str, lis
         if asked.source is not None:
             raise
         if loaded.world is None:
-            raise InvalidHistory(
-                f"{error}. The page has no world either: name the home of a stack that has played "
-                "with --home, or another log with --from"
-            ) from None
+            raise InvalidHistory(f"{error}. The page has no world to ask either") from None
         say(f"no log in {source}: a sample of the world instead")
         sample = of_world(application, loaded.world, decisions=most, seed=SEED)
         return sample, "its world, under the rules and the first exploration", []

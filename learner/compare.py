@@ -38,6 +38,7 @@ ENOUGH = 0.85  # of the way to the best: how soon?
 TELL_EVERY_S = 2.0
 GRID = 40  # points of a learning curve
 HELD_OUT = 0.2
+PICTURES = (".png", ".svg", ".pdf")
 Build = Callable[[Setup], Learner]
 
 
@@ -56,8 +57,14 @@ def compare(asked: argparse.Namespace) -> dict[str, Any]:
     """Every agent's marks, the best first.
 
     Raises:
-        BakehouseError: an agent does not fit, or there is neither a world nor a history.
+        BakehouseError: an agent does not fit, there is neither a world nor a history, or the
+            picture is of no kind that is drawn.
     """
+    if asked.plot is not None and asked.plot.suffix.lower() not in PICTURES:
+        raise BakehouseError(
+            f"--plot {asked.plot}: expected a file that ends in {', '.join(PICTURES)}; nothing was "
+            "compared"
+        )
     loaded = load_application(asked.ref)
     candidates = candidates_of(asked, loaded.application)
     by_world = loaded.world is not None and asked.source is None

@@ -22,7 +22,7 @@ from learner.judging import material
 from learner.ring import Ring
 from learner.targets import Target, find_target
 from schemas.application import Application
-from schemas.errors import BakehouseError, InvalidHistory
+from schemas.errors import BakehouseError
 from schemas.loading import load_application
 from schemas.settings import load_settings
 
@@ -51,7 +51,7 @@ def evaluate(asked: argparse.Namespace) -> dict[str, Any]:
     targets = _targets(asked, application, settings.policies / application.name)
     sized = replace(application, training=replace(application.training, buffer=asked.limit))
     source = asked.source or settings.tables
-    history = _read(sized, source, asked)
+    history = read_history(sized, source, contexts=asked.segment is not None)
     ring = history.ring()
     learned = [target.learned_until_ms for target in targets]
     judged = learned[0]
@@ -76,18 +76,6 @@ def evaluate(asked: argparse.Namespace) -> dict[str, Any]:
     )
     answer["warnings"] += history.notes
     return {"application": application.name, "source": str(source)} | answer
-
-
-def _read(application: Application, source: str, asked: argparse.Namespace) -> History:
-    try:
-        return read_history(application, source, contexts=asked.segment is not None)
-    except InvalidHistory as error:
-        if asked.source is not None:
-            raise
-        raise InvalidHistory(
-            f"{error}. Name the home of a stack that has played with --home, or another history "
-            "with --from"
-        ) from None
 
 
 def _targets(asked: argparse.Namespace, application: Application, policies: Any) -> list[Target]:

@@ -44,6 +44,8 @@ _TEXT = (
     "outcomes",
 )
 
+ELSEWHERE = "Name the home of a stack that has played with --home, or another history with --from"
+
 
 class History(NamedTuple):
     """Past decisions, in the order in which they were made."""
@@ -128,7 +130,7 @@ def _from_replay(application: Application, table: str, most: int, contexts: bool
         raise InvalidHistory(
             f"{table} holds no decisions of {application.name!r} that can be read "
             f"({decoder.refused} rows cannot be encoded); expected those of a stack that has "
-            "served it"
+            f"served it. {ELSEWHERE}"
         )
     notes = []
     if decoder.recoded:
@@ -207,7 +209,7 @@ def _read_files(application: Application, path: Path) -> pa.Table:
     if not path.exists():
         raise InvalidHistory(
             f"{path}: there is nothing there; expected a home, a Delta table, a .parquet or .csv "
-            "file, or a folder of Parquet files"
+            f"file, or a folder of Parquet files. {ELSEWHERE}"
         )
     try:
         if path.is_dir():

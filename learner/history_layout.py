@@ -159,8 +159,8 @@ class _Log:
         features = [feature.name for feature in self.application.observation]
         if "action" not in self.names:
             raise InvalidHistory(
-                f"{self.named} has the columns {self.names}: expected `action` among them, the "
-                f"what was done"
+                f"{self.named} has the columns {self.names}: expected `action` among them, "
+                "what was done"
             )
         if "context" not in self.names and not set(features) & set(self.names):
             raise InvalidHistory(

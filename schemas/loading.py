@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
+import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,6 +18,8 @@ from schemas.application import Application
 from schemas.errors import ApplicationError
 from schemas.fitted_world import FittedWorld
 from schemas.world import World
+
+_UNKNOWN_ARGUMENT = re.compile(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'")
 
 
 @dataclass(frozen=True)
@@ -59,12 +64,13 @@ def load_application(ref: str) -> Loaded:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # sys.exit() in a page must not end this process unsaid
-            raise ApplicationError(f"{ref}: importing {name!r} raised {_said(error)}") from error
+            raise ApplicationError(
+                f"{ref}: importing {name!r} raised {_said(error)}{_file_meant(name, error)}"
+            ) from error
     found = _attribute(module, attribute, ref)
     if not isinstance(found, Application):
-        raise ApplicationError(
-            f"{ref}: expected {attribute} = Application(…) in it, found {type(found).__name__}"
-        )
+        there = "nothing of that name" if found is None else type(found).__name__
+        raise ApplicationError(f"{ref}: expected {attribute} = Application(…) in it, found {there}")
     world = _attribute(module, "world", ref)
     if isinstance(world, FittedWorld):
         world.check(found)
@@ -87,6 +93,19 @@ def load_applications(refs: Iterable[str]) -> dict[str, Loaded]:
     return loaded
 
 
+def _file_meant(name: str, error: BaseException) -> str:
+    """What to name instead of a module that is not there."""
+    if not isinstance(error, ModuleNotFoundError) or not f"{name}.".startswith(f"{error.name}."):
+        return ""  # it is there, and lacks something itself
+    if name.endswith(".py"):
+        return f"; of a file its `application` is taken: name it without an attribute, {name}"
+    if Path(f"{name}.py").is_file():
+        return f"; did you mean {name}.py?"
+    if Path(name).is_file():
+        return f"; {name} is a file whose name does not end in .py"
+    return "; name a file, such as game.py, or module:attribute"
+
+
 def _load_file(path: Path) -> ModuleType:
     name = f"bakehouse_application_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
@@ -96,11 +115,36 @@ def _load_file(path: Path) -> ModuleType:
     sys.modules[name] = module  # dataclasses and pickling look their module up
     try:
         spec.loader.exec_module(module)
-    except (ApplicationError, KeyboardInterrupt):
+    except KeyboardInterrupt:
         raise
     except BaseException as error:  # sys.exit() in a page must not end this process unsaid
-        raise ApplicationError(f"{path}: loading it raised {_said(error)}") from error
+        if type(error) is ApplicationError:
+            raise ApplicationError(f"{error}{_where(error, path)}") from error
+        raise ApplicationError(
+            f"{path}: loading it raised {_said(error)}{_where(error, path)}{_meant(error, module)}"
+        ) from error
     return module
+
+
+def _where(error: BaseException, path: Path) -> str:
+    """The line of the page that raised it; of a syntax error Python says it itself."""
+    frames, last = error.__traceback__, None
+    while frames is not None:
+        if frames.tb_frame.f_code.co_filename == str(path):
+            last = frames.tb_lineno
+        frames = frames.tb_next
+    return "" if last is None else f" ({path.name}, line {last})"
+
+
+def _meant(error: BaseException, module: ModuleType) -> str:
+    """What a misspelt argument of one of the page's own names may have meant."""
+    came = _UNKNOWN_ARGUMENT.search(_said(error)) if isinstance(error, TypeError) else None
+    made = None if came is None else getattr(module, came[1], None)
+    if came is None or not callable(made):
+        return ""
+    takes = [name for name in inspect.signature(made).parameters if name != "self"]
+    close = get_close_matches(came[2], takes, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; it takes {', '.join(takes)}"
 
 
 def _attribute(module: ModuleType, name: str, ref: str) -> Any:

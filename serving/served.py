@@ -164,15 +164,16 @@ class Served:
             control = self.control.model_copy(
                 update=change | {"by": by, "why": why, "at_ms": now_ms}
             )
-            before = self.control
+            before, refused_before = self.control, self.refused_policy
             self.control = control
             settled = self._settle(f"{action} by {by or 'someone'}", live=True)
             if not settled and change.get("pinned_version") is not None:
-                self.control = before
                 reason = (self.refused_policy or {}).get("reason")
+                # what a person named by mistake stands in nobody's way: no alarm stays behind
+                self.control, self.refused_policy = before, refused_before
                 raise Conflict(
-                    f"policy {control.pinned_version} cannot be served: {reason}. Policy "
-                    f"{self.slot.version} goes on serving"
+                    f"policy {control.pinned_version} cannot be served: {reason}; `bakehouse "
+                    f"policies` lists those there are. Policy {self.slot.version} goes on serving"
                 )
             try:
                 self._persist(durably=True)

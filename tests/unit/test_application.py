@@ -230,14 +230,14 @@ def test_an_application_is_loaded_from_a_file_or_a_module(tmp_path):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("x = 1", "found NoneType"),
+        ("x = 1", "found nothing of that name"),
         ("1 / 0", "ZeroDivisionError"),
         ("def (", "SyntaxError"),
         ("application = 'game'", "found str"),
         ("import sys; sys.exit('bye')", "SystemExit: bye"),
         ("raise BaseException('odd')", "BaseException: odd"),
         ("raise GeneratorExit", "GeneratorExit"),
-        ("class Mute(Exception):\n  __str__ = None\nraise Mute", "raised Mute$"),
+        ("class Mute(Exception):\n  __str__ = None\nraise Mute", "raised Mute \\(broken"),
         ("def __getattr__(name): raise ValueError(name)", "ValueError: application"),
         ("x = '\0'", "null bytes"),
         ("x = " + "(" * 5_000, "loading it raised"),
@@ -249,6 +249,36 @@ def test_a_file_without_a_usable_application_is_refused_with_the_reason(tmp_path
     page.write_text(text)
     with pytest.raises(ApplicationError, match=says):
         load_application(str(page))
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("Numerik('skill')", "'Numerik' is not defined .*line 3"),
+        ("Numeric('skill', lo=0)", "line 3.*; did you mean 'low'"),
+        ("Numeric('skill', zzz=0)", "line 3.*; it takes name, low, high"),
+        ("Numeric('skill', low=1, high=0)", "low must be below high .broken.py, line 3"),
+    ],
+)
+def test_a_mistake_in_a_page_is_told_with_its_line_and_what_was_meant(tmp_path, line, says):
+    page = tmp_path / "broken.py"
+    page.write_text(f"from bakehouse import *\n\n{line}\n")
+    with pytest.raises(ApplicationError, match=says):
+        load_application(str(page))
+
+
+def test_a_page_named_as_no_file_is_says_what_to_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "quests.py").write_text("x = 1")
+    (tmp_path / "quests.txt").write_text("x = 1")
+    for ref, says in {
+        "quests.py:application": "without an attribute, quests.py",
+        "quests": "did you mean quests.py",
+        "quests.txt": "does not end in .py",
+        "quest": "name a file, such as game.py",
+    }.items():
+        with pytest.raises(ApplicationError, match=says):
+            load_application(ref)
 
 
 def test_a_page_that_is_no_text_or_no_file_is_refused(tmp_path):

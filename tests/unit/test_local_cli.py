@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +16,33 @@ import pytest
 
 from bakehouse import cli, doctor
 from bakehouse.doctor import Finding
-from bakehouse.local.home import hold
+from bakehouse.local.home import Run, hold
 from schemas.settings import Settings
 
 APPLICATION = "applications/level_difficulty.py"
+
+
+@contextmanager
+def answering(answers: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """The address of a server that answers these paths."""
+
+    class Serving(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps(answers[self.path]).encode())
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Serving) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 class Ran:
@@ -77,6 +105,64 @@ def test_without_a_stack_the_message_says_how_to_get_one(
     ran = bakehouse(*command)
     assert ran.code == 2
     assert "stack" in ran.err or "log" in ran.err
+
+
+def test_the_package_runs_as_the_command_does() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "bakehouse", "--version"], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.startswith("bakehouse")
+
+
+def test_help_begins_where_a_page_is_written(bakehouse: Any) -> None:
+    words = bakehouse("--help").out
+    assert words.index("learns while the game is being played") < words.index("Write a page")
+    assert words.index("Write a page") < words.index("init") < words.index("Run a stack")
+
+
+@pytest.mark.parametrize("share", ["nan", "3", "-0.1", "lots"])
+def test_a_share_that_is_none_is_refused_before_anything_is_asked(
+    bakehouse: Any, share: str
+) -> None:
+    ran = bakehouse("explore", "--why", "x", "--", share)
+    assert ran.code == 2
+    assert f"'{share}': expected a share from 0 to 1" in ran.err
+
+
+def test_an_address_without_its_scheme_is_refused_with_one_that_has_it(bakehouse: Any) -> None:
+    ran = bakehouse("status", "--url", "localhost:8080")
+    assert (ran.code, "such as http://127.0.0.1:8080" in ran.err) == (2, True)
+
+
+def test_the_one_application_at_an_address_need_not_be_named(bakehouse: Any) -> None:
+    answers = {
+        "/v1/applications": {"applications": [{"name": "quests"}]},
+        "/v1/applications/quests/policy": {"policy_version": 5, "swaps": 1},
+        "/v1/applications/quests/audit": {"entries": []},
+    }
+    with answering(answers) as url:
+        assert bakehouse("audit", "--url", url, "--json").json["application"] == "quests"
+        answers["/v1/applications"]["applications"].append({"name": "shop"})
+        ran = bakehouse("audit", "--url", url)
+    assert (ran.code, "serves quests, shop; name one with --application" in ran.err) == (2, True)
+
+
+def test_status_of_an_application_that_does_not_run_is_refused_with_those_that_do(
+    bakehouse: Any, tmp_path: Path
+) -> None:
+    with hold(tmp_path / "home"):
+        Run(1, "http://127.0.0.1:1", "", [APPLICATION], ["quests"], 0).write(tmp_path / "home")
+        ran = bakehouse("status", "--application", "quest")
+    assert (ran.code, "'quest' is not served" in ran.err, "there is quests" in ran.err) == (
+        2,
+        True,
+        True,
+    )
+
+
+def test_a_picture_of_no_known_kind_is_refused_before_anything_is_compared(bakehouse: Any) -> None:
+    ran = bakehouse("compare", APPLICATION, "--plot", "curves.foo")
+    assert (ran.code, "ends in .png, .svg, .pdf; nothing was compared" in ran.err) == (2, True)
 
 
 def test_reset_removes_what_a_stack_left_and_nothing_else(bakehouse: Any, tmp_path: Path) -> None:
@@ -203,24 +289,10 @@ def test_evaluate_refuses_in_one_message_what_the_learner_refuses(bakehouse: Any
 
 
 def test_the_champion_is_what_a_running_stack_answers_with(bakehouse: Any, tmp_path: Path) -> None:
-    import threading
-    from http.server import BaseHTTPRequestHandler, HTTPServer
-
-    from bakehouse.local.home import Run
     from schemas.loading import load_application
     from tests.fakes import publish_policy
     from tests.logged_worlds import played
     from tests.replay_rows import Table
-
-    class Serving(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            assert self.path == "/v1/applications/level-difficulty/policy"
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b'{"policy_version": 3}')
-
-        def log_message(self, *_: Any) -> None:
-            pass
 
     home = tmp_path / "home"
     loaded = load_application(APPLICATION)
@@ -228,14 +300,8 @@ def test_the_champion_is_what_a_running_stack_answers_with(bakehouse: Any, tmp_p
     Table(home / "tables").append(played(loaded.world, loaded.application, 100, seed=0))
     for version in (3, 4):  # 4 was rolled back
         publish_policy(home / "policies", loaded.application, version, favourite=1)
-    with HTTPServer(("127.0.0.1", 0), Serving) as server, hold(home):
-        url = f"http://127.0.0.1:{server.server_port}"
+    answers = {"/v1/applications/level-difficulty/policy": {"policy_version": 3}}
+    with answering(answers) as url, hold(home):
         Run(1, url, "", [APPLICATION], [loaded.application.name], 0).write(home)
-        answering = threading.Thread(target=server.serve_forever)
-        answering.start()
-        try:
-            ran = bakehouse("evaluate", APPLICATION, "--against", "random", "--json")
-        finally:
-            server.shutdown()
-            answering.join()
+        ran = bakehouse("evaluate", APPLICATION, "--against", "random", "--json")
     assert ran.json["policies"][0]["version"] == 3

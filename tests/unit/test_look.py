@@ -82,6 +82,7 @@ def test_a_pin_and_a_refused_bundle_are_named():
     refused = {"version": 9, "reason": "golden outputs differ"}
     said = policy_words({"policy_version": 7, "pinned_version": 7, "refused_policy": refused})
     assert said == "policy 7, pinned to 7, 9 was refused: golden outputs differ"
+    assert policy_words({"policy_version": 1, "swaps": 1}) == "policy 1, 1 swap"
 
 
 def test_an_apprentice_says_how_well_it_matches_and_whom_it_answers():

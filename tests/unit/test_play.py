@@ -67,9 +67,10 @@ def test_simulate_tells_what_happened(capsys: pytest.CaptureFixture[str]) -> Non
     assert result["latency_ms"]["p50"] > 0
 
 
-def test_simulate_says_when_nobody_answers() -> None:
-    with pytest.raises(BakehouseError, match="cannot connect"):
+def test_simulate_says_once_that_nobody_answers(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(BakehouseError, match="3 × cannot connect"):
         run_simulate(ref=REF, url="http://127.0.0.1:1", decisions=3, as_json=True, rate=1_000)
+    assert capsys.readouterr().out == ""  # the one JSON is the reason, which `main` prints
 
 
 def test_an_application_without_a_world_cannot_be_played(quests: Loaded) -> None:

@@ -170,10 +170,11 @@ def test_rolling_back_pins_the_version_before(served: Served, tmp_path: Path) ->
 def test_a_pin_that_cannot_be_served_changes_nothing(served: Served, tmp_path: Path) -> None:
     publish(served, tmp_path, 1)
     before = served.control
-    with pytest.raises(Conflict, match="policy 9 cannot be served"):
+    with pytest.raises(Conflict, match=r"policy 9 cannot be served.*`bakehouse policies` lists"):
         act(served, "promote", 9)
     assert served.control == before
     assert served.slot.version == 1
+    assert served.refused_policy is None  # nothing that was published was refused
 
 
 def test_a_control_that_lacks_or_has_too_much_is_refused(served: Served) -> None:
