@@ -4,6 +4,7 @@ import { alike, count, number, percent, plural } from "./format.js";
 import { histogram, placesByVersion, stackedOverTime, versionBars, whiskers } from "./shapes.js";
 
 const MISLEAD = "Raw means mislead: a policy gives each action to the players it suits, so the groups differ. The weighted mean (inverse propensity) says what each action would earn if everybody got it.";
+const SAMPLE = "Effective sample: what the weighted decisions are worth in evenly drawn ones.";
 const KINDS = {
   discrete: "One of several labels.", continuous: "Numbers in a range.", parts: "Several choices made at once.", ranking: "An ordered list out of what was offered.",
 };
@@ -81,19 +82,19 @@ const swatch = (label, labels) => h("span", { class: `swatch s${Math.min(SWATCHE
 
 function placesPanel() {
   const picture = h("div");
-  const node = h("div", { class: "panel all" }, h("div", { class: "panel-head" }, h("h3", {}, "How often each place is as the game's own rules would have it")), picture,
+  const node = h("div", { class: "panel all" }, h("div", { class: "panel-head" }, h("h3", {}, "How often each place is filled as the game's own rules would fill it")), picture,
     h("p", { class: "aside" }, "Items come and go with each request, so none has a worth of its own; what can be told is how far the order has moved from the rules', version by version."));
   return { node, draw: whenNew((versions) => replace(picture, placesByVersion(versions))) };
 }
 
 function boardPanel(title) {
   const body = h("tbody"), ends = h("span", { class: "ends" });
-  const heads = [["Action", ""], ["Decisions", "number"], ["Share", "number"], ["Raw mean", "number raw"], ["Weighted mean", "number"], ["95% interval", ""], ["Worth", "number optional"]];
-  const table = h("table", { class: "board" }, h("thead", {}, h("tr", {}, heads.map(([word, cls]) => h("th", { scope: "col", class: cls, title: word === "Worth" ? "Effective sample: what the weighted decisions are worth in evenly drawn ones" : null },
+  const heads = [["Action", ""], ["Decisions", "number optional"], ["Share", "number"], ["Raw mean", "number raw optional"], ["Weighted mean", "number"], ["95% interval", ""], ["Worth", "number optional"]];
+  const table = h("table", { class: "board" }, h("thead", {}, h("tr", {}, heads.map(([word, cls]) => h("th", { scope: "col", class: cls },
     word === "95% interval" ? [word, " ", ends] : word === "Worth" ? "Eff. sample" : word)))), body);
   const node = h("div", { class: "panel wide" }, h("div", { class: "panel-head" }, h("h3", {}, "What each is worth", title && [": ", foreign(title)]),
 ), h("div", { class: "scroll tall", tabindex: "0", role: "region", "aria-label": "Leaderboard" }, table),
-    h("p", { class: "aside" }, MISLEAD));
+    h("p", { class: "aside" }, MISLEAD, h("span", { class: "optional" }, ` ${SAMPLE}`)));
   return {
     node,
     draw(rows, labels) {
@@ -101,8 +102,8 @@ function boardPanel(title) {
       const scale = scaleOf(sorted), means = sorted.flatMap((row) => [row.mean, row.raw_mean]);
       setText(ends, sorted.length ? `${alike(scale, scale[0])} … ${alike(scale, scale[1])}` : "");
       keyed(body, sorted.map((row) => ({ ...row, scale, means, labels })), (row) => String(row.action), () => h("tr"), (tr, row) => replace(tr,
-        h("th", { scope: "row" }, swatch(row.action, labels), foreign(row.action)), h("td", { class: "number" }, count(row.n)), h("td", { class: "number" }, percent(row.share)),
-        h("td", { class: "number raw" }, alike(means, row.raw_mean)), h("td", { class: "number strong" }, alike(means, row.mean)),
+        h("th", { scope: "row" }, swatch(row.action, labels), foreign(row.action)), h("td", { class: "number optional" }, count(row.n)), h("td", { class: "number" }, percent(row.share)),
+        h("td", { class: "number raw optional" }, alike(means, row.raw_mean)), h("td", { class: "number strong" }, alike(means, row.mean)),
         h("td", { class: "reach-cell" }, whiskers(row, scale)), h("td", { class: "number optional soft" }, count(row.effective_sample))));
     },
   };

@@ -62,7 +62,7 @@ function standingWords(policy) {
 function makeForm(shared, verb, version, close, done) {
   const { meaning, argument, danger, button } = VERBS[verb], name = shared.application;
   const value = argument && field(argument.label, h("input", { inputmode: argument.whole ? "numeric" : "decimal", autocomplete: "off", value: version ?? "" }), argument.hint);
-  const confirm = field(`Type ${name} to confirm`, h("input", { autocomplete: "off", autocapitalize: "off", spellcheck: "false", name: "confirm" }));
+  const confirm = field(["Type ", h("code", {}, name), " to confirm"], h("input", { autocomplete: "off", autocapitalize: "off", spellcheck: "false", name: "confirm" }));
   const why = field("Reason", h("input", { autocomplete: "off", maxlength: "2000", name: "why" }), "Kept with the change, for whoever asks later.");
   const by = field("Your name", h("input", { autocomplete: "username", maxlength: "200", name: "by", value: sessionStorage.getItem("bakehouse-by") ?? "" }), "Kept with it too.");
   const secret = field("Admin key", h("input", { type: "password", autocomplete: "off", spellcheck: "false", name: "key" }), "This server wants a key with the scope admin for changes.");

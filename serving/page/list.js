@@ -3,12 +3,19 @@ import { h, keyed, replace, section, setText } from "./dom.js";
 import { count, number, seconds } from "./format.js";
 import { setState, simulatedChip, stateChip } from "./marks.js";
 
+const FRESH = "From an outcome's arrival to the first answer by a policy that has learned from it";
+const FIGURES = [
+  ["Policy", "The version that answers"], ["Decisions", "Answered in all"], ["Decisions a second", null],
+  ["Freshness p50", `${FRESH}: the middle`], ["Freshness p95", `${FRESH}: the slow end`],
+];
+
+// Roles are said again, since a narrow page lays rows out as blocks.
 export function openList(main) {
   const body = h("tbody");
   replace(main, section("applications", "Applications", null,
-    h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Applications" }, h("table", { class: "list" },
+    h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Applications" }, h("table", { class: "list", role: "table" },
       h("thead", {}, h("tr", {}, ["Application", "State", "In words"].map((word) => h("th", { scope: "col" }, word)),
-        ["Policy", "Decisions", "a second", "Freshness p50", "p95"].map((word) => h("th", { scope: "col", class: "number" }, word)))),
+        FIGURES.map(([word, meaning]) => h("th", { scope: "col", class: "number", title: meaning }, word)))),
       body))));
   return {
     show() {},
@@ -19,10 +26,10 @@ export function openList(main) {
 }
 
 function row(one) {
-  const cells = ["number", "number", "number", "number", "number"].map((name) => h("td", { class: name }));
-  return h("tr", {},
-    h("th", { scope: "row" }, h("a", { href: `#/${encodeURIComponent(one.name)}` }, one.name)),
-    h("td", {}, stateChip(one.verdict?.state)), h("td", { class: "sentence" }, h("span"), h("span", { class: "tagline" })), cells);
+  const cells = FIGURES.map(([word]) => h("td", { class: "number", role: "cell", "data-name": word }));
+  return h("tr", { role: "row" },
+    h("th", { scope: "row", role: "rowheader" }, h("a", { href: `#/${encodeURIComponent(one.name)}` }, one.name)),
+    h("td", { role: "cell" }, stateChip(one.verdict?.state)), h("td", { class: "sentence", role: "cell" }, h("span"), h("span", { class: "tagline" })), cells);
 }
 
 function update(node, one) {

@@ -73,6 +73,7 @@ function notServed(application) {
 async function locked(status, words) {
   state("locked");
   $("key").hidden = false;
+  if (opened === null) replace(main, h("p", { class: "wait" }, "This server is locked: its figures are for whoever holds a key. “Key…”, above, asks for it."));
   if (await askForKey(status, words)) again();
 }
 
@@ -89,7 +90,7 @@ function state(word, detail) {
   main.classList.toggle("stale", word === "reconnecting");
   if (live.dataset.state !== word) {
     const words = { live: "Live", paused: "Paused", locked: "Locked", reconnecting: "Reconnecting…" };
-    replace(live, mark(word), h("span", {}, words[word]));
+    replace(live, mark(word), h("span", {}, words[word]), h("span", { class: "optional" }));
     reconnectingSince = word === "reconnecting" ? detail : null;
   }
   setData(live, "state", word);
@@ -99,7 +100,7 @@ setInterval(() => {
   if (document.hidden) return;
   view?.age?.();
   const live = $("live");
-  if (reconnectingSince) live.lastChild.textContent = `Reconnecting… last heard ${ago(reconnectingSince, Date.now())}`;
+  if (reconnectingSince) live.lastChild.textContent = `last heard ${ago(reconnectingSince, Date.now())}`;
 }, 1000);
 
 // --- theme: as the system says, light, dark

@@ -4,13 +4,13 @@ import { alike, count, NONE, number, percent, plural, range, signed } from "./fo
 import { levelMark, mark } from "./marks.js";
 import { since } from "./time.js";
 
-const HEADS = [["Policy", ""], ["When", ""], ["Trigger", "optional"], ["Rows", "number"], ["Loss", "number optional"], ["Difference", "number", "By evaluation, a decision: the candidate less the anchor, the last version that was shown to be good"], ["Eff. sample", "number optional"], ["Gate", ""]];
+const HEADS = [["Policy", ""], ["When", ""], ["Trigger", "optional"], ["Rows", "number optional"], ["Loss", "number optional"], ["Difference", "number"], ["Eff. sample", "number optional"], ["Gate", ""]];
 
 export function makePolicies(shared, controls) {
-  const table = h("table", { class: "policies" }, h("thead", {}, h("tr", {}, HEADS.map(([word, cls, title]) => h("th", { scope: "col", class: cls, title }, word)))));
+  const table = h("table", { class: "policies" }, h("thead", {}, h("tr", {}, HEADS.map(([word, cls]) => h("th", { scope: "col", class: cls }, word)))));
   const holder = h("div", { class: "scroll tall", tabindex: "0", role: "region", "aria-label": "Policies", hidden: true }, table);
   const empty = h("p", { class: "empty" }, "No candidate has been trained yet. Until then version 0 answers: the game's own rules, with exploration.");
-  const node = section("policies", "Policies", "Newest first. Open one for the gate's rules, each with its number and threshold.", empty, holder);
+  const node = section("policies", "Policies", "Newest first. Difference: what a decision earns more than with the anchor, the last version shown to be good. Open one for the gate's rules.", empty, holder);
   // bodies of rows live beside the head
   const rows = { parent: table, items: [] };
   const redraw = () => {
@@ -69,7 +69,7 @@ function drawLine(tr, one, shared) {
   replace(rows, count(one.rows), h("span", { class: "soft" }, one.new_rows === null ? "" : ` +${count(one.new_rows)}`));
   replace(lost, alike(one.around, loss(one.losses)));
   const text = (value) => alike(one.bounds, value);
-  replace(evaluation, signed(one.mean, text(one.mean)), one.lower !== null && one.lower !== undefined && h("span", { class: "soft nowrap" }, ` (${range(one, text)})`));
+  replace(evaluation, signed(one.mean, text(one.mean)), one.lower !== null && one.lower !== undefined && [" ", h("span", { class: "soft nowrap" }, `(${range(one, text)})`)]);
   replace(sample, count(one.effective_sample));
   const failed = (one.rules ?? []).filter((rule) => rule.passed === false).length;
   replace(gate, one.published ? levelMark("ok", "published") : levelMark("blocked", failed ? `refused by ${plural(failed, "rule")}` : "refused"));
@@ -87,7 +87,7 @@ function drawDetails(cell, one, controls) {
       fact("Actions shifted", changed.action_shift === null || changed.action_shift === undefined ? NONE : `in ${percent(changed.action_shift)} of contexts`),
       fact("Loss", changed.loss === null || changed.loss === undefined ? NONE : signed(changed.loss)),
       fact("New rows", count(changed.new_rows ?? one.new_rows)), fact("Exploration", typeof changed.exploration === "number" ? percent(changed.exploration) : foreign(changed.exploration ?? NONE)),
-      losses.length > 1 && losses.map(([name, value]) => fact(foreign(name, 40), number(value)))),
+    ), losses.length > 1 && [h("h4", {}, "Losses"), h("dl", { class: "facts-list" }, losses.map(([name, value]) => fact(foreign(name, 40), number(value))))],
       mlflow(one), one.published && h("p", { class: "row-actions" },
         h("button", { type: "button", onclick: () => controls.open("promote", one.version) }, `Promote v${one.version}…`),
         h("button", { type: "button", onclick: () => controls.open("rollback", one.version) }, `Roll back to v${one.version}…`)))));

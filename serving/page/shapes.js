@@ -42,7 +42,7 @@ export function versionBars(labels, groups) {
     h("span", { class: "nowrap" }, versions(group)),
     h("span", { class: "bar-row" }, labels.map((label, k) => {
       const share = group.shares?.[label] ?? 0;
-      return share > 0 && place(h("span", { class: `piece ${kind(k)}`, title: `${label}: ${percent(share)}` }, share > 0.14 ? [foreign(label, 14), ` ${percent(share, 0)}`] : ""), { "flex-grow": String(share) });
+      return share > 0 && place(h("span", { class: `piece ${kind(k)}`, title: `${label}: ${percent(share)}` }, share > 0.2 ? [foreign(label, 14), ` ${percent(share, 0)}`] : ""), { "flex-grow": String(share) });
     })),
     h("span", { class: "soft number" }, count(group.n)))));
 }
@@ -50,11 +50,11 @@ export function versionBars(labels, groups) {
 /** Shares that stand alone, a bar each, by groups of policy versions, the newest first. */
 export function placesByVersion(groups) {
   const names = [...new Set(groups.flatMap((group) => Object.keys(group.shares ?? {})))];
-  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Places by version" }, h("table", {},
-    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Policy"), names.map((name) => h("th", { scope: "col" }, foreign(name, 40))), h("th", { scope: "col", class: "number" }, "Decisions"))),
+  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Places by version" }, h("table", { class: "places" },
+    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Policy"), names.map((name) => h("th", { scope: "col" }, foreign(name.replace(/ as the baseline$/, ""), 40))), h("th", { scope: "col", class: "number optional" }, "Decisions"))),
     h("tbody", {}, [...groups].sort((a, b) => b.from - a.from).map((group) => h("tr", {}, h("th", { scope: "row", class: "nowrap" }, versions(group)),
       names.map((name) => h("td", {}, h("span", { class: "probability" }, place(h("i", { class: "executed", "aria-hidden": "true" }), { width: `${(group.shares?.[name] ?? 0) * 5}rem` }), percent(group.shares?.[name])))),
-      h("td", { class: "number" }, count(group.n)))))));
+      h("td", { class: "number optional" }, count(group.n)))))));
 }
 
 const versions = ({ from, to }) => (from === to ? `v${from}` : `v${from}–${to}`);

@@ -47,7 +47,7 @@ function audit(to, its) {
   if (!its?.checked) return to.say("unknown", "no data yet", NONE, its?.unavailable > 0 && h("p", {}, `${count(its.unavailable)} could not be recomputed`));
   const bad = its.different > 0, last = its.last_problem;
   return to.say(bad ? "blocked" : "ok", bad ? "differs" : "agrees", `${count(its.equal)} of ${count(its.checked)}`,
-    h("p", {}, bad ? `${count(its.different)} differ, by ${percent(its.worst)} at most` : `equal, to within ${its.worst ? number(its.worst) : 0}`, its.unavailable > 0 && `; ${count(its.unavailable)} could not be recomputed`),
+    h("p", {}, bad ? `${count(its.different)} differ${its.different === 1 ? "s" : ""}, by ${percent(its.worst)} at most` : `equal, to within ${its.worst ? number(its.worst) : 0}`, its.unavailable > 0 && `; ${count(its.unavailable)} could not be recomputed`),
     last && h("p", {}, "Last: ", h("code", {}, foreign(last.decision_id)), ` recorded ${number(last.recorded)}, recomputed ${number(last.recomputed)}`));
 }
 

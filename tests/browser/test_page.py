@@ -359,7 +359,7 @@ def test_nothing_is_asked_for_while_nobody_looks(visit: Visit, stage: Stage) -> 
     assert stage.listeners == opened + 1
 
 
-@pytest.mark.parametrize("kind", ["discrete", "continuous"])
+@pytest.mark.parametrize("kind", scripted.KINDS)
 def test_a_small_screen_needs_no_horizontal_scrolling(
     visit: Visit, stage: Stage, kind: str
 ) -> None:
@@ -367,6 +367,23 @@ def test_a_small_screen_needs_no_horizontal_scrolling(
     page = drawn(visit(f"#/levels/decision/{scripted.DECISION}", width=390, height=844))
     page.wait_for_selector("#inspector .sentences li")
     page.locator("#policies .open").first.click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    for table in page.locator("#actions .scroll, #policies .scroll").all():
+        assert table.evaluate("e => e.scrollWidth <= e.clientWidth"), table.inner_text()
+
+
+def test_a_small_screen_says_of_each_application_how_it_goes(visit: Visit, stage: Stage) -> None:
+    long = "a-name-that-somebody-wanted-to-be-longer-than-a-telephone-is-wide"
+    stage.names = ["levels", "shop-shelf", long]
+    page = visit(width=390, height=844).page
+    page.locator(".list tbody tr").nth(2).wait_for()
+    for row in page.locator(".list tbody tr").all():
+        row.scroll_into_view_if_needed()
+        for part in (row.get_by_role("link"), row.locator(".chip").first, row.locator(".sentence")):
+            expect(part).to_be_in_viewport(ratio=1)
+        expect(row.get_by_role("cell").last).to_be_in_viewport(ratio=1)
+    page.get_by_role("link", name=long).click()
+    expect(page.locator("#where")).to_be_in_viewport(ratio=1)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
@@ -393,5 +410,6 @@ def test_the_page_is_open_without_a_key_and_its_figures_are_not(
     page.get_by_role("dialog").wait_for()
     page.keyboard.press("Escape")
     expect(page.locator("#live")).to_contain_text("Locked")
+    expect(page.locator("#main")).to_contain_text("This server is locked")
     assert stage.listeners == 0
     assert time.monotonic() - began < 8
