@@ -179,15 +179,21 @@ def serve(refs: Refs, as_json: Json = False) -> None:
 
 @app.command(rich_help_panel=init_command.PANEL)
 def check(ref: Ref, as_json: Json = False) -> None:
-    """The contract of an application in words; exits with 2 if it cannot be used.
+    """What a page means, in words; exits with 2 if it cannot be used.
+
+    Where it has a world beside it, its rules are tried on some of the simulated players.
 
     Example: [bold]bakehouse check applications/level_difficulty.py[/]
     """
     from bakehouse.describe import describe, network_words
+    from bakehouse.rehearsal import rehearse
     from schemas.loading import load_application
 
-    application = load_application(ref).application
+    loaded = load_application(ref)
+    application = loaded.application
     described = describe(application)
+    if (rehearsed := rehearse(loaded)) is not None:
+        described["players"] = rehearsed.words
     if application.agent.parameters.get("network") is not None:  # only Keras can tell what it is
         found = offline_commands.ask("learner.check_network", [ref], load_settings())
         described["network"] = network_words(found)

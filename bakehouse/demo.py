@@ -14,7 +14,9 @@ from bakehouse.demo_screen import LiveLine, Screen, Show
 from bakehouse.local.jars import ensure_jars
 from bakehouse.local.java import find_java
 from bakehouse.local.supervisor import Stack
+from bakehouse.output import complain
 from bakehouse.play import PlayerThread, Scoreboard, world_of
+from bakehouse.rehearsal import rehearse
 from bakehouse.watch import PolicyWatch, ReplayWatch
 from schemas.errors import StackError
 from schemas.loading import load_application
@@ -43,9 +45,12 @@ def run_demo(
     """
     loaded = load_application(application)
     world = world_of(loaded)
+    rehearsed = rehearse(loaded)
     settings = demo_settings(settings)
     screen = Screen(Console(stderr=as_json, highlight=False, soft_wrap=True))
     screen.title(loaded.application.name, settings.home)
+    if rehearsed is not None and rehearsed.caution is not None:
+        complain(rehearsed.caution, style="yellow")
     # before the players come, so that a first run's minutes are not spent on fetching
     ensure_jars(screen.fetching, java=find_java())
     scoreboard = Scoreboard(loaded.application, world)

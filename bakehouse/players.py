@@ -21,6 +21,7 @@ from bakehouse.senders import Sender
 from schemas.actions import Ranking
 from schemas.application import Application
 from schemas.ids import uuid7
+from schemas.raised import file_of, line_in, said
 from schemas.world import END_AFTER_S, SIMULATED, BanditWorld, EpisodicWorld, Happening, World
 
 SUBJECTS = 5_000
@@ -151,7 +152,8 @@ class Players:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             # a world that raises is a mistake in the application's file: show it
-            self.journal.error(f"{type(error).__name__} in the simulated player: {error}")
+            where = line_in(error, file_of(type(self._world)))
+            self.journal.error(f"the simulated player raised {said(error)}{where}")
         if not self._tasks and not self._timers:
             self._quiet.set()
 

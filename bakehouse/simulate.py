@@ -8,6 +8,7 @@ from typing import Any
 
 from bakehouse.output import complain, say, say_json
 from bakehouse.play import PlayerThread, Scoreboard, latency_ms, world_of
+from bakehouse.rehearsal import rehearse
 from schemas.errors import BakehouseError
 from schemas.loading import load_application
 from schemas.settings import load_settings
@@ -19,9 +20,13 @@ def run_simulate(*, ref: str, url: str, decisions: int, as_json: bool, rate: flo
     """Play this many decisions against `url`; returns the exit status: 1 where requests failed.
 
     Raises:
-        BakehouseError: the application has no world, or the players could not go on.
+        BakehouseError: the application has no world, its rules or players fail at once, or the
+            players could not go on.
     """
     loaded = load_application(ref)
+    rehearsed = rehearse(loaded)
+    if rehearsed is not None and rehearsed.caution is not None:
+        complain(rehearsed.caution, style="yellow")
     scoreboard = Scoreboard(loaded.application, world_of(loaded))
     players = PlayerThread(
         loaded,

@@ -30,7 +30,15 @@ from schemas.propensity import (
     one_hot,
 )
 from schemas.share import Logged
-from schemas.world import END_AFTER_S, BanditWorld, Context, EpisodicWorld, Happening, World
+from schemas.world import (
+    END_AFTER_S,
+    BanditWorld,
+    Context,
+    EpisodicWorld,
+    Happening,
+    World,
+    blamed_on,
+)
 
 SUBJECTS = 5_000
 START_MS = 1_800_000_000_000  # virtual time begins here; any time would do
@@ -139,7 +147,14 @@ class VirtualPlayers:
 
         Args:
             most: decisions to make at most.
+
+        Raises:
+            ApplicationError: the world raised something, with the line of the page.
         """
+        with blamed_on(self._began_as):
+            return self._play(until_ms, answering, most=most)
+
+    def _play(self, until_ms: int, answering: Answering, *, most: int) -> list[Logged]:
         self.world = self._began_as.at((self.now_ms - START_MS) / 1000)
         gap_ms = until_ms - self.now_ms
         count = min(int(self.rng.poisson(self.rate_per_s * gap_ms / 1000)), most)

@@ -38,6 +38,7 @@ from schemas.observation import (
     Vector,
     described_feature,
 )
+from schemas.raised import file_of, line_in, said
 from schemas.reward import Reward
 from schemas.rollout import Guardrail, Rollout, checked_guardrails
 from schemas.segments import Segments
@@ -412,12 +413,13 @@ class Application:
             action = self.baseline(context if items is None else {**context, "items": items})
         except (Exception, SystemExit) as error:
             raise BaselineFailed(
-                f"the baseline of {self.name!r} raised {type(error).__name__}: {error}"
+                f"the baseline of {self.name!r} raised {said(error)}"
+                f"{line_in(error, file_of(self.baseline))}"
             ) from error
         try:
             problem = self.actions.problem_with(action, items)
         except Exception as error:  # a value whose own methods raise
-            problem = f"{type(error).__name__}: {error}"
+            problem = said(error)
         if problem is not None:
             raise BaselineFailed(
                 f"the baseline of {self.name!r} answered {in_short(action)}: {problem}"

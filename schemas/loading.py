@@ -17,6 +17,7 @@ from typing import Any
 from schemas.application import Application
 from schemas.errors import ApplicationError
 from schemas.fitted_world import FittedWorld
+from schemas.raised import line_in, said
 from schemas.world import World
 
 _UNKNOWN_ARGUMENT = re.compile(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'")
@@ -65,13 +66,18 @@ def load_application(ref: str) -> Loaded:
             raise
         except BaseException as error:  # sys.exit() in a page must not end this process unsaid
             raise ApplicationError(
-                f"{ref}: importing {name!r} raised {_said(error)}{_file_meant(name, error)}"
+                f"{ref}: importing {name!r} raised {said(error)}{_file_meant(name, error)}"
             ) from error
     found = _attribute(module, attribute, ref)
     if not isinstance(found, Application):
         there = "nothing of that name" if found is None else type(found).__name__
         raise ApplicationError(f"{ref}: expected {attribute} = Application(…) in it, found {there}")
     world = _attribute(module, "world", ref)
+    if isinstance(world, type):
+        raise ApplicationError(
+            f"{ref}: expected a world, such as world = {world.__name__}(), found the class "
+            f"{world.__name__} itself"
+        )
     if isinstance(world, FittedWorld):
         world.check(found)
     return Loaded(ref=ref, application=found, world=world)
@@ -119,26 +125,16 @@ def _load_file(path: Path) -> ModuleType:
         raise
     except BaseException as error:  # sys.exit() in a page must not end this process unsaid
         if type(error) is ApplicationError:
-            raise ApplicationError(f"{error}{_where(error, path)}") from error
+            raise ApplicationError(f"{error}{line_in(error, path)}") from error
         raise ApplicationError(
-            f"{path}: loading it raised {_said(error)}{_where(error, path)}{_meant(error, module)}"
+            f"{path}: loading it raised {said(error)}{line_in(error, path)}{_meant(error, module)}"
         ) from error
     return module
 
 
-def _where(error: BaseException, path: Path) -> str:
-    """The line of the page that raised it; of a syntax error Python says it itself."""
-    frames, last = error.__traceback__, None
-    while frames is not None:
-        if frames.tb_frame.f_code.co_filename == str(path):
-            last = frames.tb_lineno
-        frames = frames.tb_next
-    return "" if last is None else f" ({path.name}, line {last})"
-
-
 def _meant(error: BaseException, module: ModuleType) -> str:
     """What a misspelt argument of one of the page's own names may have meant."""
-    came = _UNKNOWN_ARGUMENT.search(_said(error)) if isinstance(error, TypeError) else None
+    came = _UNKNOWN_ARGUMENT.search(said(error)) if isinstance(error, TypeError) else None
     made = None if came is None else getattr(module, came[1], None)
     if came is None or not callable(made):
         return ""
@@ -151,11 +147,4 @@ def _attribute(module: ModuleType, name: str, ref: str) -> Any:
     try:
         return getattr(module, name, None)
     except Exception as error:  # a module may compute what it is asked for
-        raise ApplicationError(f"{ref}: its {name!r} raised {_said(error)}") from error
-
-
-def _said(error: BaseException) -> str:
-    try:
-        return f"{type(error).__name__}: {error}"
-    except Exception:  # a page's own exception, whose __str__ raises
-        return type(error).__name__
+        raise ApplicationError(f"{ref}: its {name!r} raised {said(error)}") from error

@@ -28,7 +28,7 @@ from schemas.propensity import (
     executed_distribution,
     one_hot,
 )
-from schemas.world import BanditWorld, EpisodicWorld, World
+from schemas.world import BanditWorld, EpisodicWorld, World, blamed_on
 
 SAMPLES = 8  # draws that stand for a distribution over actions that are no labels
 
@@ -72,14 +72,15 @@ def world_values(world: World, application: Application, decisions: Iterable[Log
     """`bandit_values` or `episodic_values`, whichever the world asks for.
 
     Raises:
-        BakehouseError: there are no decisions to value.
+        BakehouseError: there are no decisions to value, or the world raised something.
     """
     made = list(decisions)
     if not made:
         raise BakehouseError("no decisions to value: expected at least one")
-    if isinstance(world, EpisodicWorld):
-        return episodic_values(world, application, made)
-    return bandit_values(world, application, made)
+    with blamed_on(world):
+        if isinstance(world, EpisodicWorld):
+            return episodic_values(world, application, made)
+        return bandit_values(world, application, made)
 
 
 def logged_decision(application: Application, row: Mapping[str, Any]) -> Logged:

@@ -7,13 +7,15 @@ comes of an action and when, and, noise-free, what an action is worth.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from schemas.errors import BakehouseError
+from schemas.errors import ApplicationError, BakehouseError
+from schemas.raised import file_of, line_in, said
 
 Context = Mapping[str, Any]
 # What the ids of simulated players begin with, so that nobody takes them for people.
@@ -153,3 +155,22 @@ class EpisodicWorld(ABC):
 
 
 World = BanditWorld | EpisodicWorld
+
+
+@contextmanager
+def blamed_on(world: World) -> Iterator[None]:
+    """What a world's own code raises is a mistake in its page, and told as one, with the line.
+
+    Raises:
+        ApplicationError: instead of what the world raised.
+    """
+    try:
+        yield
+    except BakehouseError:
+        raise
+    except Exception as error:
+        if where := line_in(error, file_of(type(world))):
+            raise ApplicationError(
+                f"the world {type(world).__name__} raised {said(error)}{where}"
+            ) from error
+        raise

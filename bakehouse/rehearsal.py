@@ -1,0 +1,102 @@
+"""Do a page's own rules and players work with each other? Tried before anything is started."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from schemas.actions import Ranking
+from schemas.application import Application
+from schemas.errors import ApplicationError, BakehouseError
+from schemas.loading import Loaded
+from schemas.world import BanditWorld, EpisodicWorld, Happening, blamed_on
+
+PLAYERS = 200
+MOST_SHOWN = 300  # characters of what a player sent
+
+
+class Rehearsal(NamedTuple):
+    """What some simulated players showed, each with one decision by the rules."""
+
+    unweighted: tuple[str, ...]  # outcomes that came, and that nothing counts
+    missing: tuple[str, ...]  # those that the reward counts, and that did not come
+
+    @property
+    def caution(self) -> str | None:
+        """Names that look mistyped; None where there are none."""
+        if not self.unweighted:
+            return None
+        words = f"the players cause {', '.join(self.unweighted)}, which the reward does not count"
+        return f"{words}; it counts {', '.join(self.missing)}" if self.missing else words
+
+    @property
+    def words(self) -> str:
+        """All of it, for people."""
+        fine = f"{PLAYERS} simulated ones were tried: they can be observed, and the rules answer"
+        return fine if self.caution is None else f"{fine}; BUT {self.caution}"
+
+
+def rehearse(loaded: Loaded) -> Rehearsal | None:
+    """Try them; None where the page has no players, or looks features up that they do not send.
+
+    Raises:
+        ApplicationError: a player sends what the observation does not take, or the rules or the
+            world fail; with the line of the page, and what the player sent.
+    """
+    application, world = loaded.application, loaded.world
+    if world is None or application.hydrate is not None:
+        return None
+    rng = np.random.default_rng(0)
+    seen: set[str] = set()
+    with blamed_on(world):
+        states = [] if isinstance(world, BanditWorld) else list(world.states)
+        for at in range(PLAYERS):
+            if isinstance(world, BanditWorld):
+                happenings = _one_decision(application, world, rng)
+            else:
+                happenings = _one_step(application, world, states[at % len(states)], rng)
+            seen.update(happening.name for happening in happenings)
+    weights = application.reward.weights
+    if callable(weights):
+        return Rehearsal((), ())
+    counted = {*weights, *(guardrail.outcome for guardrail in application.gate.guardrails)}
+    return Rehearsal(tuple(sorted(seen - counted)), tuple(sorted(set(weights) - seen)))
+
+
+def _one_decision(
+    application: Application, world: BanditWorld, rng: np.random.Generator
+) -> list[Happening]:
+    context = world.context(rng)
+    items = world.items(context, rng) if isinstance(application.actions, Ranking) else None
+    action = _ruled(application, context, items)
+    seen = context if items is None else {**context, "items": items}
+    world.expected_reward(seen, action)  # what shares are measured by: it must not raise
+    return world.happenings(seen, action, rng)
+
+
+def _one_step(
+    application: Application, world: EpisodicWorld, state: Hashable, rng: np.random.Generator
+) -> list[Happening]:
+    action = _ruled(application, world.context(state, rng))
+    return [
+        happening
+        for went in world.transitions(state, action)
+        for happening in world.happenings(state, action, went, rng)
+    ]
+
+
+def _ruled(
+    application: Application,
+    context: Mapping[str, Any],
+    items: list[dict[str, Any]] | None = None,
+) -> Any:
+    """What the rules answer to a player who can be observed."""
+    try:
+        application.encoder.encode(context)
+        return application.baseline_action(context, items)
+    except BakehouseError as error:
+        sent = repr(dict(context))
+        shown = sent if len(sent) <= MOST_SHOWN else f"{sent[:MOST_SHOWN]}…"
+        raise ApplicationError(f"{error}; a simulated player of the page sent {shown}") from error
