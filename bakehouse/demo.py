@@ -65,7 +65,7 @@ def run_demo(
                 loaded, stack.url, rate=rate, scoreboard=scoreboard, settings=settings
             )
             players.start()
-            screen.urls(stack.url, stack.kafka_bootstrap)
+            screen.urls(stack.url, stack.kafka_bootstrap, settings.home)
             line = LiveLine(players, scoreboard, replay, policies)
             try:
                 with screen.live() as show:

@@ -6,7 +6,7 @@ import shutil
 import time
 from pathlib import Path
 
-from bakehouse.local.home import is_held
+from bakehouse.local.home import DEMO, is_held
 from bakehouse.local.ports import is_free
 from schemas.settings import Settings
 
@@ -21,11 +21,11 @@ def demo_settings(settings: Settings) -> Settings:
     changed: dict[str, object] = {}
     if settings.home == Settings.model_fields["home"].default:
         parent = settings.home
-        earlier = sorted(path for path in parent.glob("demo-*") if path.is_dir())
+        earlier = sorted(path for path in parent.glob(f"{DEMO}*") if path.is_dir())
         for old in earlier[: max(0, len(earlier) - DEMO_HOMES_KEPT + 1)]:
             if not is_held(old):
                 shutil.rmtree(old, ignore_errors=True)
-        changed["home"] = parent / time.strftime("demo-%Y%m%d-%H%M%S")
+        changed["home"] = parent / time.strftime(f"{DEMO}%Y%m%d-%H%M%S")
     if settings.port == Settings.model_fields["port"].default and not is_free(settings.port):
         changed["port"] = 0
     return settings.model_copy(update=changed)

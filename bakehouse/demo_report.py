@@ -217,7 +217,11 @@ def _tell_promises(report: DemoReport, console: Console) -> None:
     parts = [account[name] for name in ACCOUNT[1:]]
     received = account["received"]
     if received is None or any(part is None for part in parts):
-        console.print("\n[yellow]The stream left no account of what it received.[/]")
+        console.print(
+            "\n[yellow]The stream left no account of what it received: it was still starting, or "
+            "was stopped before it had read to the end. What is in no table waits in Kafka, and "
+            "the next start in this home reads it. Give the players more --minutes.[/]"
+        )
     else:
         adds_up = sum(part or 0 for part in parts) == received
         words = " + ".join(f"{account[name]:,} {name}" for name in ACCOUNT[1:])

@@ -118,9 +118,11 @@ class Screen:
             f"[dim]Home: {escape(str(short_path(home)))}[/]"
         )
 
-    def urls(self, url: str, bootstrap: str) -> None:
+    def urls(self, url: str, bootstrap: str, home: Path) -> None:
+        """Where to look meanwhile, in a browser and in another terminal."""
         self.console.print(
             f"\n  dashboard  [bold]{url}/[/]\n  API docs   {url}/docs\n  Kafka      {bootstrap}\n"
+            f"  commands   bakehouse status --home {escape(str(short_path(home)))}\n"
         )
 
     def say(self, words: str) -> None:

@@ -141,16 +141,14 @@ def published_policies(
     if url is None:
         try:
             run = read_run(settings.home)
-        except StackError:
-            pass
+        except StackError as error:
+            if not names:
+                raise StackError(f"no policy was published there, and {error}") from None
         else:
             url = run.url
             names = names if application else sorted({*names, *run.names})
-    if not names:
-        raise StackError(
-            f"no policy was published in {settings.home}, and no stack runs there; name another "
-            "with --home, or an address with --url and --application"
-        )
+    elif not names:
+        names = [find_target(settings, url=url, application=None).application]
     return {
         "applications": {
             name: {

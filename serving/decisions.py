@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
 
+from schemas.application import Application
 from schemas.decide import Answer, Asked, answer, answer_one, check
-from schemas.errors import InvalidEvent, SpoolFull
+from schemas.errors import ApplicationError, InvalidEvent, SpoolFull
 from schemas.events import DecisionRequest, validated
 from schemas.ids import uuid7
 from schemas.slot import Slot
@@ -23,6 +25,7 @@ from serving.problems import problem
 from serving.route import Log, Reply, Route, entries_of, recorded
 from serving.traced import trace_decision
 
+log = logging.getLogger(__name__)
 AT_ONCE = 64  # of a batch, before other requests get their turn
 
 
@@ -197,7 +200,10 @@ class Decisions:
         figures.simulated += one.event["subject_id"].startswith(SIMULATED)
         figures.explored += one.explored
         figures.unlogged += not logged
-        figures.baseline_failed += "baseline_action" not in one.event
+        if "baseline_action" not in one.event:
+            figures.baseline_failed += 1
+            if figures.baseline_failed == 1:
+                _say_why(served.application, one.event)
         if slot.fresh and one.policy_version == slot.version:
             served.first_answer(slot)
         if self._tracer is not None and self._tracer.is_traced(one.decision_id):
@@ -227,6 +233,21 @@ async def _hydrate(hydrator: Hydrator, requests: list[DecisionRequest | InvalidE
     ]
     if waiting := [one for one in asked if one is not None]:
         await asyncio.gather(*waiting)
+
+
+def _say_why(application: Application, event: dict[str, Any]) -> None:
+    """The log's one line about rules that fail: the first time, with the page's own line."""
+    why: BaseException | str = "they answered what is no action"
+    try:
+        application.baseline_action(event["context"], event.get("items"))
+    except ApplicationError as error:
+        why = error.__cause__ or why
+    log.warning(
+        "%s: the page's rules have no answer to a decision: %s; further ones are counted",
+        application.name,
+        why,
+        extra={"application": application.name},
+    )
 
 
 def _told(route: Route, decision_id: str, told: Remembered) -> dict[str, Any]:

@@ -18,6 +18,7 @@ Fields = Mapping[str, Any]
 SILENT_MS = 15_000  # a part with work that says nothing for this long is not at work
 WAITING_MS = 10_000  # what waits in the spool for longer is not on its way
 SLOW_BATCH_MS = 3_000
+RULES_FAIL = 0.01  # share of decisions that the page's own rules have no answer to
 SLOW_ANSWER_MS = 50.0
 BEHIND_MS = 10_000  # stream time this far behind the clock
 
@@ -101,6 +102,15 @@ def _serving(heard: Heard, moved: Moved, now_ms: int) -> dict[str, Any]:
     ]
     meaning = "answers the game; what it answers is on this machine's disk first"
     age = _since(moved.decided_at_ms, now_ms)
+    failed, decided = heard.figures["baseline_failed"], heard.figures["decisions"]
+    if failed > RULES_FAIL * decided:
+        level: Level = "blocked" if failed > decided / 2 else "busy"
+        do = (
+            f"the page's own rules failed in {count(failed)} of {count(decided)} decisions; where "
+            "they are to answer, players get any eligible action. `bakehouse check` tries them, "
+            "`bakehouse logs serving` has the first reason"
+        )
+        return _stage("serving", "Serving", level, age, figures, meaning, do)
     if p99 is not None and p99 > SLOW_ANSWER_MS:
         do = "the machine is busy: give serving a core of its own, or run several processes"
         return _stage("serving", "Serving", "busy", age, figures, meaning, do)

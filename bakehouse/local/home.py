@@ -31,6 +31,7 @@ CONTENTS = (
     "run.json",
     "ports.json",
 )
+DEMO = "demo-"  # what the homes of demos begin with, below the home itself
 STOPPING_TIMEOUT_S = 60.0  # how long the parts of a killed stack may take to stop
 
 
@@ -62,11 +63,17 @@ def read_run(home: Path) -> Run:
     if not is_held(home):
         raise StackError(
             f"no stack is running in {home}: start one with `bakehouse up REF`, or name its home "
-            "with --home or its address with --url"
+            f"with --home or its address with --url{_demo_words(home)}"
         )
     if (run := _last_run(home)) is None:
         raise StackError(f"the stack in {home} has only just begun to start: try again")
     return run
+
+
+def _demo_words(home: Path) -> str:
+    """The demo that runs below a home, for whoever asked the home itself."""
+    running = sorted(path for path in home.glob(f"{DEMO}*") if is_held(path))
+    return f". A demo runs: say --home {running[-1]}" if running else ""
 
 
 def is_held(home: Path) -> bool:

@@ -43,6 +43,17 @@ def test_what_a_killed_stack_left_is_not_taken_for_a_running_one(tmp_path: Path)
         read_run(tmp_path)
 
 
+def test_whoever_asks_a_home_while_a_demo_runs_below_it_is_told_where(tmp_path: Path) -> None:
+    (tmp_path / "demo-20260101-000000").mkdir()
+    with pytest.raises(StackError, match=r"or its address with --url$"):
+        read_run(tmp_path)  # that one is over
+    with (
+        hold(tmp_path / "demo-20260102-000000") as _,
+        pytest.raises(StackError, match=r"A demo runs: say --home .*/demo-20260102-000000$"),
+    ):
+        read_run(tmp_path)
+
+
 def test_a_held_home_is_refused_with_process_and_address(tmp_path: Path) -> None:
     with hold(tmp_path):
         RUN.write(tmp_path)

@@ -17,6 +17,7 @@ import uvicorn
 from schemas.application import Application
 from schemas.events import read_decision, read_outcome
 from schemas.ids import uuid7
+from schemas.logs import message_of
 from schemas.settings import Settings
 from serving.answers import AnswerMemory
 from serving.app import make_app
@@ -311,6 +312,22 @@ def test_with_a_full_spool_decisions_are_the_baselines_and_outcomes_are_to_be_se
     is_problem(refused, 503)
     assert int(refused.headers["retry-after"]) > 0
     assert server.spool.records == []
+
+
+def test_rules_that_fail_are_counted_and_said_once_with_their_line_and_nothing_of_the_player(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def rules(context: Any) -> str:
+        return {"secret": "easy"}[f"for {context['skill']}"]
+
+    server = Server(tmp_path, make_application(baseline=rules))
+    for _ in range(3):
+        answered = server.post("/decisions", ASK).json()
+        assert (answered["cohort"], answered["logged"]) == ("fallback", True)
+    assert server.served.figures.baseline_failed == 3
+    (said,) = [message_of(record) for record in caplog.records if "no answer" in record.msg]
+    assert "KeyError at test_serving_http.py:" in said
+    assert "for 0.2" not in said
 
 
 DEEP = b'{"subject_id":"p","context":{"skill":0.1,"x":' + b"[" * 400 + b"]" * 400 + b"}}"

@@ -21,6 +21,8 @@ OWN = {
     },
 }
 FIGURES = {
+    "decisions": 4_900,
+    "baseline_failed": 0,
     "unlogged": 0,
     "policy_version": 7,
     "newest_version": 7,
@@ -104,6 +106,15 @@ def test_before_stream_and_learner_have_spoken_their_stages_are_unknown_and_not_
         "learner",
     }
     assert "blocked" not in quiet.values()
+
+
+def test_rules_that_fail_are_named_before_anything_else_of_serving() -> None:
+    slow = OWN | {"handling_ms": {"p50": 0.2, "p99": 900.0, "n": 200}}
+    for failed, level in ((49, "ok"), (50, "busy"), (2_451, "blocked")):
+        figures = FIGURES | {"baseline_failed": failed}
+        assert found(figures=figures)["serving"]["level"] == level
+        said = found(figures=figures, own=slow)["serving"]["do"]
+        assert (f"failed in {failed:,} of 4,900 decisions" in said) == (level != "ok")
 
 
 def test_a_dead_broker_blocks_kafka_and_the_spool_says_that_it_waits() -> None:
