@@ -167,7 +167,10 @@ def tell(report: DemoReport, console: Console, *, home: Path) -> None:
         "outcomes came of them."
     )
     if report.left_version_0_after_s is None:
-        console.print("The game's rules, with exploration, answered throughout.")
+        console.print(
+            "The game's rules, with exploration, answered throughout: no policy had learned enough "
+            "to leave them. More --minutes give it time."
+        )
     else:
         console.print(
             f"After {_duration(report.left_version_0_after_s)} a learned policy took over from "
@@ -194,11 +197,12 @@ def _tell_worth(report: DemoReport, console: Console) -> None:
     if first is None or last is None:
         return
     table = Table(box=None, pad_edge=False, padding=(0, 2), show_header=False)
+    who = "the rules, exploring" if report.left_version_0_after_s is None else "the policy"
     for value, words in (
         (last.uniform, "uniform at random"),
         (last.baseline, "the game's rules"),
-        (first.policy, "the policy, first minute"),
-        (last.policy, "the policy, last minute"),
+        (first.policy, f"{who}, first minute"),
+        (last.policy, f"{who}, last minute"),
         (last.best, "the best there is, exploring as much"),
     ):
         room = max(last.best, last.baseline) - last.uniform

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -139,3 +140,14 @@ def test_a_person_is_told_what_was_learned_and_what_was_lost(report: DemoReport)
     assert "does not add up" not in said
     assert "1 outcomes were acknowledged and are in no table" in said.replace("\n", " ")
     assert "minute by minute: 0%  100%" in said
+
+
+def test_without_a_learned_policy_what_answered_is_called_by_its_name(report: DemoReport) -> None:
+    page = io.StringIO()
+    by_rules = replace(report, left_version_0_after_s=None, account=dict.fromkeys(report.account))
+    tell(by_rules, Console(file=page, width=100), home=Path("somewhere"))
+    said = " ".join(page.getvalue().split())
+    assert "answered throughout: no policy had learned enough to leave them" in said
+    assert "the rules, exploring, last minute" in said
+    assert "the policy, last minute" not in said
+    assert "waits in Kafka, and the next start in this home reads it" in said

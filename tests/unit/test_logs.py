@@ -308,7 +308,7 @@ def test_serving_logs_nothing_of_a_player(tmp_path: Path, heard: Heard) -> None:
             return answer.status_code
 
         play_serving(ask)
-        server.hot._spool = BrokenSpool()
+        server.spool.__class__ = BrokenSpool
         assert ask("/decisions", GOOD) == 500
     server.close()
     assert MARK in heard.plain  # Python's own would have said it
