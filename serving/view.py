@@ -32,10 +32,21 @@ def wanted(settings: Settings) -> Wanted:
     return Wanted(settings.freshness_target_s, None, command)
 
 
-def view(report: StatusReport, served: Served, wanted: Wanted, *, now_ms: int) -> Fields:
-    """One application's `tick`: see the functions below."""
+def view(
+    report: StatusReport,
+    served: Served,
+    wanted: Wanted,
+    *,
+    now_ms: int,
+    own: Fields | None = None,
+) -> Fields:
+    """One application's `tick`: see the functions below.
+
+    Args:
+        own: what `report.status()` said just now, where several are asked for.
+    """
     application = served.application
-    own = report.status()
+    own = report.status() if own is None else own
     figures = own["applications"][application.name]
     learner_record = report.newest("learner")
     learner = (learner_record.get("applications") or {}).get(application.name) or {}
@@ -80,9 +91,9 @@ def listed(
     report: StatusReport, served: Mapping[str, Served], wanted: Wanted, *, now_ms: int
 ) -> Fields:
     """All applications, a line each: `list`."""
-    lines = []
+    lines, own = [], report.status()
     for name, one in served.items():
-        tick = view(report, one, wanted, now_ms=now_ms)
+        tick = view(report, one, wanted, now_ms=now_ms, own=own)
         fresh = tick["tiles"]["freshness"]
         lines.append(
             {
