@@ -36,10 +36,11 @@ from serving.explain import Explainer
 from serving.explain_tables import found_of
 from serving.explained import is_exact
 from serving.explainer import Explainer as Asking
-from tests.bench.measure import Options
+from tests.bench.measure import Options, wait_until
 
 APPLICATIONS = ("level_difficulty", "boss_health", "mode_and_level", "shop_shelf")
 POLICIES_KEPT = 500
+BY_THE_RULES = 300  # decisions between kill and revive
 SEED = 0
 MOST_MINUTES = 15  # of a demo on a machine that is busy
 WITH_CANARY = """from dataclasses import replace
@@ -99,12 +100,29 @@ def _play(page: Path, home: Path, policies: int) -> None:
             stderr=log,
         ) as demo,
     ):
-        while demo.poll() is None and len([*home.glob("policies/*/[0-9]*")]) < policies:
-            time.sleep(1.0)
-        for verb in ("kill", "revive") if demo.poll() is None else ():
-            words = [verb, "--why", "decisions of every cohort", "--home", str(home)]
-            subprocess.run([*bakehouse, *words], env=environment, stdout=log, check=True)
-            time.sleep(2.0)
+
+        def told(*words: str) -> Any:
+            told = subprocess.run(
+                [*bakehouse, *words, "--home", str(home), "--json"],
+                env=environment,
+                stdout=subprocess.PIPE,
+                check=True,
+            )
+            return json.loads(told.stdout)
+
+        def by_the_rules() -> bool:
+            applications = told("status")["applications"]
+            return all(one["cohorts"]["fallback"] >= BY_THE_RULES for one in applications.values())
+
+        def learned() -> bool:
+            enough = len([*home.glob("policies/*/[0-9]*")]) >= policies
+            return enough or demo.poll() is not None
+
+        wait_until(learned, 60 * (MOST_MINUTES + 5), f"{policies} policies")
+        if demo.poll() is None:
+            told("kill", "--why", "decisions of every cohort")
+            wait_until(by_the_rules, 60, f"{BY_THE_RULES} decisions by the rules alone")
+            told("revive", "--why", "decisions of every cohort")
         demo.send_signal(signal.SIGINT)
         if demo.wait() != 0:
             raise RuntimeError(f"the demo of {page} failed; see {log.name}")
