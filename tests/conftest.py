@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from bakehouse.local.broker import Broker
 from bakehouse.local.jars import Jars, ensure_jars
@@ -21,6 +22,14 @@ from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+
+# No example is timed: these machines are shared. Where CI is set, examples are the same each time,
+# so that a change is judged by what it changes; everywhere else each run looks at new ones.
+hypothesis_settings.register_profile(
+    "bakehouse", deadline=None, print_blob=True, derandomize="CI" in os.environ
+)
+hypothesis_settings.load_profile("bakehouse")
 
 
 @pytest.fixture(scope="session")
