@@ -1,14 +1,14 @@
 // What is being done, and what is it worth? One panel for each kind of actions.
 import { foreign, h, keyed, replace, section, setText, whenNew } from "./dom.js";
 import { alike, count, number, percent, plural } from "./format.js";
-import { histogram, placesByVersion, stackedOverTime, versionBars, whiskers } from "./shapes.js";
+import { histogram, placesByVersion, stackedOverTime, SWATCHES, versionBars, whiskers } from "./shapes.js";
 
 const MISLEAD = "Raw means mislead: a policy gives each action to the players it suits, so the groups differ. The weighted mean (inverse propensity) says what each action would earn if everybody got it.";
 const SAMPLE = "Effective sample: what the weighted decisions are worth in evenly drawn ones.";
+const OTHERS = "(others)"; // as the learner calls those that it counts together
 const KINDS = {
   discrete: "One of several labels.", continuous: "Numbers in a range.", parts: "Several choices made at once.", ranking: "An ordered list out of what was offered.",
 };
-export const SWATCHES = 8; // colours; from here on they repeat with the last
 
 export function makeActions() {
   const body = h("div", { class: "panels" });
@@ -51,8 +51,20 @@ export function makeActions() {
   };
 }
 
-/** Labels in the order in which they are coloured: as the application names them. */
-const order = (rows, counts = {}) => [...new Set([...Object.keys(counts), ...rows.map((row) => String(row.action))])];
+/** Labels in the order in which they are coloured: as the application names them; of many, the most chosen first. */
+function order(rows, counts = {}) {
+  const labels = [...new Set([...Object.keys(counts), ...rows.map((row) => String(row.action))])];
+  if (labels.length <= SWATCHES) return labels;
+  const chosen = new Map(rows.map((row) => [String(row.action), row.n ?? 0]));
+  return labels.sort((a, b) => (chosen.get(b) ?? 0) - (chosen.get(a) ?? 0));
+}
+
+/** The same counts, with labels that have no colour of their own taken together. */
+function gathered(labels, named) {
+  const rest = labels.slice(SWATCHES - 1).map((label) => named?.[label]).filter((one) => one !== undefined);
+  const sum = Array.isArray(rest[0]) ? rest[0].map((_, i) => rest.reduce((all, one) => all + (one[i] ?? 0), 0)) : rest.reduce((all, one) => all + one, 0);
+  return { ...named, [OTHERS]: sum };
+}
 
 const stripped = (prefix, counts = {}) => Object.fromEntries(Object.entries(counts).filter(([name]) => name.startsWith(prefix)).map(([name, value]) => [name.slice(prefix.length), value]));
 
@@ -67,7 +79,12 @@ function sharePanel(title) {
   let shown = 0, last = null;
   const redraw = whenNewOr(() => {
     if (!last) return;
-    const [labels, counts, atMs, versions] = last;
+    let [labels, counts, atMs, versions] = last;
+    if (labels.length > SWATCHES) {
+      counts = gathered(labels, counts);
+      versions = versions.map((group) => ({ ...group, shares: gathered(labels, group.shares) }));
+      labels = [...labels.slice(0, SWATCHES - 1), OTHERS];
+    }
     replace(picture, shown === 0 ? stackedOverTime(labels, counts, atMs) : versionBars(labels, versions));
   });
   return { node, draw(...values) { last = values; redraw(values); } };

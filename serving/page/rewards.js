@@ -11,6 +11,7 @@ const SERIES = [
   { name: "random", title: "Random, by evaluation", dash: [2, 4], words: "what uniform choice would have earned, estimated from the log" },
 ];
 const MANY_SWAPS = 30; // more lines than this are drawn thin
+const CROWDED_PX = 4; // nearer to each other than this, they are drawn faint
 const LEAST_SPAN_S = 30;
 const HEIGHT = 280;
 const FEW = 0.35; // of the usual number of decisions: a bucket with fewer is not drawn, as the one that still fills
@@ -135,9 +136,11 @@ function overlay(u, state) {
   const [first, last] = [u.scales.x.min, u.scales.x.max];
   const visible = state.swaps.filter((one) => one.at_ms / 1000 >= first && one.at_ms / 1000 <= last);
   let labelled = -Infinity;
+  const span = visible.length > 1 ? ((visible.at(-1).at_ms - visible[0].at_ms) / 1000 / (last - first)) * width : width;
+  const look = span / visible.length < CROWDED_PX ? "swap faint" : visible.length > MANY_SWAPS ? "swap thin" : "swap";
   for (const swap of visible) {
     const x = u.valToPos(swap.at_ms / 1000, "x");
-    const line = s("line", { x1: x, x2: x, y1: 0, y2: height, class: visible.length > MANY_SWAPS ? "swap thin" : "swap", "data-to": swap.to });
+    const line = s("line", { x1: x, x2: x, y1: 0, y2: height, class: look, "data-to": swap.to });
     const words = `policy ${swap.from} → ${swap.to} at ${timeOfDay(swap.at_ms)}${swap.killed ? ", killed" : ""}${swap.why ? `: ${swap.why}` : ""}`;
     svg.append(s("g", {}, s("title", {}, words), s("line", { x1: x, x2: x, y1: 0, y2: height, class: "catch" }), line));
     if (x - labelled > 40) {

@@ -2,7 +2,8 @@
 import { foreign, h, place, s } from "./dom.js";
 import { alike, count, number, percent, timeOfDay } from "./format.js";
 
-const SWATCHES = 8;
+/** Colours; from the last on, actions share one and are drawn together. */
+export const SWATCHES = 8;
 const kind = (i) => `s${Math.min(SWATCHES - 1, i)}`;
 
 /** How the decisions of each bucket went to actions, one above the other. */

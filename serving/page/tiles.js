@@ -80,7 +80,7 @@ function freshness(tile, its) {
     tile.note.append(tile.level, h("span"));
   }
   setLevel(tile.level, within === null ? "unknown" : within ? "ok" : "busy", within === null ? "nothing measured" : within ? "within" : "above");
-  setText(tile.note.lastChild, ` target ${seconds(its.target_s)}`);
+  setText(tile.note.lastChild, `${within === null ? ";" : ""} target ${seconds(its.target_s)}`);
   setText(tile.more, `${plural(its.n, "outcome")} in the last minute`);
   const high = Math.max(its.target_s * 1.25, its.p95_s ?? 0);
   const x = (value) => ((value ?? 0) / high) * 200;

@@ -117,9 +117,11 @@ def tick(
 
 
 def insight(kind: str, *, evil: str = "", buckets: int = 60) -> dict[str, Any]:
-    """What the learner says, in one of four kinds of actions."""
+    """What the learner says, in one of four kinds of actions; of "many", labels are two dozen."""
     at_ms = [START_MS + i * 15_000 for i in range(buckets)]
-    labels = [f"{word}{evil}" for word in ("easy", "normal", "hard")]
+    words = [f"offer {i}" for i in range(24)] if kind == "many" else ["easy", "normal", "hard"]
+    labels = [f"{word}{evil}" for word in words]
+    kind = "discrete" if kind == "many" else kind
     named = [f"tone{evil}={label}" for label in labels] if kind == "parts" else labels
 
     def line(level: float, gain: float, n: float) -> dict[str, Any]:
@@ -148,7 +150,9 @@ def insight(kind: str, *, evil: str = "", buckets: int = 60) -> dict[str, Any]:
             "holdout": line(0.33, 0.0, 9),
             "random": line(0.21, 0.0, 14),
             "actions": {
-                label: [int(100 + (60 - 40 * k) * math.sin(i / 9 + k)) for i in range(buckets)]
+                label: [
+                    int(100 + (60 - 40 * k % 120) * math.sin(i / 9 + k)) for i in range(buckets)
+                ]
                 for k, label in enumerate(named)
             },
             "version": [i // 5 for i in range(buckets)],
@@ -188,11 +192,12 @@ def insight(kind: str, *, evil: str = "", buckets: int = 60) -> dict[str, Any]:
 
 
 def _actions(kind: str, labels: list[str], evil: str) -> dict[str, Any]:
+    shares = (0.3, 0.5, 0.2) if len(labels) == 3 else [1 / len(labels)] * len(labels)
     board = [
         {
             "action": label,
             "n": 9_000 + 4_000 * i,
-            "share": (0.3, 0.5, 0.2)[i],
+            "share": shares[i],
             "raw_mean": 0.52 - 0.1 * i,
             "mean": 0.31 + 0.06 * i,
             "lower": 0.27 + 0.06 * i,
@@ -206,7 +211,7 @@ def _actions(kind: str, labels: list[str], evil: str) -> dict[str, Any]:
             "from": i,
             "to": i + 2,
             "n": 900,
-            "shares": dict(zip(labels, (0.3, 0.5, 0.2), strict=True)),
+            "shares": dict(zip(labels, shares, strict=True)),
         }
         for i in range(0, 36, 3)
     ]

@@ -141,6 +141,20 @@ def test_shares_are_shown_by_version_too(visit: Visit) -> None:
     assert page.locator("#actions .versions li").count() == 12
 
 
+def test_of_many_actions_the_most_chosen_have_colours_and_the_others_share_one(
+    visit: Visit, stage: Stage
+) -> None:
+    stage.kind = "many"
+    page = drawn(visit())
+    expect(page.locator("#actions .board tbody tr")).to_have_count(24)
+    expect(page.locator("#actions .area")).to_have_count(8)
+    expect(page.locator("#actions .tags")).to_contain_text("(others) 70%")  # with 17 of 24
+    most_chosen = page.locator("#actions tr", has_text="offer 23")
+    expect(most_chosen.locator(".swatch.s0")).to_be_visible()
+    page.get_by_role("button", name="by version").click()
+    expect(page.locator("#actions .versions li").first).to_contain_text("(others) 71%")
+
+
 def test_a_swap_becomes_a_line_and_candidates_that_were_refused_are_hollow(
     visit: Visit, stage: Stage
 ) -> None:
