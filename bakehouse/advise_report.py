@@ -24,8 +24,16 @@ def show_advice(result: dict[str, Any]) -> None:
         say(f"{MARKS[finding['urgency']]} [bold]{finding['about']}[/]: {escape(finding['says'])}")
         for name, value in finding["evidence"].items():
             if value not in (None, [], {}):
-                say(f"       [dim]{escape(name)}: {escape(_words(value))}[/]")
+                for line in _lines(name, value):
+                    say(f"       [dim]{escape(line)}[/]")
         say(f"     → {escape(finding['do'])}")
+
+
+def _lines(name: str, value: Any) -> list[str]:
+    """One line; of a table, one a row."""
+    if isinstance(value, dict) and any(isinstance(its, dict) for its in value.values()):
+        return [f"{name}:", *(f"  {row}: {_inner(its)}" for row, its in value.items())]
+    return [f"{name}: {_words(value)}"]
 
 
 def _words(value: Any) -> str:
@@ -39,7 +47,7 @@ def _words(value: Any) -> str:
 def _inner(value: Any) -> str:
     if isinstance(value, dict):
         told = {name: its for name, its in value.items() if its is not None}
-        return f"({', '.join(f'{name} {_number(its)}' for name, its in told.items())})"
+        return ", ".join(f"{name} {_number(its)}" for name, its in told.items())
     return _number(value)
 
 

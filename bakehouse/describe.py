@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from schemas.actions import Actions, Continuous, Parts, Ranking
@@ -11,6 +12,7 @@ from schemas.exploration import AgentsOwn, Explores, Gaussian, Softmax, Thompson
 from schemas.hydration import missing_packages
 from schemas.observation import Boolean, Categorical, Feature, Numeric, Vector
 from schemas.reward import Reward
+from schemas.rollout import Guardrail
 from schemas.segments import Segments
 from schemas.words import duration_words
 
@@ -222,8 +224,19 @@ def gate_words(application: Application) -> str:
     return (
         f"a policy replaces the baseline once it is, with {gate.confidence:.0%} confidence, at "
         f"most {gate.margin:g} standard deviations of the reward worse, and goes back when it is "
-        "shown to be worse than the last good one"
+        f"shown to be worse than the last good one{_guardrail_words(gate.guardrails)}"
     )
+
+
+def _guardrail_words(guardrails: Iterable[Guardrail]) -> str:
+    """Which outcomes take every policy back."""
+    bounds = [
+        f"{guardrail.outcome} is surely {side} {bound:g} a decision"
+        for guardrail in guardrails
+        for side, bound in (("above", guardrail.most), ("below", guardrail.least))
+        if bound is not None
+    ]
+    return f"; every policy is taken back where {' or '.join(bounds)}" if bounds else ""
 
 
 def rollout_words(application: Application) -> str:
@@ -233,9 +246,19 @@ def rollout_words(application: Application) -> str:
         "apprentice": "the baseline answers, and the policy learns to match it",
         "logging_only": "the baseline answers; decisions are only recorded",
     }
+    rollout = application.rollout
+    words = (
+        f"{application.mode}: {modes[application.mode]}; {rollout.holdout:.0%} of the subjects "
+        "stay on the baseline"
+    )
+    shares = rollout.shares(application.mode)
+    if application.mode == "logging_only" or len(shares) == 1:
+        return words
+    steps = ", then ".join(f"{share:.0%}" for share in shares)
+    match = f" that match in {rollout.match:.0%}" if application.mode == "apprentice" else ""
     return (
-        f"{application.mode}: {modes[application.mode]}; {application.rollout.holdout:.0%} of the "
-        "subjects stay on the baseline"
+        f"{words}; of the others a policy answers {steps}, a step further after "
+        f"{rollout.decisions_a_step:,} decisions{match} at least"
     )
 
 

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bakehouse.output import say
+from schemas.words import short_duration
 
 MOST_ROWS = 24  # of an observation or of scores: the largest, the rest is in --json
 
@@ -117,7 +118,7 @@ def _outcomes(told: dict[str, Any]) -> None:
             table.add_row(
                 escape(one["name"] or one["kind"]),
                 _number(one["value"]),
-                "–" if one["delay_ms"] is None else f"{one['delay_ms'] / 1000:.1f} s",
+                "–" if one["delay_ms"] is None else short_duration(one["delay_ms"]),
                 "[green]yes[/]" if one["counted"] else "no",
                 escape(one["why"]),
             )

@@ -42,7 +42,9 @@ def _lines(value: Any) -> str:
     if isinstance(value, dict):
         return "\n".join(f"{name}: {_flat(its)}" for name, its in value.items())
     if isinstance(value, list):
-        return "\n".join(map(_flat, value))
+        said = [_flat(one) for one in value]
+        # labels stand side by side, sentences below each other
+        return ("\n" if any(" " in one for one in said) else ", ").join(said)
     return str(value)
 
 

@@ -6,7 +6,8 @@ Values are JSON; times are integer milliseconds, UTC. Actions are labels, never 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
@@ -26,12 +27,8 @@ DAY_MS = 86_400_000
 MAX_MS = 253_402_300_799_999  # the end of the year 9999: what every reader's clock can hold
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
-DecisionId = Annotated[
-    str,
-    StringConstraints(
-        pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
-    ),
-]
+UUID7 = r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
+DecisionId = Annotated[str, StringConstraints(pattern=UUID7)]
 Milliseconds = Annotated[int, Field(ge=0, le=MAX_MS)]
 Propensity = Annotated[float, Field(gt=0.0)]
 # beyond it the tables would hold an infinity
@@ -183,16 +180,27 @@ def validated(model: type[Model], fields: Mapping[str, Any]) -> Model:
     try:
         return model.model_validate(fields)
     except ValidationError as error:
-        raise InvalidEvent(describe(error)) from None
+        raise InvalidEvent(describe(error, model.model_fields)) from None
 
 
-def describe(error: ValidationError) -> str:
-    """All problems of a validation in one line for a person."""
+def describe(error: ValidationError, fields: Iterable[str] = ()) -> str:
+    """All problems of a validation in one line for a person.
+
+    Args:
+        fields: that the model has, for one that is misspelt.
+    """
     problems = []
     for problem in error.errors(include_url=False)[:5]:
         field = ".".join(str(part) for part in problem["loc"]) or "body"
         came = "" if problem["type"] == "missing" else f", got {problem['input']!r:.60}"
-        problems.append(f"{field}: {problem['msg'][0].lower()}{problem['msg'][1:]}{came}")
+        said = f"{problem['msg'][0].lower()}{problem['msg'][1:]}"
+        if problem["type"] == "extra_forbidden":
+            close = get_close_matches(field, fields, n=1)
+            meant = f"; did you mean {close[0]!r}?" if close else ""
+            said = f"there is no such field{meant}"
+        elif problem.get("ctx", {}).get("pattern") == UUID7:
+            said = "expected a UUIDv7 in lower case, such as 0199a0f2-1c00-7000-8000-000000000000"
+        problems.append(f"{field}: {said}{'' if said.endswith('?') else came}")
     return "; ".join(problems)
 
 

@@ -308,5 +308,7 @@ def test_without_a_log_the_world_is_asked_and_all_is_shown(
     shown = capsys.readouterr().out
     assert "1,500 decisions of its world" in shown and "→" in shown
     assert "smallest propensity: easy 0.1667" in shown
+    assert max(map(len, shown.splitlines())) < 160  # a table of evidence has a line a row
+    assert "\n         10%, paired, doubly robust: decisions " in shown
     with pytest.raises(InvalidHistory, match="there is nothing there"):
         advise.advise(argparse.Namespace(ref=ref, source="replay", decisions=1_500))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from schemas import jsonschema
 from schemas.application import Application, Discrete, minutes
 from schemas.errors import InvalidContext, InvalidEvent, UnknownApplication
-from schemas.events import DAY_MS, read_decision, read_outcome
+from schemas.events import DAY_MS, DecisionRequest, read_decision, read_outcome, validated
 from schemas.ids import is_uuid7, uuid7, uuid7_hour, uuid7_time_ms
 from schemas.observation import Categorical, Numeric
 from schemas.reward import Reward
@@ -126,6 +126,16 @@ def test_a_decision_of_another_contract_is_kept_as_history():
 def test_a_bad_outcome_is_refused_with_the_field_and_the_reason(changes, says):
     with pytest.raises(InvalidEvent, match=says):
         read_outcome(outcome(**changes), APPLICATIONS)
+
+
+def test_a_misspelt_field_and_an_id_of_another_kind_say_what_was_meant():
+    asked = {"subject_id": "p", "context": {}}
+    with pytest.raises(InvalidEvent, match="decison_id: there is no such field; did you mean 'de"):
+        validated(DecisionRequest, asked | {"decison_id": "x"})
+    with pytest.raises(InvalidEvent, match="foo: there is no such field, got 1"):
+        validated(DecisionRequest, asked | {"foo": 1})
+    with pytest.raises(InvalidEvent, match=r"decision_id: expected a UUIDv7 .*, got 'abc'"):
+        validated(DecisionRequest, asked | {"decision_id": "abc"})
 
 
 def test_an_unknown_application_is_named_with_those_that_are_served():
