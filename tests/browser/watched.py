@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from playwright.sync_api import ConsoleMessage, Page
 
 # Tells of what the content policy refused, which a console may keep to itself.
@@ -38,3 +40,20 @@ class Watched:
     def wait(self, condition: str, argument: object = None) -> None:
         """Until an expression of JavaScript is true."""
         self.page.wait_for_function(condition, arg=argument)
+
+
+Visit = Callable[..., Watched]
+
+
+def live(watched: Watched) -> Page:
+    """The page, once figures have come."""
+    watched.page.wait_for_selector('#live[data-state="live"]')
+    watched.page.wait_for_selector("#verdict .chip[data-state]")
+    return watched.page
+
+
+def drawn(watched: Watched) -> Page:
+    """The page, once the learner's part is drawn too."""
+    page = live(watched)
+    page.wait_for_selector("#rewards svg.over")
+    return page
