@@ -24,7 +24,7 @@ from bakehouse import (
     offline_commands,
     policy_commands,
 )
-from bakehouse.options import Home, Json, Name, Port, Ref, Refs, Url
+from bakehouse.options import Home, Json, Name, Port, Rate, Ref, Refs, Url
 from bakehouse.output import complain, out, say, say_json, words_table
 from schemas.errors import BakehouseError, StackError
 from schemas.settings import load_settings
@@ -65,11 +65,11 @@ def command(
 
 @app.command(rich_help_panel=RUN)
 def demo(
-    minutes: Annotated[float, typer.Option(help="How long the players play.")] = 3.0,
+    minutes: Annotated[float, typer.Option(help="How long the players play.", min=0.1)] = 3.0,
     application: Annotated[
         str, typer.Option(help="What they play; its file has a world beside the application.")
     ] = "applications/level_difficulty.py",
-    rate: Annotated[float | None, typer.Option(help="Decisions a second.")] = None,
+    rate: Rate = None,
     home: Home = None,
     port: Port = None,
     as_json: Json = False,
@@ -77,7 +77,7 @@ def demo(
     """The whole loop on this machine, with simulated players.
 
     Examples: [bold]bakehouse demo[/]
-    | [bold]bakehouse demo --minutes 1 --application applications/quest_chain.py --json[/]
+    | [bold]bakehouse demo --minutes 2 --application applications/quest_chain.py --json[/]
     """
     from bakehouse.demo import run_demo
 
@@ -131,7 +131,7 @@ def simulate(
     ref: Annotated[str, typer.Argument(help="An application whose file has a world beside it.")],
     url: Annotated[str, typer.Option(help="Where serving answers.")],
     decisions: Annotated[int, typer.Option(help="How many decisions to ask for.", min=1)],
-    rate: Annotated[float | None, typer.Option(help="Decisions a second.")] = None,
+    rate: Rate = None,
     as_json: Json = False,
 ) -> None:
     """Simulated players against a stack that runs already.

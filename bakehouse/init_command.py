@@ -39,7 +39,7 @@ def init(
     for command, what in (
         (f"bakehouse check {page.name}", "says in words what it means"),
         (f"pytest {test.name}", "holds its world against it"),
-        (f"bakehouse demo --application {page.name} --minutes 1", "lets it learn, while you watch"),
+        (f"bakehouse demo --application {page.name} --minutes 2", "lets it learn, while you watch"),
         (f"bakehouse up {page.name}", "answers your game, at http://127.0.0.1:8080"),
     ):
         say(f"  {command:<52} [dim]{what}[/]")

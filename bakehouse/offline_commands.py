@@ -20,7 +20,7 @@ from bakehouse.compare_report import show_comparison
 from bakehouse.control import find_target, get
 from bakehouse.evaluate_report import show_evaluation
 from bakehouse.fit_world_report import show_fitted_world
-from bakehouse.options import Home, Json, Ref
+from bakehouse.options import Home, Json, Ref, VirtualRate
 from bakehouse.output import err, say_json
 from bakehouse.train_report import show_training
 from bakehouse.tune_report import show_tuning
@@ -134,7 +134,7 @@ def compare(
     ] = "",
     decisions: Annotated[int, typer.Option(help="How many each may make.", min=100)] = 10_000,
     seeds: Annotated[int, typer.Option(help="How often each begins.", min=1)] = 3,
-    rate: Annotated[float, typer.Option(help="Decisions a second, in virtual time.")] = 100.0,
+    rate: VirtualRate = 100.0,
     plot: Annotated[
         Path | None, typer.Option(help="Draw learning curves into this file (.png, .svg, .pdf).")
     ] = None,
@@ -172,7 +172,7 @@ def tune(
     decisions: Annotated[
         int, typer.Option(help="How many each may make in the world.", min=100)
     ] = 10_000,
-    rate: Annotated[float, typer.Option(help="Decisions a second, in virtual time.")] = 100.0,
+    rate: VirtualRate = 100.0,
     seed: Annotated[int, typer.Option(help="Of the search and of every trial.", min=0)] = 0,
     repeats: Annotated[
         int, typer.Option(help="Seeds on which the best is then held against the page.", min=0)

@@ -26,5 +26,13 @@ Url = Annotated[
 Name = Annotated[
     str | None, typer.Option("--application", "-a", help="Which application, if there are several.")
 ]
+LEAST_RATE = 0.01  # decisions a second: at none nothing would ever end
+Rate = Annotated[
+    float | None,
+    typer.Option(help="Decisions a second (default 100).", min=LEAST_RATE),
+]
+VirtualRate = Annotated[
+    float, typer.Option(help="Decisions a second, in virtual time.", min=LEAST_RATE)
+]
 Why = Annotated[str, typer.Option(help="The reason, kept with the change.")]
 By = Annotated[str | None, typer.Option(help="Who says so (default: your login name).")]

@@ -21,6 +21,7 @@ from schemas.events import eligible_mask
 from schemas.exploration import Exploration
 from schemas.loading import Loaded
 from schemas.propensity import one_hot
+from schemas.raised import said
 from schemas.settings import Settings
 from schemas.share import Logged, Values, world_values
 from schemas.world import World
@@ -165,9 +166,9 @@ class PlayerThread:
         """
         self._thread.join(timeout=timeout_s)
         if self._failure is not None:
-            raise BakehouseError(
-                f"the simulated players stopped: {type(self._failure).__name__}: {self._failure}"
-            ) from self._failure
+            known = isinstance(self._failure, BakehouseError)
+            why = self._failure if known else said(self._failure)
+            raise BakehouseError(f"the simulated players stopped: {why}") from self._failure
         return self.is_over
 
     def _run(self) -> None:

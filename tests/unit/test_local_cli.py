@@ -129,6 +129,12 @@ def test_a_share_that_is_none_is_refused_before_anything_is_asked(
     assert f"'{share}': expected a share from 0 to 1" in ran.err
 
 
+@pytest.mark.parametrize("command", ["compare", "tune", "simulate", "demo"])
+def test_a_rate_at_which_nothing_would_ever_end_is_refused(bakehouse: Any, command: str) -> None:
+    ran = bakehouse(command, *([] if command == "demo" else [APPLICATION]), "--rate", "0")
+    assert (ran.code, "greater than or equal to 0.01" in " ".join(ran.err.split())) == (2, True)
+
+
 def test_an_address_without_its_scheme_is_refused_with_one_that_has_it(bakehouse: Any) -> None:
     ran = bakehouse("status", "--url", "localhost:8080")
     assert (ran.code, "such as http://127.0.0.1:8080" in ran.err) == (2, True)
