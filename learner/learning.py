@@ -31,9 +31,9 @@ from learner.priorities import Priorities, importance
 from learner.recent_mean import RecentMean
 from learner.returns import Chain, Returns, n_step_returns
 from learner.ring import Ring
-from learner.rollout import Steps
 from learner.rows import Arrival
-from learner.version import BASELINE, Version, policy_of, version_from, version_state
+from learner.standing import Standing
+from learner.version import Version, policy_of, version_from, version_state
 from learner.widening import widened
 from schemas.agents import AGENTS
 from schemas.application import Application, Bandit, Episodic
@@ -74,17 +74,7 @@ class Learning:
         self.evidence: Collector | None = None
         self.version = 0  # of the newest candidate
         self.candidate: Policy | None = None
-        self.current = BASELINE  # answers now
-        self.anchor = BASELINE  # the last that was shown to be good
-        self.steps = Steps(
-            application.rollout.shares(application.mode), application.rollout.decisions_a_step
-        )
-        # learns to match the rules, until it answers everyone
-        self.apprentice = application.mode == "apprentice"
-        self.proving = False  # begun anew under a policy that answers: must prove itself first
-        self.frozen = False  # by the gate, until someone looks
-        self.frozen_at_ms = 0
-        self.last_freeze: Mapping[str, Any] | None = None  # what the gate said then
+        self.standing = Standing(application)
         self.decisions_before = 0  # read by earlier lives of this learner
         self.trainings = 0
         self._unpublished_ms: list[int] = []
@@ -107,40 +97,15 @@ class Learning:
     def begin_under(self, champion: Version) -> None:
         """Start anew (the checkpoint is lost) while a policy of an earlier life answers."""
         self.version = champion.number
-        rules_answer = self.application.mode == "apprentice" and not champion.apprentice
-        if champion.number and not rules_answer:
-            self.current = self.anchor = champion
-            self.proving = True
-            self.steps.go_on_at(champion.canary, champion.number)
-            self.apprentice = self.apprentice and not self.steps.complete
-        if self.evidence is not None and self.proving:
-            self.evidence.evaluation.move_anchor(champion.number)
+        self.standing.begin_under(champion, self.evidence)
 
-    def _meet(self, mode: str) -> None:
-        """Go on in the page's mode, where the life before this one learned in another."""
-        if mode == self.application.mode:
-            return
-        if self.application.mode == "apprentice":
-            # what answered was not made to match the rules, so here it answers nobody
-            self.current, self.proving = BASELINE, False
-            self.steps.stop()
-            self._begin_apprenticeship()
-        elif self.apprentice:
-            self.apprentice = False
-            self.proving = self.current.number > 0
-            self.ring.dirty[: self.ring.size] = True
-        else:
-            return
-        self.anchor = self.current
-        if self.evidence is not None:
-            self.evidence.evaluation.move_anchor(self.anchor.number)
-
-    def _begin_apprenticeship(self) -> None:
-        self.apprentice = True
-        self.candidate = None  # learned from rewards: how it matches says nothing of the next
+    def _learn_anew(self) -> None:
+        """From here on every row teaches something else: how the rules answer, or what pays."""
         self.ring.dirty[: self.ring.size] = True
-        if self.evidence is not None:
-            self.evidence.match = RecentMean()
+        if self.standing.apprentice:
+            self.candidate = None  # learned from rewards: how it matches says nothing of the next
+            if self.evidence is not None:
+                self.evidence.match = RecentMean()
 
     def _exploration(self) -> Exploration:
         """With which a policy of now would be executed."""
@@ -172,7 +137,7 @@ class Learning:
         clock = _Laps()
         self.version = plan.version
         if plan.released:
-            self._release(plan)
+            self.standing.release(plan.version, self.evidence)
         self._settle(plan.stream_time_ms)
         if self.agent is None:
             if not self._can_normalise():
@@ -184,7 +149,7 @@ class Learning:
             self._normalise_with(normaliser, compressor)
         self._watch_compressor()
         assert self.evidence is not None
-        self.evidence.predict(self.candidate, self.anchor.policy, self._exploration())
+        self.evidence.predict(self.candidate, self.standing.anchor.policy, self._exploration())
         clock.lap("predict")
         trained = self._train_agent(plan, np.random.default_rng(plan.seed))
         if trained is None:
@@ -195,14 +160,16 @@ class Learning:
         exported, policy, scores = self._export(losses)
         clock.lap("export")
         self.evidence.complete()
-        self.steps.see(self.evidence.decided_by)
+        self.standing.steps.see(self.evidence.decided_by)
         self.evidence.tell_episodes()
         self._remember(plan.stream_time_ms)
         clock.lap("evaluate")
         report = self._judge(plan, policy, losses, scores)
         clock.lap("gate")
         candidate = self._described(plan, exported, report, losses, new, clock.seconds)
-        self._follow(report, plan, policy, exported)
+        self._unpublished_ms = [] if report.publish else self._unpublished_ms[-MOST_RECEIVED_TIMES:]
+        if self.standing.follow(report, policy, exported, self.evidence, at_ms=plan.at_ms):
+            self._learn_anew()
         return candidate
 
     def warm_up(self) -> None:
@@ -230,8 +197,8 @@ class Learning:
         self.agent = self._build(self.setup)
         self._sound = self.agent.state()
         self.evidence = Collector(self.application, self.ring, normaliser)
-        if self.proving:
-            self.evidence.evaluation.move_anchor(self.anchor.number)
+        if self.standing.proving:
+            self.evidence.evaluation.move_anchor(self.standing.anchor.number)
 
     def _can_normalise(self) -> bool:
         return self.ring.size >= min(self._rows_to_begin, self.ring.capacity)
@@ -323,7 +290,7 @@ class Learning:
         ring, training = self.ring, self.application.training
         returns = self._returns(plan.stream_time_ms)
         trainable = np.flatnonzero(returns.trainable)
-        if self.apprentice:
+        if self.standing.apprentice:
             trainable = trainable[ring.has_baseline[trainable]]
         if len(trainable) == 0:
             return None
@@ -345,7 +312,7 @@ class Learning:
             for slots in calls:
                 of_slots = Returns(*(values[slots] for values in returns))
                 batch = gather(ring, slots, of_slots, steps=training.steps, batch=training.batch)
-                if self.apprentice:
+                if self.standing.apprentice:
                     batch = self._asked_instead(batch, slots, rng)
                 if weight is not None:
                     batch = batch._replace(weight=weight[slots].reshape(batch.weight.shape))
@@ -359,7 +326,7 @@ class Learning:
                 action=ring.action[trainable],
                 reward=returns.reward[trainable].astype(np.float32),
             )
-            if self.apprentice:
+            if self.standing.apprentice:
                 action, reward = self._asked(trainable, rng)
                 rows = rows._replace(action=action, reward=reward)
             losses = losses | self.agent.fit(rows)
@@ -435,44 +402,44 @@ class Learning:
         scores: np.ndarray,
     ) -> GateReport:
         assert self.evidence is not None
-        ring, gate = self.ring, self.application.gate
+        ring, gate, standing = self.ring, self.application.gate, self.standing
         shift = 0.0
         if policy is not None:
             recent = comparable = self._newest(RECENT)
-            if self.current.policy is None:
+            if standing.current.policy is None:
                 comparable = recent[ring.has_baseline[recent]]
             if ring.labels:  # numbers and rankings differ in nearly every context
                 shift = action_shift(
-                    distribution_of(self.current.policy, ring, comparable),
+                    distribution_of(standing.current.policy, ring, comparable),
                     distribution_of(policy, ring, comparable),
                 )
         judged = policy or self.candidate
         evidence = self.evidence.evidence(
             judged,
-            untried=self.current.number == 0 or self.proving,
+            untried=standing.current.number == 0 or standing.proving,
             at_ms=plan.at_ms,
             exploration=self._exploration(),
         )
-        if self.apprentice:
+        if standing.apprentice:
             match = self.evidence.match
             rate = match.mean if match.n >= LEAST else 0.0
             evidence = replace(evidence, match=(rate, self.application.rollout.match))
         report = decide(
             gate,
             candidate=plan.version,
-            current=self.current.number,
-            anchor=self.anchor.number,
+            current=standing.current.number,
+            anchor=standing.anchor.number,
             losses=losses,
             golden_scores=scores,
             largest_score=self._largest_score(policy),
             shift=shift,
             evidence=evidence,
         )
-        if self.proving and report.publish:
+        if standing.proving and report.publish:
             least = -gate.margin * evidence.scale
             shown = evidence.leaving if evidence.leaving is not None else evidence.running
             if shown.lower > least:
-                self.proving = False
+                standing.proving = False
             else:
                 report = replace(
                     report,
@@ -480,21 +447,21 @@ class Learning:
                     leaves_version_0=False,
                     new_anchor=False,
                     reason=(
-                        f"begun anew: version {self.current.number} goes on answering until the "
-                        f"lower bound ({evidence.label}), {shown.lower:.4g}, is above "
+                        f"begun anew: version {standing.current.number} goes on answering until "
+                        f"the lower bound ({evidence.label}), {shown.lower:.4g}, is above "
                         f"{least:.4g}"
                     ),
                 )
         # a freeze keeps candidates out; it does not let what answers do harm
-        harmful = self.current.number > 0 and any(broken(*one) for one in evidence.guardrails)
-        if harmful or not (plan.frozen or self.frozen):
+        harmful = standing.current.number > 0 and any(broken(*one) for one in evidence.guardrails)
+        if harmful or not (plan.frozen or standing.frozen):
             return widened(
                 report,
                 evidence,
-                steps=self.steps,
+                steps=standing.steps,
                 collector=self.evidence,
                 application=self.application,
-                apprentice=self.apprentice,
+                apprentice=standing.apprentice,
             )
         return replace(
             report,
@@ -503,7 +470,7 @@ class Learning:
             leaves_version_0=False,
             rollback_to=None,
             freeze=False,
-            reason=f"frozen: version {self.current.number} goes on answering; {report.reason}",
+            reason=f"frozen: version {standing.current.number} goes on answering; {report.reason}",
         )
 
     def _largest_score(self, policy: Policy | None) -> float:
@@ -527,9 +494,6 @@ class Learning:
     ) -> Candidate:
         ring = self.ring
         golden = self._newest(GOLDEN)
-        untold = self.last_freeze is not None and (
-            self.last_freeze["candidate"] > self.current.number
-        )
         return Candidate(
             version=plan.version,
             exported=exported,
@@ -545,58 +509,8 @@ class Learning:
             golden_eligible=ring.eligible[golden].copy(),
             golden_items=None if (items := self._items(golden)) is None else items.copy(),
             seconds=seconds,
-            last_freeze=self.last_freeze if untold else None,
+            last_freeze=self.standing.untold_freeze,
         )
-
-    def _follow(
-        self, report: GateReport, plan: Plan, policy: Policy | None, exported: Exported | None
-    ) -> None:
-        """Carry out what the gate decided, as far as it is the learner's own state."""
-        assert self.evidence is not None
-        self._unpublished_ms = self._unpublished_ms[-MOST_RECEIVED_TIMES:]
-        if report.publish:
-            made_in = self.application.mode == "apprentice"
-            self.current = Version(plan.version, policy, exported, report.canary, made_in)
-            self._unpublished_ms = []
-        if report.new_anchor:
-            self.anchor = self.current
-            self.evidence.evaluation.move_anchor(plan.version)
-        if report.freeze:
-            self.frozen, self.frozen_at_ms = True, plan.at_ms
-            said = report.as_dict()
-            self.last_freeze = {"at_ms": plan.at_ms} | {
-                name: said[name] for name in ("candidate", "current", "anchor", "reason", "rules")
-            }
-        if report.rollback_to == 0:
-            self.current, self.proving = BASELINE, False
-            if self.application.mode == "apprentice" and not self.apprentice:
-                self._begin_apprenticeship()
-            if self.anchor.number:
-                self.anchor = BASELINE
-                self.evidence.evaluation.move_anchor(0)
-        elif report.rollback_to is not None:
-            self.current = self.anchor
-        if self.apprentice and self.steps.complete:
-            self._graduate()
-
-    def _graduate(self) -> None:
-        """The rules are matched and everyone has the policy: from here on it learns from rewards.
-
-        What matched them goes on answering until a candidate has shown itself.
-        """
-        assert self.evidence is not None
-        self.apprentice = False
-        self.proving = True
-        self.anchor = self.current
-        self.evidence.evaluation.move_anchor(self.anchor.number)
-        self.ring.dirty[: self.ring.size] = True
-
-    def _release(self, plan: Plan) -> None:
-        """Someone has looked: evidence begins anew, else the same bound would freeze at once."""
-        if self.frozen and self.evidence is not None:
-            self.evidence.evaluation.move_anchor(self.anchor.number)
-            self.evidence.begin_guards(plan.version)
-        self.frozen = False
 
     def _remember(self, stream_time_ms: int) -> None:
         """Take decisions whose whole window has passed into the remaining rewards.
@@ -643,21 +557,15 @@ class Learning:
                 "trainings": self.trainings,
                 "remembered": self._remembered,
                 "decisions_before": self.decisions_before,
-                "proving": self.proving,
-                "mode": self.application.mode,
-                "apprentice": self.apprentice,
-                "steps": self.steps.state(),
-                "frozen": self.frozen,
-                "frozen_at_ms": self.frozen_at_ms,
-                "last_freeze": self.last_freeze,
+                **self.standing.state(),
                 "unpublished_ms": list(self._unpublished_ms),
                 "has_candidate": self.candidate is not None,
             },
             "ring": self.ring.state(),
             "remaining": self.remaining.state(),
             "priorities": self.priorities.state(),
-            "current": version_state(self.current),
-            "anchor": version_state(self.anchor),
+            "current": version_state(self.standing.current),
+            "anchor": version_state(self.standing.anchor),
             **(
                 {}
                 if self.agent is None or self.evidence is None or self.normaliser is None
@@ -707,23 +615,17 @@ class Learning:
             self.evidence.restore(state["evidence"])
             if saved["has_candidate"]:
                 self.candidate = policy_of(self.agent.export(), self.application.shape)
-        self.current = version_from(state["current"], self.application.shape)
-        self.anchor = version_from(state["anchor"], self.application.shape)
+        current, anchor = (
+            version_from(state[which], self.application.shape) for which in ("current", "anchor")
+        )
+        self.standing.restore(saved, current, anchor)
         self.version = saved["version"]
         self.trainings = saved["trainings"]
         self._remembered = saved["remembered"]
         self.decisions_before = saved["decisions_before"]
-        self.proving = saved["proving"]
-        self.apprentice = saved.get("apprentice", self.apprentice)
-        if "steps" in saved:
-            self.steps.restore(saved["steps"])
-        elif self.current.number:  # of an earlier release, which knew no steps
-            self.steps.go_on_at(1.0, 0)
-        self.frozen = saved["frozen"]
-        self.frozen_at_ms = saved["frozen_at_ms"]
-        self.last_freeze = saved.get("last_freeze")  # None in checkpoints of earlier releases
         self._unpublished_ms = saved["unpublished_ms"]
-        self._meet(saved.get("mode", self.application.mode))
+        if self.standing.meet(saved.get("mode", self.application.mode), self.evidence):
+            self._learn_anew()
 
 
 class _Laps:

@@ -253,7 +253,8 @@ class ApplicationLoop:
 
     def _point_again(self) -> None:
         """Announce what answers, if the crash has prevented that."""
-        pointer, current = self._bus.pointer(self.application.name), self.learning.current.number
+        pointer = self._bus.pointer(self.application.name)
+        current = self.learning.standing.current.number
         if current != (pointer.version if pointer else 0):
             try:
                 self._bus.publish(self.bundles.pointer_to(current, self._wall_ms()))
@@ -338,6 +339,7 @@ class ApplicationLoop:
 
     def _train(self, *, asked: bool = False) -> None:
         name, learning = self.application.name, self.learning
+        standing = learning.standing
         control = self._bus.control(name)
         version = learning.version + 1
         plan = Plan(
@@ -346,10 +348,10 @@ class ApplicationLoop:
             stream_time_ms=max(self._stream_time_ms, 0),
             seed=training_seed(self.application.training, version),
             frozen=control is not None and control.frozen,
-            released=learning.frozen
+            released=standing.frozen
             and control is not None
             and not control.frozen
-            and control.released_at_ms > learning.frozen_at_ms,
+            and control.released_at_ms > standing.frozen_at_ms,
             asked=asked,
             at_ms=self._wall_ms(),
         )
@@ -395,7 +397,7 @@ class ApplicationLoop:
         return self.bundles.write(
             candidate,
             lineage=learning.lineage,
-            anchor=learning.anchor.number,
+            anchor=learning.standing.anchor.number,
             previous=candidate.report.current,
             at_ms=self._wall_ms(),
             mlflow_run=self._tracker.run_of(self.application.name) if self._tracker else None,
@@ -440,7 +442,8 @@ class ApplicationLoop:
             self.bundles.prune(self._named_versions())
 
     def _named_versions(self) -> set[int]:
-        named = {self.learning.anchor.number, self.learning.current.number}
+        standing = self.learning.standing
+        named = {standing.anchor.number, standing.current.number}
         control = self._bus.control(self.application.name)
         if control is not None and control.pinned_version is not None:
             named.add(control.pinned_version)
@@ -516,17 +519,18 @@ class ApplicationLoop:
     def status(self) -> dict[str, Any]:
         """What a person wants to see of this application now."""
         learning, ring = self.learning, self.learning.ring
+        standing = learning.standing
         report = self._report
         return {
-            "version": learning.current.number,
+            "version": standing.current.number,
             "candidate": learning.version,
-            "anchor": learning.anchor.number,
-            "canary": learning.current.canary if learning.current.number else 0.0,
-            "apprentice": learning.apprentice,
+            "anchor": standing.anchor.number,
+            "canary": standing.current.canary if standing.current.number else 0.0,
+            "apprentice": standing.apprentice,
             "compression": learning.compression_status(),
             "match_rate": None if learning.evidence is None else learning.evidence.match.mean,
-            "frozen": learning.frozen,
-            "last_freeze": learning.last_freeze,
+            "frozen": standing.frozen,
+            "last_freeze": standing.last_freeze,
             "problem": self._problem,
             "stream_time_ms": self._stream_time_ms,
             "replay_version": self.tail.version,

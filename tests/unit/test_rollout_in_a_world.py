@@ -83,8 +83,8 @@ def test_a_guardrail_takes_the_policy_back_for_good_however_much_it_wins() -> No
     assert stopped[0].report.rollback_to == 0
     assert "guardrail 'quit'" in stopped[0].report.reason
     assert result.learning is not None
-    assert result.learning.frozen
-    assert result.learning.current.number == 0
+    assert result.learning.standing.frozen
+    assert result.learning.standing.current.number == 0
     assert not any(c.report.publish for c in candidates[candidates.index(stopped[0]) :])
 
 
@@ -94,8 +94,8 @@ def test_a_guardrail_that_holds_stops_nothing() -> None:
     gate = Gate(margin=0.1, guardrails=[Guardrail("quit", most=0.15)])
     result, _ = watched(replace(ONLINE, gate=gate), world, 4_000)
     assert result.learning is not None
-    assert result.learning.current.number > 0
-    assert not result.learning.frozen
+    assert result.learning.standing.current.number > 0
+    assert not result.learning.standing.frozen
 
 
 def test_an_apprentice_matches_the_rules_graduates_and_then_learns_to_beat_them() -> None:
@@ -110,9 +110,11 @@ def test_an_apprentice_matches_the_rules_graduates_and_then_learns_to_beat_them(
     assert "match with the baseline" in first.report.reason
     assert published(candidates)[:3] == [0.05, 0.5, 1.0]
     assert result.learning is not None
-    assert not result.learning.apprentice  # everyone has it: from then on rewards are learned
+    assert (
+        not result.learning.standing.apprentice
+    )  # everyone has it: from then on rewards are learned
     x = np.linspace(0, 1, 101, dtype=np.float32)[:, None]
-    policy = result.learning.current.policy
+    policy = result.learning.standing.current.policy
     assert policy is not None
     answers = policy.distribution(x, np.ones((101, 2), bool)).argmax(axis=1)
     assert answers[(x[:, 0] > 0.6) & (x[:, 0] < 0.75)].all()  # where the rules go left, and lose
