@@ -7,21 +7,19 @@ nothing else: the same rows and plans make the same policies.
 from __future__ import annotations
 
 import hashlib
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from learner.agents.adapter import Agent, Exported, Setup
-from learner.apprentice import LEAST, asked_of_an_apprentice
+from learner.apprentice import asked_of_an_apprentice
 from learner.batch import Batch, Rows
 from learner.candidate import Candidate
-from learner.evidence import Collector, distribution_of, terminal_slots
-from learner.gate import GateReport, action_shift, decide, score_limit
-from learner.guards import broken
+from learner.evidence import Collector, terminal_slots
+from learner.gate import GateReport
+from learner.gatekeeping import report_on
 from learner.maturity import RemainingReward, curve
 from learner.minibatches import draw_rows, gather
 from learner.normaliser import Normaliser, fit_normaliser, static_normaliser
@@ -34,7 +32,6 @@ from learner.ring import Ring
 from learner.rows import Arrival
 from learner.standing import Standing
 from learner.version import Version, policy_of, version_from, version_state
-from learner.widening import widened
 from schemas.agents import AGENTS
 from schemas.application import Application, Bandit, Episodic
 from schemas.errors import BundleError
@@ -48,7 +45,6 @@ if TYPE_CHECKING:  # it needs TensorFlow, which an agent may not
 
 ROWS_TO_FIT_NORMALISER = 1_000
 GOLDEN = 16
-RECENT = 256  # contexts on which an action shift is measured
 MOST_RECEIVED_TIMES = 2_000
 
 
@@ -164,7 +160,18 @@ class Learning:
         self.evidence.tell_episodes()
         self._remember(plan.stream_time_ms)
         clock.lap("evaluate")
-        report = self._judge(plan, policy, losses, scores)
+        report = report_on(
+            plan,
+            policy,
+            newest=self.candidate,
+            losses=losses,
+            golden_scores=scores,
+            application=self.application,
+            ring=self.ring,
+            collector=self.evidence,
+            standing=self.standing,
+            exploration=self._exploration(),
+        )
         clock.lap("gate")
         candidate = self._described(plan, exported, report, losses, new, clock.seconds)
         self._unpublished_ms = [] if report.publish else self._unpublished_ms[-MOST_RECEIVED_TIMES:]
@@ -375,7 +382,7 @@ class Learning:
             try:
                 exported = self.agent.export()
                 policy = policy_of(exported, self.application.shape)
-                golden = self._newest(GOLDEN)
+                golden = self.ring.newest(GOLDEN)
                 scores = policy.scores(self.ring.observation[golden], self._items(golden))
             except BundleError:
                 pass
@@ -390,99 +397,6 @@ class Learning:
         """Features of the items that were to be ranked, None where nothing is. `[n, A, F]`"""
         return self.ring.items[slots] if self.ring.items.size else None
 
-    def _newest(self, most: int) -> np.ndarray:
-        """Slots of the newest decisions, in order."""
-        return self.ring.slots(max(self.ring.head - most, self.ring.tail), self.ring.head)
-
-    def _judge(
-        self,
-        plan: Plan,
-        policy: Policy | None,
-        losses: Mapping[str, float],
-        scores: np.ndarray,
-    ) -> GateReport:
-        assert self.evidence is not None
-        ring, gate, standing = self.ring, self.application.gate, self.standing
-        shift = 0.0
-        if policy is not None:
-            recent = comparable = self._newest(RECENT)
-            if standing.current.policy is None:
-                comparable = recent[ring.has_baseline[recent]]
-            if ring.labels:  # numbers and rankings differ in nearly every context
-                shift = action_shift(
-                    distribution_of(standing.current.policy, ring, comparable),
-                    distribution_of(policy, ring, comparable),
-                )
-        judged = policy or self.candidate
-        evidence = self.evidence.evidence(
-            judged,
-            untried=standing.current.number == 0 or standing.proving,
-            at_ms=plan.at_ms,
-            exploration=self._exploration(),
-        )
-        if standing.apprentice:
-            match = self.evidence.match
-            rate = match.mean if match.n >= LEAST else 0.0
-            evidence = replace(evidence, match=(rate, self.application.rollout.match))
-        report = decide(
-            gate,
-            candidate=plan.version,
-            current=standing.current.number,
-            anchor=standing.anchor.number,
-            losses=losses,
-            golden_scores=scores,
-            largest_score=self._largest_score(policy),
-            shift=shift,
-            evidence=evidence,
-        )
-        if standing.proving and report.publish:
-            least = -gate.margin * evidence.scale
-            shown = evidence.leaving if evidence.leaving is not None else evidence.running
-            if shown.lower > least:
-                standing.proving = False
-            else:
-                report = replace(
-                    report,
-                    publish=False,
-                    leaves_version_0=False,
-                    new_anchor=False,
-                    reason=(
-                        f"begun anew: version {standing.current.number} goes on answering until "
-                        f"the lower bound ({evidence.label}), {shown.lower:.4g}, is above "
-                        f"{least:.4g}"
-                    ),
-                )
-        # a freeze keeps candidates out; it does not let what answers do harm
-        harmful = standing.current.number > 0 and any(broken(*one) for one in evidence.guardrails)
-        if harmful or not (plan.frozen or standing.frozen):
-            return widened(
-                report,
-                evidence,
-                steps=standing.steps,
-                collector=self.evidence,
-                application=self.application,
-                apprentice=standing.apprentice,
-            )
-        return replace(
-            report,
-            publish=False,
-            new_anchor=False,
-            leaves_version_0=False,
-            rollback_to=None,
-            freeze=False,
-            reason=f"frozen: version {standing.current.number} goes on answering; {report.reason}",
-        )
-
-    def _largest_score(self, policy: Policy | None) -> float:
-        assert self.evidence is not None
-        if policy is not None and not policy.scores_are_rewards:
-            return math.inf
-        return score_limit(
-            self.evidence.largest_reward,
-            discount=self._problem.discount if isinstance(self._problem, Episodic) else 0.0,
-            bonus=0.0 if policy is None else policy.largest_bonus,
-        )
-
     def _described(
         self,
         plan: Plan,
@@ -493,7 +407,7 @@ class Learning:
         seconds: dict[str, float],
     ) -> Candidate:
         ring = self.ring
-        golden = self._newest(GOLDEN)
+        golden = ring.newest(GOLDEN)
         return Candidate(
             version=plan.version,
             exported=exported,

@@ -190,6 +190,10 @@ class Ring:
         """Slots of the sequence numbers `[start, stop)`, in order."""
         return np.arange(start, stop) % self.capacity
 
+    def newest(self, most: int) -> np.ndarray:
+        """Slots of the newest decisions, in order."""
+        return self.slots(max(self.head - most, self.tail), self.head)
+
     def slot_of(self, decision_id: str) -> int | None:
         """Slot of a resident decision."""
         return self._index.get(decision_id)
