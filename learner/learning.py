@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from learner.agents.adapter import Agent, Exported, Setup
 from learner.apprentice import asked_of_an_apprentice
 from learner.batch import Batch, Rows
 from learner.candidate import Candidate
+from learner.compressing import Compressing
 from learner.evidence import Collector, terminal_slots
 from learner.gate import GateReport
 from learner.gatekeeping import report_on
@@ -39,9 +40,6 @@ from schemas.exploration import Exploration
 from schemas.failpoints import reach
 from schemas.policy import Policy
 from schemas.reward import DecisionTimes
-
-if TYPE_CHECKING:  # it needs TensorFlow, which an agent may not
-    from learner.compression import Compressor
 
 ROWS_TO_FIT_NORMALISER = 1_000
 GOLDEN = 16
@@ -76,11 +74,9 @@ class Learning:
         self._unpublished_ms: list[int] = []
         self.priorities = Priorities()  # empty unless the agent asks for them
         self._sound: Mapping[str, np.ndarray] = {}  # the agent's last finite state
-        self.compressor: Compressor | None = None
-        self._lost = RecentMean()  # share of variance that the compressor loses of new rows
+        self.compressing = Compressing(application)
         self.is_traced: Callable[[str], bool] | None = None  # by decision_id; None: nothing is
         self.traced: list[str] = []  # of the rows that were new in the last training
-        self._watched = 0  # sequences below have been looked at for it
         static = static_normaliser(application.encoder.bounds())
         if static is not None and application.compression is None:
             self._normalise_with(static)
@@ -141,9 +137,9 @@ class Learning:
             first = self.ring.slots(self.ring.tail, self.ring.head)[: self._rows_to_begin]
             bounds = self.application.encoder.bounds()
             normaliser = fit_normaliser(bounds, self.ring.observation[first])
-            compressor = self._fit_compressor(normaliser.apply(self.ring.observation[first]))
-            self._normalise_with(normaliser, compressor)
-        self._watch_compressor()
+            self.compressing.fit(normaliser.apply(self.ring.observation[first]))
+            self._normalise_with(normaliser)
+        self.compressing.watch(self.ring, self.normaliser)
         assert self.evidence is not None
         self.evidence.predict(self.candidate, self.standing.anchor.policy, self._exploration())
         clock.lap("predict")
@@ -193,8 +189,9 @@ class Learning:
         self.agent.train(batch._replace(eligible=np.ones_like(batch.eligible)))
         self.agent.restore(before)
 
-    def _normalise_with(self, normaliser: Normaliser, compressor: Compressor | None = None) -> None:
-        self.normaliser, self.compressor = normaliser, compressor
+    def _normalise_with(self, normaliser: Normaliser) -> None:
+        """Begin a lineage: every weight assumes the normaliser, and the compressor behind it."""
+        self.normaliser, compressor = normaliser, self.compressing.compressor
         fingerprint = hashlib.sha256(self.application.contract.encode())
         frozen = normaliser.arrays() | ({} if compressor is None else compressor.arrays)
         for name, array in sorted(frozen.items()):
@@ -215,40 +212,6 @@ class Learning:
         """Rows that normaliser and compressor are fitted on."""
         compression = self.application.compression
         return ROWS_TO_FIT_NORMALISER if compression is None else compression.rows
-
-    def _fit_compressor(self, values: np.ndarray) -> Compressor | None:
-        if self.application.compression is None:
-            return None
-        from learner.compression import fit_compressor  # TensorFlow's, as agents are
-
-        seed = self.application.training.seed
-        return fit_compressor(self.application.compression, values, seed=seed)
-
-    def _watch_compressor(self) -> None:
-        """How well the compressor rebuilds the rows that have come since the last look."""
-        if self.compressor is None or self.normaliser is None:
-            return
-        slots = self.ring.slots(max(self._watched, self.ring.tail), self.ring.head)
-        self._watched = self.ring.head
-        self._lost.update(
-            self.compressor.lost_of(self.normaliser.apply(self.ring.observation[slots]))
-        )
-
-    def compression_status(self) -> dict[str, Any] | None:
-        """Shares of the observations' variance that are lost; None where nothing is compressed.
-
-        Lost now well above lost when fitted says that observations are no longer what they were:
-        a `bakehouse reset` of the learner fits anew.
-        """
-        if self.compressor is None:
-            return None
-        lost, now = self.compressor.lost, self._lost.mean
-        return {
-            "size": self.compressor.size,
-            "lost_when_fitted": lost,
-            "lost_now": now,
-            "drifted": now > max(2.0 * lost, lost + 0.05),
-        }
 
     def _settle(self, stream_time_ms: int) -> None:
         self.ring.mature(stream_time_ms)
@@ -448,21 +411,9 @@ class Learning:
             sequence += 1
         self._remembered = sequence
 
-    def _compressor_from(self, state: Mapping[str, Any]) -> Compressor | None:
-        if ("compressor" in state) != (self.application.compression is not None):
-            raise ValueError(
-                "the checkpoint was made with another compression; expected "
-                f"{self.application.compression}"
-            )
-        if "compressor" not in state:
-            return None
-        from learner.compression import compressor_from
-
-        self._watched = self.ring.head
-        return compressor_from(state["compressor"])
-
     def state(self) -> dict[str, Any]:
         """Everything: nested dictionaries of arrays and, under `json`, of what JSON carries."""
+        compressor = self.compressing.compressor
         return {
             "json": {
                 "contract": self.application.contract,
@@ -485,7 +436,7 @@ class Learning:
                 if self.agent is None or self.evidence is None or self.normaliser is None
                 else {
                     "normaliser": self.normaliser.arrays(),
-                    **({} if self.compressor is None else {"compressor": self.compressor.state()}),
+                    **({} if compressor is None else {"compressor": compressor.state()}),
                     "agent": {name: np.copy(v) for name, v in self.agent.state().items()},
                     "evidence": self.evidence.state(),
                 }
@@ -515,13 +466,13 @@ class Learning:
             self.priorities.restore(state["priorities"])
         if "normaliser" in state:
             arrays = state["normaliser"]
+            self.compressing.restore(state.get("compressor"), self.ring)
             self._normalise_with(
                 Normaliser(
                     arrays["normaliser_offset"],
                     arrays["normaliser_scale"],
                     float(arrays["normaliser_clip"]),
-                ),
-                self._compressor_from(state),
+                )
             )
             assert self.agent is not None and self.evidence is not None
             self.agent.restore(state["agent"])

@@ -527,7 +527,7 @@ class ApplicationLoop:
             "anchor": standing.anchor.number,
             "canary": standing.current.canary if standing.current.number else 0.0,
             "apprentice": standing.apprentice,
-            "compression": learning.compression_status(),
+            "compression": learning.compressing.status(),
             "match_rate": None if learning.evidence is None else learning.evidence.match.mean,
             "frozen": standing.frozen,
             "last_freeze": standing.last_freeze,
