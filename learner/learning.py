@@ -18,28 +18,26 @@ from learner.apprentice import asked_of_an_apprentice
 from learner.batch import Batch, Rows
 from learner.candidate import Candidate
 from learner.compressing import Compressing
-from learner.evidence import Collector, terminal_slots
+from learner.evidence import Collector
+from learner.expected import Expected
 from learner.gate import GateReport
 from learner.gatekeeping import report_on
-from learner.maturity import RemainingReward, curve
 from learner.minibatches import draw_rows, gather
 from learner.normaliser import Normaliser, fit_normaliser, static_normaliser
-from learner.on_policy import recent, without_gaps
 from learner.plan import Plan
 from learner.priorities import Priorities, importance
 from learner.recent_mean import RecentMean
-from learner.returns import Chain, Returns, n_step_returns
+from learner.returns import Returns
 from learner.ring import Ring
 from learner.rows import Arrival
 from learner.standing import Standing
 from learner.version import Version, policy_of, version_from, version_state
 from schemas.agents import AGENTS
-from schemas.application import Application, Bandit, Episodic
+from schemas.application import Application
 from schemas.errors import BundleError
 from schemas.exploration import Exploration
 from schemas.failpoints import reach
 from schemas.policy import Policy
-from schemas.reward import DecisionTimes
 
 ROWS_TO_FIT_NORMALISER = 1_000
 GOLDEN = 16
@@ -56,11 +54,8 @@ class Learning:
     def __init__(self, application: Application, build: Callable[[Setup], Agent]) -> None:
         self.application = application
         self._build = build
-        self._problem: Bandit | Episodic = application.problem
         self.ring = Ring(application)
-        groups = application.shape.choices if self.ring.labels else 1
-        self.remaining = RemainingReward(groups, application.reward.window_ms)
-        self._remembered = 0  # sequences below are in `remaining`
+        self.expected = Expected(application, self.ring)
         self.normaliser: Normaliser | None = None
         self.lineage = ""
         self.setup: Setup | None = None
@@ -111,7 +106,7 @@ class Learning:
         """Go on with a ring that was rebuilt from the table."""
         self.decisions_before = max(self.decisions - ring.head, 0)
         self.ring = ring
-        self._remembered = ring.tail
+        self.expected.remembered = ring.tail
         self.priorities = Priorities()
         if self.evidence is not None:
             self.evidence.replace_ring(ring)
@@ -121,7 +116,7 @@ class Learning:
         self._settle(stream_time_ms)
         if self.agent is None and not self._can_normalise():
             return 0
-        trainable = self._returns(stream_time_ms).trainable
+        trainable = self.expected.returns(self.ring, stream_time_ms).trainable
         return int(np.count_nonzero(trainable & self.ring.dirty[: self.ring.size]))
 
     def train(self, plan: Plan) -> Candidate | None:
@@ -154,7 +149,7 @@ class Learning:
         self.evidence.complete()
         self.standing.steps.see(self.evidence.decided_by)
         self.evidence.tell_episodes()
-        self._remember(plan.stream_time_ms)
+        self.expected.remember(self.ring, plan.stream_time_ms)
         clock.lap("evaluate")
         report = report_on(
             plan,
@@ -217,48 +212,12 @@ class Learning:
         self.ring.mature(stream_time_ms)
         self.ring.time_out(stream_time_ms)
 
-    def _returns(self, stream_time_ms: int) -> Returns:
-        """Returns of all resident decisions, by slot; open ones at what is expected of them."""
-        ring, used = self.ring, np.arange(self.ring.size)
-        known = ring.usable[used]
-        if self.application.reward.early == "wait":
-            known = known & ring.matured[used]
-        reward = ring.reward[used].copy()
-        open_ = np.flatnonzero(~ring.matured[used])
-        age_ms = ring.known_until_ms(stream_time_ms) - ring.received_at_ms[open_]
-        reward[open_] += self.remaining.mean(ring.bucket[open_], np.maximum(age_ms, 0))
-        if not isinstance(self._problem, Episodic):
-            return self._allowed(Returns(reward, np.zeros(len(used)), used, known), used)
-        following = ring.next_sequence[used]
-        chain = Chain(
-            reward=reward,
-            known=known,
-            terminal=terminal_slots(ring, self._problem)[used],
-            has_next=ring.has_next[used],
-            following=np.where(following >= ring.tail, following % ring.capacity, -1),
-        )
-        returns = n_step_returns(
-            chain, used, discount=self._problem.discount, n_step=self._problem.n_step
-        )
-        return self._allowed(returns, chain.following)
-
-    def _allowed(self, returns: Returns, following: np.ndarray) -> Returns:
-        """Of an agent on policy, only what the newest policies decided is trainable."""
-        parameters = self.application.agent.parameters
-        if "max_policy_lag" not in parameters:
-            return returns
-        most = parameters["max_policy_lag"]
-        ring, used = self.ring, slice(0, self.ring.size)
-        mine = recent(ring.policy_version[used], ring.sequence[used], ring.support[used], most=most)
-        whole = without_gaps(mine, following, returns.last)
-        return returns._replace(trainable=returns.trainable & whole)
-
     def _train_agent(
         self, plan: Plan, rng: np.random.Generator
     ) -> tuple[dict[str, float], int] | None:
         assert self.agent is not None
         ring, training = self.ring, self.application.training
-        returns = self._returns(plan.stream_time_ms)
+        returns = self.expected.returns(ring, plan.stream_time_ms)
         trainable = np.flatnonzero(returns.trainable)
         if self.standing.apprentice:
             trainable = trainable[ring.has_baseline[trainable]]
@@ -389,28 +348,6 @@ class Learning:
             last_freeze=self.standing.untold_freeze,
         )
 
-    def _remember(self, stream_time_ms: int) -> None:
-        """Take decisions whose whole window has passed into the remaining rewards.
-
-        Not those that merely closed early: their like that stay silent are still waiting.
-        """
-        ring, rule = self.ring, self.application.reward
-        sequence = max(self._remembered, ring.tail)
-        while sequence < ring.head:
-            slot = sequence % ring.capacity
-            received_at_ms = int(ring.received_at_ms[slot])
-            if received_at_ms + rule.window_ms > stream_time_ms:
-                break
-            if ring.usable[slot]:
-                times = DecisionTimes(int(ring.decided_at_ms[slot]), received_at_ms)
-                outcomes = [o.timed() for o in ring.known(slot).outcomes if o.kind != "next"]
-                self.remaining.add(
-                    int(ring.action[slot]) if ring.labels else 0,
-                    curve(rule, times, outcomes, self.remaining.edges),
-                )
-            sequence += 1
-        self._remembered = sequence
-
     def state(self) -> dict[str, Any]:
         """Everything: nested dictionaries of arrays and, under `json`, of what JSON carries."""
         compressor = self.compressing.compressor
@@ -420,14 +357,14 @@ class Learning:
                 "reward": self.application.reward.fingerprint,
                 "version": self.version,
                 "trainings": self.trainings,
-                "remembered": self._remembered,
+                "remembered": self.expected.remembered,
                 "decisions_before": self.decisions_before,
                 **self.standing.state(),
                 "unpublished_ms": list(self._unpublished_ms),
                 "has_candidate": self.candidate is not None,
             },
             "ring": self.ring.state(),
-            "remaining": self.remaining.state(),
+            "remaining": self.expected.remaining.state(),
             "priorities": self.priorities.state(),
             "current": version_state(self.standing.current),
             "anchor": version_state(self.standing.anchor),
@@ -461,7 +398,7 @@ class Learning:
                 "the checkpoint's rewards are of another rule than the application's is now"
             )
         self.ring.restore(state["ring"])
-        self.remaining.restore(state["remaining"])
+        self.expected.restore(state["remaining"], saved["remembered"])
         if "priorities" in state:  # not in checkpoints of earlier releases
             self.priorities.restore(state["priorities"])
         if "normaliser" in state:
@@ -486,7 +423,6 @@ class Learning:
         self.standing.restore(saved, current, anchor)
         self.version = saved["version"]
         self.trainings = saved["trainings"]
-        self._remembered = saved["remembered"]
         self.decisions_before = saved["decisions_before"]
         self._unpublished_ms = saved["unpublished_ms"]
         if self.standing.meet(saved.get("mode", self.application.mode), self.evidence):

@@ -48,7 +48,7 @@ def warm_start_of(learning: Learning, history: History, application: Application
         "unpublished_ms": [],
     }
     if not history.timed:  # how long outcomes take is then still to be learned
-        of = learning.remaining.groups
+        of = learning.expected.remaining.groups
         state["remaining"] = RemainingReward(of, application.reward.window_ms).state()
         state["json"]["remembered"] = learning.ring.head
     return state
