@@ -14,25 +14,21 @@ from typing import Any
 import numpy as np
 
 from learner.agents.adapter import Agent, Exported, Setup
-from learner.apprentice import asked_of_an_apprentice
-from learner.batch import Batch, Rows
 from learner.candidate import Candidate
 from learner.compressing import Compressing
 from learner.evidence import Collector
 from learner.expected import Expected
 from learner.gate import GateReport
 from learner.gatekeeping import report_on
-from learner.minibatches import draw_rows, gather
 from learner.normaliser import Normaliser, fit_normaliser, static_normaliser
 from learner.plan import Plan
-from learner.priorities import Priorities, importance
+from learner.priorities import Priorities
 from learner.recent_mean import RecentMean
-from learner.returns import Returns
 from learner.ring import Ring
 from learner.rows import Arrival
 from learner.standing import Standing
+from learner.teaching import rehearse, teach
 from learner.version import Version, policy_of, version_from, version_state
-from schemas.agents import AGENTS
 from schemas.application import Application
 from schemas.errors import BundleError
 from schemas.exploration import Exploration
@@ -138,7 +134,7 @@ class Learning:
         assert self.evidence is not None
         self.evidence.predict(self.candidate, self.standing.anchor.policy, self._exploration())
         clock.lap("predict")
-        trained = self._train_agent(plan, np.random.default_rng(plan.seed))
+        trained = self._train_agent(plan)
         if trained is None:
             return None
         losses, new = trained
@@ -172,17 +168,8 @@ class Learning:
 
     def warm_up(self) -> None:
         """Compile the training function before there is anything to train on."""
-        if self.agent is None or not self.agent.learns_from_minibatches:
-            return
-        before = {name: np.copy(value) for name, value in self.agent.state().items()}
-        ring, training = Ring(self.application), self.application.training
-        ring.reserve()
-        slots = np.zeros(training.steps * training.batch, dtype=np.int64)
-        nothing = np.zeros(len(slots))
-        returns = Returns(nothing, nothing, slots, nothing > 0)
-        batch = gather(ring, slots, returns, steps=training.steps, batch=training.batch)
-        self.agent.train(batch._replace(eligible=np.ones_like(batch.eligible)))
-        self.agent.restore(before)
+        if self.agent is not None and self.agent.learns_from_minibatches:
+            rehearse(self.agent, self.application)
 
     def _normalise_with(self, normaliser: Normaliser) -> None:
         """Begin a lineage: every weight assumes the normaliser, and the compressor behind it."""
@@ -212,11 +199,10 @@ class Learning:
         self.ring.mature(stream_time_ms)
         self.ring.time_out(stream_time_ms)
 
-    def _train_agent(
-        self, plan: Plan, rng: np.random.Generator
-    ) -> tuple[dict[str, float], int] | None:
+    def _train_agent(self, plan: Plan) -> tuple[dict[str, float], int] | None:
+        """Losses, and how many rows were new or amended; None where none can be trained on."""
         assert self.agent is not None
-        ring, training = self.ring, self.application.training
+        ring = self.ring
         returns = self.expected.returns(ring, plan.stream_time_ms)
         trainable = np.flatnonzero(returns.trainable)
         if self.standing.apprentice:
@@ -224,41 +210,17 @@ class Learning:
         if len(trainable) == 0:
             return None
         new = trainable[ring.dirty[trainable]]
-        losses: dict[str, float] = {}
-        if self.agent.learns_from_minibatches:
-            weight, probabilities = None, None
-            if self.agent.prioritised:
-                probabilities = self.priorities.probabilities(trainable, ring.sequence[trainable])
-                weight = np.ones(ring.size, np.float32)
-                weight[trainable] = importance(probabilities)
-            calls = draw_rows(
-                new,
-                trainable,
-                per_call=training.steps * training.batch,
-                rng=rng,
-                probabilities=probabilities,
-            )
-            for slots in calls:
-                of_slots = Returns(*(values[slots] for values in returns))
-                batch = gather(ring, slots, of_slots, steps=training.steps, batch=training.batch)
-                if self.standing.apprentice:
-                    batch = self._asked_instead(batch, slots, rng)
-                if weight is not None:
-                    batch = batch._replace(weight=weight[slots].reshape(batch.weight.shape))
-                losses = self.agent.train(batch)
-                if self.agent.row_errors is not None:
-                    errors = self.agent.row_errors.ravel()
-                    self.priorities.update(slots, ring.sequence[slots], errors)
-        if self.agent.learns_from_ring:  # after the minibatches: it may build on what they made
-            rows = Rows(
-                observation=ring.observation[trainable],
-                action=ring.action[trainable],
-                reward=returns.reward[trainable].astype(np.float32),
-            )
-            if self.standing.apprentice:
-                action, reward = self._asked(trainable, rng)
-                rows = rows._replace(action=action, reward=reward)
-            losses = losses | self.agent.fit(rows)
+        losses = teach(
+            self.agent,
+            ring,
+            returns,
+            new=new,
+            trainable=trainable,
+            application=self.application,
+            apprentice=self.standing.apprentice,
+            priorities=self.priorities,
+            rng=np.random.default_rng(plan.seed),
+        )
         reach("learner.training.inside")
         ring.dirty[new] = False
         if self.is_traced is not None:
@@ -268,28 +230,6 @@ class Learning:
             if ring.fresh:
                 self._unpublished_ms += ring.fresh.pop(sequence, [])
         return losses, len(new)
-
-    def _asked(self, slots: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Actions, as the agent takes them, and how well they match the rules' own."""
-        ring = self.ring
-        baseline = ring.baseline[slots].reshape(len(slots), -1).astype(np.float64)
-        if AGENTS[self.application.agent.name].imitates:
-            rows, reward = baseline, np.ones(len(slots), np.float32)
-        else:
-            rows, reward = asked_of_an_apprentice(ring.shape, baseline, ring.eligible[slots], rng)
-        return (rows[:, 0].astype(np.int32) if ring.labels else rows), reward
-
-    def _asked_instead(self, batch: Batch, slots: np.ndarray, rng: np.random.Generator) -> Batch:
-        """The same contexts, with what an apprentice is asked of them; nothing follows."""
-        action, reward = self._asked(slots, rng)
-        return batch._replace(
-            action=action.reshape(batch.action.shape).astype(batch.action.dtype),
-            reward=reward.reshape(batch.reward.shape),
-            discount=np.zeros_like(batch.discount),
-            next_observation=np.zeros_like(batch.next_observation),
-            next_eligible=np.ones_like(batch.next_eligible),
-            propensity=None,
-        )
 
     def _export(
         self, losses: Mapping[str, float]
