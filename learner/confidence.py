@@ -8,7 +8,7 @@ The asymptotic confidence sequence of Waudby-Smith, Arbour, Sinha, Kennedy & Ram
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -131,9 +131,9 @@ class ConfidenceSequence:
             ValueError: a value is not finite; the sequence is unchanged.
         """
         values = np.asarray(values, dtype=np.float64)
-        _refuse_non_finite("values", values)
+        refuse_non_finite("values", values)
         if expected_variance is not None:
-            _refuse_non_finite("expected variances", expected_variance)
+            refuse_non_finite("expected variances", expected_variance)
             self._expected_squares += float(np.sum(expected_variance))
         if len(values):
             self._farthest = max(self._farthest, float(np.max(np.abs(values))))
@@ -167,146 +167,8 @@ class ConfidenceSequence:
         self._farthest = float(state["farthest"])
 
 
-class DifferenceSequence:
-    """Bounds on the difference of two groups' means, at every size of the groups.
-
-    With subjects assigned by chance this is the effect of the assignment (Waudby-Smith et al.
-    2024, section 3, with no covariates): variance `σ₁²/n₁ + σ₂²/n₂`, n the number of both.
-    Values of the first group may carry importance weights of mean 1 (self-normalised).
-
-    Args:
-        alpha: probability that the bounds ever exclude the difference.
-        burn_in: values of positive weight that each group needs before the first interval.
-        tightest_at: values of both groups at which the interval is tuned to be narrowest.
-    """
-
-    def __init__(self, alpha: float, *, burn_in: int = 30, tightest_at: int = TIGHTEST_AT) -> None:
-        self.alpha = alpha
-        self.burn_in = burn_in
-        self.tightest_at = tightest_at
-        self._groups = (WeightedMoments(), WeightedMoments())
-
-    def update(
-        self, first: np.ndarray, second: np.ndarray, first_weight: np.ndarray | None = None
-    ) -> None:
-        """Take finished values of both groups, float `[B₁]` and `[B₂]`; weights float `[B₁]`.
-
-        Raises:
-            ValueError: a value or weight is not finite, or a weight is negative; nothing changes.
-        """
-        weights = np.ones(len(first)) if first_weight is None else np.asarray(first_weight)
-        for what, values in (("values", first), ("values", second), ("weights", weights)):
-            _refuse_non_finite(what, np.asarray(values, dtype=np.float64))
-        if np.any(weights < 0):
-            raise ValueError(f"weights include {weights.min()}: expected none below 0")
-        self._groups[0].update(np.asarray(first, dtype=np.float64), weights)
-        self._groups[1].update(np.asarray(second, dtype=np.float64), np.ones(len(second)))
-
-    @property
-    def n(self) -> int:
-        return sum(group.n for group in self._groups)
-
-    @property
-    def groups(self) -> tuple[WeightedMoments, WeightedMoments]:
-        """Both groups by themselves."""
-        return self._groups
-
-    @property
-    def sizes(self) -> tuple[int, int]:
-        """Values of positive weight in each group."""
-        return self._groups[0].n, self._groups[1].n
-
-    def interval(self) -> Interval:
-        """Difference (first − second) and bounds; infinite until both groups have burnt in."""
-        first, second = self._groups
-        mean = first.mean - second.mean
-        if min(self.sizes) < max(self.burn_in, 2):
-            return Interval(mean, -math.inf, math.inf, self.n)
-        error = math.sqrt(first.squared_error + second.squared_error)
-        half = error * boundary(self.n, self.alpha, self.tightest_at)
-        return Interval(mean, mean - half, mean + half, self.n)
-
-    def state(self) -> dict[str, Any]:
-        """Everything, as JSON carries it."""
-        return {"alpha": self.alpha, "groups": [group.state() for group in self._groups]}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue as if the sequence that gave `state` had never stopped."""
-        self.alpha = float(state["alpha"])
-        for group, saved in zip(self._groups, state["groups"], strict=True):
-            group.restore(saved)
-
-
-def squared_error(sums: Sequence[Any] | np.ndarray, farthest: Any) -> Any:
-    """Of a self-normalised mean, `Σw²(x − mean)² / (Σw)²`, from sums about any origin.
-
-    Floats, or float64 `[K]` of K means.
-
-    Args:
-        sums: Σw, Σwx, Σw², Σw²x and Σw²x², `[5]` or `[5, K]`
-        farthest: largest w·|x|.
-    """
-    w, wx, ww, wwx, wwxx = sums
-    apart = wx / w
-    seen = np.maximum(wwxx - 2 * apart * wwx + apart**2 * ww, 0.0)
-    return (seen + TAIL_COPIES * farthest**2) / w**2
-
-
-class WeightedMoments:
-    """Self-normalised mean `Σwx/Σw` and its squared error `Σw²(x − mean)² / (Σw)²`."""
-
-    _SUMS = ("w", "wx", "ww", "wwx", "wwxx")
-
-    def __init__(self) -> None:
-        self.n = 0
-        self._sums = dict.fromkeys(self._SUMS, 0.0)
-        self._origin = 0.0  # sums are about the first value, against cancellation
-        self._farthest = 0.0  # largest w·|x − origin|
-
-    def update(self, values: np.ndarray, weights: np.ndarray) -> None:
-        """Take finite values and weights, float64 `[B]` each; a weight of 0 changes nothing."""
-        kept = weights > 0
-        values, weights = values[kept], weights[kept]
-        if len(values) == 0:
-            return
-        if self.n == 0:
-            self._origin = float(values[0])
-        x = values - self._origin
-        for name, terms in (
-            ("w", weights),
-            ("wx", weights * x),
-            ("ww", weights**2),
-            ("wwx", weights**2 * x),
-            ("wwxx", weights**2 * x**2),
-        ):
-            self._sums[name] += float(np.sum(terms))
-        self._farthest = max(self._farthest, float(np.max(weights * np.abs(x))))
-        self.n += len(values)
-
-    @property
-    def mean(self) -> float:
-        return self._origin + self._sums["wx"] / self._sums["w"] if self.n else 0.0
-
-    @property
-    def squared_error(self) -> float:
-        return float(squared_error([self._sums[name] for name in self._SUMS], self._farthest))
-
-    def state(self) -> dict[str, Any]:
-        return {
-            "n": self.n,
-            "sums": dict(self._sums),
-            "origin": self._origin,
-            "farthest": self._farthest,
-        }
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        self.n = int(state["n"])
-        self._sums = {name: float(state["sums"][name]) for name in self._SUMS}
-        self._origin = float(state["origin"])
-        self._farthest = float(state["farthest"])
-
-
-def _refuse_non_finite(what: str, values: np.ndarray) -> None:
+def refuse_non_finite(what: str, values: np.ndarray) -> None:
+    """Raises ValueError, saying how many they are."""
     bad = int(np.sum(~np.isfinite(values)))
     if bad:
         raise ValueError(f"{bad} of {len(values)} {what} are not finite; none was taken")

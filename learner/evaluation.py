@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from learner.confidence import ConfidenceSequence, DifferenceSequence, Interval, Moments
+from learner.confidence import ConfidenceSequence, Interval, Moments
+from learner.difference import DifferenceSequence
 from learner.estimators.estimate import effective_sample
 
 
@@ -192,15 +193,25 @@ class ProgressiveEvaluation:
         policy: np.ndarray,
         holdout: np.ndarray,
         policy_weight: np.ndarray | None = None,
+        *,
+        policy_subject: np.ndarray | None = None,
+        holdout_subject: np.ndarray | None = None,
     ) -> None:
-        """Take the discounted returns of completed episodes, float `[B₁]` and `[B₂]`.
+        """Take the discounted returns of completed episodes, float `[B₁]` and `[B₂]`, and whose
+        they are, uint64 `[B₁]` and `[B₂]` (see `DifferenceSequence.update`).
 
         Only episodes that a published policy (not version 0) answered from start to end belong
         in `policy`. With `policy_weight`, the product over an episode's decisions of the
         policy's own probability of the action / propensity, the policy is judged as it would be
         without exploration, as the holdout is; without it, exploration counts against it.
         """
-        self._episodes.update(policy, holdout, policy_weight)
+        self._episodes.update(
+            policy,
+            holdout,
+            policy_weight,
+            first_subject=policy_subject,
+            second_subject=holdout_subject,
+        )
         self._returns.update(np.asarray(policy, dtype=np.float64))
         self._returns.update(np.asarray(holdout, dtype=np.float64))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,6 +33,17 @@ from schemas.propensity import baseline_own, propensities
 ESTIMATED_ROWS = 5_000  # recent transitions that a fitted-Q difference is over
 ESTIMATE_EVERY_MS = 2_000
 _UNKNOWN = Interval(0.0, -math.inf, math.inf, 0)
+
+
+class _Told(NamedTuple):
+    """A finished episode's return, its weight, and whose it is."""
+
+    value: float
+    weight: float
+    subject: int
+
+
+_TYPES = (np.float64, np.float64, np.uint64)
 
 
 def baseline_distribution(ring: Ring, slots: np.ndarray) -> np.ndarray:
@@ -203,27 +214,36 @@ class Collector:
         if not self._by_returns:
             return 0
         discount = problem.discount if isinstance(problem, Episodic) else 1.0
-        told: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
+        told: dict[bool, list[_Told]] = {True: [], False: []}
         episodes, self._begun = episodes_from(ring, max(self._begun, ring.tail), problem)
         for episode in episodes:
             self._tell(episode, discount, told)
         if told[True] or told[False]:
-            policy = np.array(told[True]).reshape(-1, 2)
-            holdout = np.array(told[False]).reshape(-1, 2)
-            self.evaluation.episode_returns(policy[:, 0], holdout[:, 0], policy[:, 1])
+            policy, holdout = (
+                [
+                    np.array([one[at] for one in told[side]], dtype)
+                    for at, dtype in enumerate(_TYPES)
+                ]
+                for side in (True, False)
+            )
+            self.evaluation.episode_returns(
+                policy[0],
+                holdout[0],
+                policy[1],
+                policy_subject=policy[2],
+                holdout_subject=holdout[2],
+            )
         return len(told[True]) + len(told[False])
 
-    def _tell(
-        self, slots: np.ndarray, discount: float, told: dict[bool, list[tuple[float, float]]]
-    ) -> None:
+    def _tell(self, slots: np.ndarray, discount: float, told: dict[bool, list[_Told]]) -> None:
         ring = self._ring
-        value = discounted(ring.reward[slots], discount)
+        value, subject = discounted(ring.reward[slots], discount), int(ring.subject[slots[0]])
         if ring.holdout[slots].all():
-            told[False].append((value, 1.0))
+            told[False].append(_Told(value, 1.0, subject))
         elif (ring.support[slots] & (ring.policy_version[slots] > 0)).all():
             weight = float(np.prod(ring.own[slots] / ring.propensity[slots]))
             if math.isfinite(weight):
-                told[True].append((value, weight))
+                told[True].append(_Told(value, weight, subject))
 
     def evidence(
         self,

@@ -274,12 +274,12 @@ class Insight:
                 "since_ms": self._since_ms,
                 "excluded": list(self._excluded),
                 "explored": [mean.state() for mean in self._explored],
+                "lift": self.lift.state(),
                 "candidates": self.candidates.state(),
                 "drift": self.drift.state(),
                 "audit": self.audit.state(),
             },
             "heard": self._heard.copy(),
-            "lift": self.lift.state(),
             "series": self.series.state(),
             "actions": self.actions.state(),
             "sample_ratio": self.sample_ratio.state(),
@@ -301,7 +301,7 @@ class Insight:
         self._excluded = [int(number) for number in saved["excluded"]]
         for mean, its in zip(self._explored, saved["explored"], strict=True):
             mean.restore(its)
-        self.lift.restore(state["lift"])
+        self.lift.restore(saved["lift"])
         self.candidates.restore(saved["candidates"])
         self.drift.restore(saved["drift"])
         self.audit.restore(saved["audit"])

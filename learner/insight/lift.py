@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from learner.confidence import DifferenceSequence, Moments, boundary
-from learner.insight.alike import SubjectSums
+from learner.confidence import Interval, Moments
+from learner.difference import DifferenceSequence
 from learner.insight.sums import Bounded
 
 
@@ -46,8 +46,7 @@ class Lift:
     """Policies above version 0 against the holdout, since version 0 was first left.
 
     Whoever a policy answered counts, exploration included: it is what players got. Of bandits a
-    value is a decision's reward, of episodes a finished episode's return. Values of one subject
-    may be alike, and intervals are as wide as that makes them; see `learner.insight.alike`.
+    value is a decision's reward, of episodes a finished episode's return.
 
     Args:
         alpha: 1 − confidence, of each interval.
@@ -58,7 +57,6 @@ class Lift:
         self._alpha = alpha
         self._difference = DifferenceSequence(alpha)
         self._groups = (Moments(), Moments())
-        self._subjects = (SubjectSums(), SubjectSums())
         self._all = Moments()
 
     def begin(self, received_at_ms: np.ndarray) -> None:
@@ -82,99 +80,66 @@ class Lift:
         if self.since_ms is None:
             return
         holdout = holdout & (received_at_ms >= self.since_ms)
-        self._difference.update(value[policy], value[holdout])
-        for moments, subjects, mine in zip(
-            self._groups, self._subjects, (policy, holdout), strict=True
-        ):
+        self._difference.update(
+            value[policy],
+            value[holdout],
+            first_subject=subject[policy],
+            second_subject=subject[holdout],
+        )
+        for moments, mine in zip(self._groups, (policy, holdout), strict=True):
             moments.update(value[mine])
-            subjects.add(subject[mine], value[mine])
         self._all.update(value[policy | holdout])
 
     def figures(self) -> dict[str, Any]:
         """As JSON carries it: None where nothing can be said yet."""
-        first, second = self._difference.groups
-        found = self._bounds(first.mean - second.mean)
+        found = self._difference
+        interval, told = found.interval(), found.is_burnt_in
+        sides = zip(self._groups, found.subjects_at_least, strict=True)
+        policy, holdout = (_described(*side) for side in sides)
         return {
-            "policy": _described(self._groups[0], self._subjects[0]),
-            "holdout": _described(self._groups[1], self._subjects[1]),
-            "difference": None if found is None else found[0],
-            "relative": None if found is None else found[1],
-            "design_effect": None if found is None else found[2],
-            "burn_in": self._difference.burn_in,  # values, and subjects, that each side needs
+            "policy": policy,
+            "holdout": holdout,
+            "difference": _bounds(interval) if told else None,
+            "relative": self._relative() if told else None,
+            "design_effect": found.design_effect if told else None,
+            "burn_in": found.burn_in,  # values, and subjects, that each side needs
             "confidence": 1.0 - self._alpha,
             "scale": self._all.std,
         }
 
-    def _bounds(self, mean: float) -> tuple[dict[str, float], dict[str, Any] | None, float] | None:
-        """Of the difference and of the ratio, and the design effect; None where there are none."""
-        if not math.isfinite(self._difference.interval().lower):
-            return None
-        if min(subjects.at_least for subjects in self._subjects) < self._difference.burn_in:
-            return None  # how alike a subject's values are cannot be told of so few
-        groups = self._difference.groups
-        apart = [group.squared_error for group in groups]  # were each value on its own
-        errors = self._squared_errors(apart)
-        # Kish 1965: as many values on their own would tell as much
-        effect = sum(errors) / sum(apart) if sum(apart) else 1.0
-        n = max(1, round(self._difference.n / effect))
-        width = boundary(n, self._alpha, self._difference.tightest_at)
-        half = width * math.sqrt(sum(errors))
-        ratio = relative(groups[0].mean, groups[1].mean, (errors[0], errors[1]), width)
-        return (
-            {"mean": mean, "lower": mean - half, "upper": mean + half},
-            None if ratio.mean is None else ratio._asdict(),
-            effect,
-        )
-
-    def _squared_errors(self, apart: list[float]) -> list[float]:
-        """Of both means, subjects being as alike as they are.
-
-        Each side's spread is shrunk towards the wider one's by `burn_in` subjects' worth: where
-        one of a hundred players spends, a small side may have seen none, and looks far too sure.
-
-        Args:
-            apart: squared errors, were each value on its own.
-        """
-        sizes = [moments.n for moments in self._groups]
-        spreads = [
-            max(one, subjects.squared_error) * n
-            for one, subjects, n in zip(apart, self._subjects, sizes, strict=True)
-        ]
-        widest, prior = max(spreads), self._difference.burn_in
-        return [
-            (subjects.at_least * spread + prior * widest) / (subjects.at_least + prior) / n
-            for subjects, spread, n in zip(self._subjects, spreads, sizes, strict=True)
-        ]
+    def _relative(self) -> dict[str, Any] | None:
+        found = self._difference
+        ratio = relative(*found.means, found.squared_errors, found.width)
+        return None if ratio.mean is None else ratio._asdict()
 
     def state(self) -> dict[str, Any]:
-        """Everything: `json` as JSON carries it, the rest arrays."""
+        """Everything, as JSON carries it."""
         return {
-            "json": {
-                "since_ms": self.since_ms,
-                "difference": self._difference.state(),
-                "groups": [moments.state() for moments in self._groups],
-                "all": self._all.state(),
-            },
-            "policy": self._subjects[0].state(),
-            "holdout": self._subjects[1].state(),
+            "since_ms": self.since_ms,
+            "difference": self._difference.state(),
+            "groups": [moments.state() for moments in self._groups],
+            "all": self._all.state(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue as if the lift that gave `state` had never stopped. Raises ValueError."""
-        saved = state["json"]
-        self.since_ms = saved["since_ms"]
-        self._difference.restore(saved["difference"] | {"alpha": self._alpha})
-        for moments, its in zip(self._groups, saved["groups"], strict=True):
-            moments.restore(its)
-        for subjects, side in zip(self._subjects, ("policy", "holdout"), strict=True):
-            subjects.restore(state[side])
-        self._all.restore(saved["all"])
+        if "subjects" not in state["difference"]:
+            raise ValueError("of an earlier release, which did not keep whose decisions they were")
+        self.since_ms = state["since_ms"]
+        self._difference.restore(state["difference"] | {"alpha": self._alpha})
+        for moments, saved in zip(self._groups, state["groups"], strict=True):
+            moments.restore(saved)
+        self._all.restore(state["all"])
 
 
-def _described(moments: Moments, subjects: SubjectSums) -> dict[str, Any]:
+def _described(moments: Moments, subjects: int) -> dict[str, Any]:
     return {
         "n": moments.n,
-        "subjects_at_least": subjects.at_least,
+        "subjects_at_least": subjects,
         "mean": moments.mean if moments.n else None,
         "std": moments.std,
     }
+
+
+def _bounds(interval: Interval) -> dict[str, float]:
+    return {"mean": interval.mean, "lower": interval.lower, "upper": interval.upper}

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from learner.confidence import boundary, squared_error
+from learner.confidence import boundary
+from learner.difference import squared_error
 from learner.estimators.estimate import effective_sample
 
 BURN_IN = 30  # values of positive weight before the first bounds
@@ -26,7 +27,8 @@ class Bounded(NamedTuple):
 class WeightedSums:
     """`Σwx / Σw` of K groups. Additions commute, and groups can be added to each other.
 
-    Bounds are those of `learner.confidence.DifferenceSequence`, of one group alone.
+    Bounds are those of `learner.difference.DifferenceSequence`, of one group alone and with each
+    value on its own.
 
     Args:
         groups: K.

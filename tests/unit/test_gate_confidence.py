@@ -4,7 +4,8 @@ import math
 import numpy as np
 import pytest
 
-from learner.confidence import ConfidenceSequence, DifferenceSequence, Moments, boundary
+from learner.confidence import ConfidenceSequence, Moments, boundary
+from learner.difference import DifferenceSequence
 from learner.evaluation import expected_square, paired_difference
 
 

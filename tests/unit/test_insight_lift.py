@@ -10,8 +10,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from learner.confidence import DifferenceSequence
-from learner.insight.alike import SubjectSums
+from learner.alike import NOBODY, SubjectSums
+from learner.confidence import boundary
+from learner.difference import DifferenceSequence, WeightedMoments
 from learner.insight.lift import Lift, relative
 from learner.insight.sums import Bounded, WeightedSums
 
@@ -119,34 +120,48 @@ def test_a_holdout_that_has_seen_no_spender_yet_is_not_sure_of_it() -> None:
     assert wrong <= 3 and naive >= 15
 
 
-def test_the_design_effect_of_subjects_by_hand() -> None:
+def test_the_error_of_a_mean_of_subjects_by_hand() -> None:
     """Two subjects of five decisions each, 1s and 0s: mean ½, shares off by ±5 · ½, and the one
-    farthest off counts twice more: (2 · 6.25 + 2 · 6.25) / 10² = 0.25."""
-    sums = SubjectSums()
-    sums.add(np.repeat(np.array([7, 9], np.uint64), 5), np.repeat([1.0, 0.0], 5))
+    farthest off counts twice more: (2 · 6.25 + 2 · 6.25) / 10² = 0.25. Of ten people that nobody
+    knows each is a subject: (10 · ¼ + 2 · ¼) / 10² = 0.03."""
+    sums, nobody = SubjectSums(), SubjectSums()
+    values, ones = np.repeat([1.0, 0.0], 5), np.ones(10)
+    sums.add(np.repeat(np.array([7, 9], np.uint64), 5), values, ones)
     assert (sums.at_least, sums.squared_error) == (2, pytest.approx(0.25))
-    assert SubjectSums().squared_error == 0.0
+    nobody.add(np.full(10, NOBODY, np.uint64), values, ones)
+    assert (nobody.at_least, nobody.squared_error) == (10, pytest.approx(0.03))
+    assert (SubjectSums().at_least, SubjectSums().squared_error) == (0, 0.0)
+
+
+def test_weights_count_in_a_subject_as_in_a_mean() -> None:
+    """Weight 3 is as a value three times; of weight 0 nobody was there."""
+    weighted, thrice = SubjectSums(), SubjectSums()
+    who = np.array([7, 9, 11], np.uint64)
+    weighted.add(who, np.array([1.0, 0.5, 9.0]), np.array([3.0, 1.0, 0.0]))
+    thrice.add(who[[0, 0, 0, 1]], np.array([1.0, 1.0, 1.0, 0.5]), np.ones(4))
+    assert weighted.squared_error == pytest.approx(thrice.squared_error)
+    assert weighted.at_least == thrice.at_least == 2
 
 
 def test_of_decisions_on_their_own_hardly_any_width_is_added() -> None:
-    rng, lift, apart = np.random.default_rng(5), Lift(0.05), DifferenceSequence(0.05)
+    rng, lift = np.random.default_rng(5), Lift(0.05)
     lift.begin(np.array([0]))
     holdout = rng.random(20_000) < 0.3
     value = rng.normal(2, 1, 20_000)
     lift.add(np.arange(20_000), people(rng, 20_000), value, ~holdout, holdout)
-    apart.update(value[~holdout], value[holdout])
-    alone, told = apart.interval(), lift.figures()
+    error = math.sqrt(1 / np.sum(holdout) + 1 / np.sum(~holdout))
+    told = lift.figures()
     wide = told["difference"]["upper"] - told["difference"]["lower"]
-    width = wide / (alone.upper - alone.lower)
-    assert 1.0 <= width < 1.1
-    assert told["design_effect"] == pytest.approx(width**2, abs=0.05)
+    width = wide / (2 * error * boundary(20_000, 0.05))
+    assert 0.98 <= width < 1.1
+    assert 1.0 <= told["design_effect"] < 1.1
 
 
 def test_of_too_few_subjects_nothing_is_claimed_whatever_they_did() -> None:
     rng, lift = np.random.default_rng(6), Lift(0.05)
     lift.begin(np.array([0]))
-    who = np.arange(40, dtype=np.uint64)[rng.integers(40, size=9_000)]
-    holdout = who < 29
+    who = np.arange(1, 41, dtype=np.uint64)[rng.integers(40, size=9_000)]
+    holdout = who < 30
     lift.add(np.arange(9_000), who, np.where(holdout, 0.0, 1.0), ~holdout, holdout)
     figures = lift.figures()
     assert figures["holdout"]["n"] > 5_000 and figures["holdout"]["subjects_at_least"] == 29
@@ -222,15 +237,14 @@ def test_merging_pairs_is_as_if_they_had_been_one_group(
 
 
 def test_bounds_are_those_of_one_group_of_a_difference() -> None:
-    """Against a group of zeros without error only the other group is left."""
     x = np.random.default_rng(2).normal(3, 2, 200)
-    sums, pair = WeightedSums(1), DifferenceSequence(0.05, tightest_at=200)
+    sums, group = WeightedSums(1), WeightedMoments()
     sums.add(np.zeros(200, int), x, np.ones(200))
-    pair.update(x, np.zeros(0))
+    group.update(x, np.ones(200))
     found = sums.bounds(0, 0.05)
     assert found.mean is not None and found.upper is not None
-    error = math.sqrt(pair.groups[0].squared_error)
-    assert found.mean == pytest.approx(pair.groups[0].mean)
+    error = math.sqrt(group.squared_error)
+    assert found.mean == pytest.approx(group.mean)
     # nρ² = 5.99 + log 6.99 = 7.94 at its tightest: √(2 (1 + 1/7.94) (½ log 8.94 + log 20))
     assert (found.upper - found.mean) / error == pytest.approx(3.035, abs=1e-3)
     assert sums.bounds(0, 0.05) == filled_again(sums).bounds(0, 0.05)
