@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 
 import orjson
 import pyarrow as pa
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
@@ -269,7 +271,7 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     spark = start_session(settings, jars=jars)
     try:
         if not options.resend:
-            people = spark.read.parquet(options.source)
+            people = read_people(spark, options.source)
             check_people(application, people, options.source)
             at_ms, policy = time.time_ns() // 10**6, options.policy
             run = Run(
@@ -288,5 +290,19 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
         spark.stop()
 
 
+def read_people(spark: SparkSession, source: str) -> DataFrame:
+    """What the Parquet file or folder holds. Raises StackError where it is none."""
+    try:
+        return spark.read.parquet(source)
+    except (PySparkException, Py4JError):  # with pages of Java's own frames
+        raise StackError(
+            f"{source} cannot be read: expected a Parquet file, or a folder of them; nothing was "
+            "decided"
+        ) from None
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    # Spark's workers look functions up by module, and have another `__main__`
+    from stream.decide import main as run_by_module_name
+
+    sys.exit(run_by_module_name())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +15,13 @@ import pyarrow.parquet as pq
 import pytest
 from kafka import KafkaConsumer, TopicPartition
 
+from bakehouse.local.spark_environment import spark_environment
 from schemas.errors import BakehouseError
 from schemas.events import read_decision
 from schemas.ids import uuid7, uuid7_time_ms
 from schemas.loading import load_application
 from schemas.settings import Settings
-from stream.decide import Run, check_people, decided, log_decisions, summary
+from stream.decide import Run, check_people, decided, log_decisions, read_people, summary
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -85,6 +88,28 @@ def test_everyone_gets_a_decision_that_passes_every_check_and_is_logged_with_its
     cohorts = summary(spark, folder)["cohorts"]
     assert 0.05 < cohorts["holdout"] / PEOPLE < 0.16  # a tenth of the subjects, by their hash
     assert {d.propensity for d in found.values() if d.cohort == "holdout"} == {1.0}
+
+
+def test_it_decides_as_a_program_of_its_own_too(
+    spark: SparkSession, settings_of: Callable[[str], Settings], tmp_path: Path
+) -> None:
+    people(spark, tmp_path)
+    command = [sys.executable, "-m", "stream.decide", REF, "--to", str(tmp_path / "decisions")]
+    done = subprocess.run(
+        [*command, "--from", str(tmp_path / "people.parquet")],
+        env=spark_environment() | settings_of("population-program").as_environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert (said["logged"], said["refused"]) == (PEOPLE, 0)
+
+
+def test_what_is_no_parquet_is_refused_in_a_sentence(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "text.parquet").write_text("no columns in here")
+    with pytest.raises(BakehouseError, match="expected a Parquet file, or a folder of them"):
+        read_people(spark, str(tmp_path / "text.parquet"))
 
 
 def test_a_task_that_runs_again_decides_nothing_anew_and_logging_again_adds_no_decision(
