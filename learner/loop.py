@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,7 @@ from learner.audit import Anchor
 from learner.bus import Bus
 from learner.cadence import Cadence
 from learner.candidate import Candidate
-from learner.checkpoint import read_checkpoint, write_checkpoint
+from learner.checkpoint import read_checkpoint
 from learner.insight.insight import Insight
 from learner.insight.watch import Watch
 from learner.learning import Learning
@@ -28,6 +27,7 @@ from learner.plan import Plan, PlanLog, training_seed
 from learner.publish import Bundles
 from learner.rebuild import newest_rows, rebuild
 from learner.rows import COLUMNS, Decoder
+from learner.saving import Saving
 from learner.tail import LogGap, Tail
 from learner.traced import Traced
 from learner.warm_start import take_up, taken_up
@@ -40,7 +40,6 @@ from schemas.spans import Tracer
 
 log = logging.getLogger(__name__)
 
-CHECKPOINT_EVERY_S = 30.0
 PAUSE_AFTER_FAILURE_S = 5.0
 PRUNE_EVERY = 20  # publications
 
@@ -97,6 +96,14 @@ class ApplicationLoop:
         self._folder = settings.home / "learner" / application.name
         self._checkpoint = self._folder / "checkpoint.npz"
         self._plans = PlanLog(self._folder / "plan.jsonl")
+        self.saving = Saving(
+            application.name,
+            self._checkpoint,
+            self._plans,
+            self._snapshot,
+            lambda: self.version,
+            clock,
+        )
         self.bundles = Bundles(
             settings.policies / application.name, application, settings.policies_kept
         )
@@ -111,9 +118,6 @@ class ApplicationLoop:
         self._changed = False  # since training was last found to have nothing new
         self._trained_at: float | None = None
         self._asked_ms = 0  # the latest wish for a training that was carried out
-        self._saved_at = clock()
-        self._saved_version = 0  # of the newest checkpoint that is on disk
-        self._saving: threading.Thread | None = None
         self._read_s = 0.0
         self._published = 0
         self._kept_back = 0  # candidates that the gate did not let through
@@ -164,7 +168,7 @@ class ApplicationLoop:
         if pointer is not None:
             self.learning.version = max(self.learning.version, pointer.version)
         self._point_again()
-        self._save_now()
+        self.saving.now()
         taken_up(self._folder)
 
     def _begin(self, warm: Learning | None) -> None:
@@ -308,8 +312,8 @@ class ApplicationLoop:
                 self._trained_at = now
                 self._train(asked=asked)
                 active = True
-        if now - self._saved_at >= CHECKPOINT_EVERY_S:
-            self._save_aside()
+        if self.saving.is_due(now):
+            self.saving.aside()
         return active
 
     def wait_s(self) -> float | None:
@@ -467,47 +471,9 @@ class ApplicationLoop:
             **({} if insight is None else {"insight": insight}),
         }
 
-    def _save_now(self) -> None:
-        if self._saving is not None:
-            self._saving.join()
-        version = self.learning.version
-        write_checkpoint(self._checkpoint, self._snapshot())
-        self._plans.keep_after(version)
-        self._saved_at, self._saved_version = self._clock(), version
-
-    def _save_aside(self) -> None:
-        """Write the checkpoint in the background; its plans are forgotten once it is there."""
-        self._saved_at = self._clock()
-        if self._saving is not None:
-            if self._saving.is_alive():
-                return
-            self._plans.keep_after(self._saved_version)
-            self._saving = None
-        version = self.learning.version
-        if version == self._saved_version:
-            return
-        self._saving = threading.Thread(
-            target=self._write_checkpoint, args=(self._snapshot(), version), name="checkpoint"
-        )
-        self._saving.start()
-
-    def _write_checkpoint(self, snapshot: dict[str, Any], version: int) -> None:
-        try:
-            write_checkpoint(self._checkpoint, snapshot)
-        except OSError as error:
-            # the one before counts, so the plans since then must stay
-            log.error(
-                "no checkpoint of version %d: %s; tried again later",
-                version,
-                error,
-                extra=self._named,
-            )
-        else:
-            self._saved_version = version
-
     def close(self) -> None:
         """Leave a checkpoint behind."""
-        self._save_now()
+        self.saving.now()
         self.watch.close()
 
     def figures(self, process: str) -> dict[str, Any] | None:

@@ -61,7 +61,7 @@ def test_a_killed_learner_makes_the_same_policies_again(tmp_path: Path, killed_a
     for second in range(12):
         play.second(loop)
         if second == 5:
-            loop._save_now()
+            loop.saving.now()
         if second == killed_after:
             resumed = play.loop()  # what was not saved is gone; the plan log is not
             resumed.start()
@@ -100,7 +100,7 @@ def test_after_another_start_of_the_machine_the_buffer_is_rebuilt_from_the_table
     loop.start()
     for _ in range(4):
         play.second(loop)
-    loop._save_now()
+    loop.saving.now()
     play.second(loop)  # a plan that the checkpoint does not hold
     last = loop.learning.version
     # a power cut took the end of the table's log, and stream has written other rows there
@@ -350,7 +350,7 @@ def test_an_agent_of_tensorflow_resumes_to_the_same_weights(tmp_path: Path, name
     for second in range(6):
         play.second(loop)
         if second == 2:
-            loop._save_now()
+            loop.saving.now()
     resumed = play.loop(build_agent)
     resumed.start()
     same(loop.learning, resumed.learning)
