@@ -9,16 +9,15 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from learner.agents.adapter import Agent, Setup
+from learner.announcing import Announcing, Tracker
 from learner.audit import Anchor
 from learner.bus import Bus
 from learner.cadence import Cadence
-from learner.candidate import Candidate
 from learner.checkpoint import read_checkpoint
 from learner.insight.insight import Insight
 from learner.insight.watch import Watch
@@ -41,17 +40,6 @@ from schemas.spans import Tracer
 log = logging.getLogger(__name__)
 
 PAUSE_AFTER_FAILURE_S = 5.0
-PRUNE_EVERY = 20  # publications
-
-
-class Tracker(Protocol):
-    """Takes note of published candidates, off the critical path."""
-
-    def offer(self, candidate: Candidate, bundle: Path, *, new_anchor: bool) -> None:
-        """Never blocks; may drop."""
-
-    def run_of(self, application: str) -> str | None:
-        """The MLflow run that is open for an application, None where there is none."""
 
 
 class ApplicationLoop:
@@ -87,8 +75,6 @@ class ApplicationLoop:
         self._build = build
         self._clock = clock
         self._wall_ms = wall_ms
-        self._tracker = tracker
-        self._keep_anchor = keep_anchor
         self._traced = None if tracer is None else Traced(tracer, application.name)
         self._table = f"{settings.tables.rstrip('/')}/replay"
         self._decoder = Decoder(application)
@@ -107,6 +93,15 @@ class ApplicationLoop:
         self.bundles = Bundles(
             settings.policies / application.name, application, settings.policies_kept
         )
+        self.announcing = Announcing(
+            application,
+            self.bundles,
+            bus,
+            wall_ms=wall_ms,
+            tracker=tracker,
+            keep_anchor=keep_anchor,
+            traced=self._traced,
+        )
         self.learning = Learning(application, build)
         self.watch = Watch(
             application.name,
@@ -119,7 +114,6 @@ class ApplicationLoop:
         self._trained_at: float | None = None
         self._asked_ms = 0  # the latest wish for a training that was carried out
         self._read_s = 0.0
-        self._published = 0
         self._kept_back = 0  # candidates that the gate did not let through
         self._problem: str | None = None
         self._not_before = -math.inf  # after a failure
@@ -167,7 +161,7 @@ class ApplicationLoop:
         pointer = self._bus.pointer(self.application.name)
         if pointer is not None:
             self.learning.version = max(self.learning.version, pointer.version)
-        self._point_again()
+        self.announcing.point_again(self.learning)
         self.saving.now()
         taken_up(self._folder)
 
@@ -243,27 +237,9 @@ class ApplicationLoop:
             if candidate is not None:
                 self.watch.trained(candidate, plan, None)
             if candidate is not None and candidate.report.publish:
-                self._write_again(candidate)
+                self.announcing.write_again(candidate, self.learning)
         if plans:
             log.info("carried out %d trainings again", len(plans), extra=self._named)
-
-    def _write_again(self, candidate: Candidate) -> None:
-        """A published candidate whose bundle the crash has prevented."""
-        if not (self.bundles.folder / str(candidate.version)).exists():
-            try:
-                self._write(candidate)
-            except BundleError as error:
-                log.warning("%s", error, extra=self._named)
-
-    def _point_again(self) -> None:
-        """Announce what answers, if the crash has prevented that."""
-        pointer = self._bus.pointer(self.application.name)
-        current = self.learning.standing.current.number
-        if current != (pointer.version if pointer else 0):
-            try:
-                self._bus.publish(self.bundles.pointer_to(current, self._wall_ms()))
-            except BundleError as error:
-                log.warning("%s", error, extra=self._named)
 
     def turn(self) -> bool:
         """Read what is new, and train if it is time; True if anything was done.
@@ -375,89 +351,9 @@ class ApplicationLoop:
         self._read_s = 0.0
         self._kept_back += not candidate.report.publish
         began = self._clock()
-        if candidate.report.publish:
-            self._publish(candidate)
-        elif candidate.report.rollback_to is not None:
-            log.warning(
-                "%s: %s",
-                name,
-                candidate.report.reason,
-                extra=self._named | {"version": version},
-            )
-            self._point_again_to(candidate.report.rollback_to)
-        elif candidate.report.freeze:
-            log.warning(
-                "%s: %s",
-                name,
-                candidate.report.reason,
-                extra=self._named | {"version": version},
-            )
+        self.announcing.carry_out(candidate, learning)
         self._seconds["publish"] = self._clock() - began
-        run = self._tracker.run_of(name) if self._tracker is not None else None
-        self.watch.trained(candidate, plan, run)
-
-    def _write(self, candidate: Candidate) -> Any:
-        learning = self.learning
-        return self.bundles.write(
-            candidate,
-            lineage=learning.lineage,
-            anchor=learning.standing.anchor.number,
-            previous=candidate.report.current,
-            at_ms=self._wall_ms(),
-            mlflow_run=self._tracker.run_of(self.application.name) if self._tracker else None,
-            traced=self._traced.unpublished if self._traced is not None else (),
-        )
-
-    def _publish(self, candidate: Candidate) -> None:
-        began_ms = self._wall_ms()
-        try:
-            pointer = self._write(candidate)
-        except (BundleError, OSError) as error:
-            log.error(
-                "version %d was not published: %s", candidate.version, error, extra=self._named
-            )
-            return
-        reach("learner.bundle.after_rename")
-        self._bus.publish(pointer)
-        reach("learner.pointer.sent")
-        if self._traced is not None:
-            self._traced.published(candidate.version, began_ms=began_ms, ended_ms=self._wall_ms())
-        self._published += 1
-        if candidate.report.leaves_version_0 or candidate.report.new_anchor:
-            log.info(
-                "%s: version %d: %s",
-                self.application.name,
-                candidate.version,
-                candidate.report.reason,
-                extra=self._named | {"version": candidate.version},
-            )
-        if self._tracker is not None:
-            self._tracker.offer(
-                candidate,
-                self.bundles.folder / str(candidate.version),
-                new_anchor=candidate.report.new_anchor,
-            )
-        if candidate.report.new_anchor and self._keep_anchor is not None:
-            agent, setup = self.learning.agent, self.learning.setup
-            assert agent is not None and setup is not None
-            state = {name: np.copy(value) for name, value in agent.state().items()}
-            self._keep_anchor(Anchor(setup, candidate.version, state))
-        if self._published % PRUNE_EVERY == 1:  # the first too, lest short lives fill the disk
-            self.bundles.prune(self._named_versions())
-
-    def _named_versions(self) -> set[int]:
-        standing = self.learning.standing
-        named = {standing.anchor.number, standing.current.number}
-        control = self._bus.control(self.application.name)
-        if control is not None and control.pinned_version is not None:
-            named.add(control.pinned_version)
-        return named
-
-    def _point_again_to(self, version: int) -> None:
-        try:
-            self._bus.publish(self.bundles.pointer_to(version, self._wall_ms()))
-        except BundleError as error:
-            log.error("cannot go back: %s", error, extra=self._named)
+        self.watch.trained(candidate, plan, self.announcing.run())
 
     def _snapshot(self) -> dict[str, Any]:
         insight = self.watch.state()
@@ -506,7 +402,7 @@ class ApplicationLoop:
             "unusable": int(np.count_nonzero(~ring.usable[: ring.size])),
             "matured": int(np.count_nonzero(ring.matured[: ring.size])),
             "trainings": learning.trainings,
-            "published": self._published,
+            "published": self.announcing.published,
             "candidates_refused": self._kept_back,
             "losses": self._losses,
             "exploration": self.application.exploration.after(learning.decisions).logged(),

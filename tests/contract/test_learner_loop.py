@@ -329,7 +329,7 @@ def test_old_bundles_go_and_those_that_someone_needs_stay(tmp_path: Path) -> Non
     play.bus.said = Control(application="game", pinned_version=pinned, at_ms=1)
     while len(play.bus.pointers) < 22:
         play.second(loop, players=40)
-    loop.bundles.prune(loop._named_versions())
+    loop.bundles.prune(loop.announcing.named_versions(loop.learning))
     kept = loop.bundles.versions()
     newest = [pointer.version for pointer in play.bus.pointers[-5:]]
     anchor = {loop.learning.standing.anchor.number} - {0}
