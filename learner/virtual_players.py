@@ -18,7 +18,7 @@ from learner.known import Known, KnownOutcome, Position
 from learner.rows import Arrival, Successor
 from schemas.actions import Ranking
 from schemas.application import Application
-from schemas.cohort import place_in_rollout
+from schemas.cohort import HOLDOUT, Role, place_in_rollout, role_of
 from schemas.exploration import Exploration
 from schemas.policy import Policy
 from schemas.propensity import (
@@ -208,21 +208,20 @@ class VirtualPlayers:
             return []
         zero = version_zero(self.application)
         own = self._own(asked, answering)
+        share = 0.0 if answering.policy is None else answering.canary
         ruled = own if answering.policy is None else self._own(asked, zero)
         uniform = self.rng.random(len(asked)).tolist()
         logged = []
         for at, one in enumerate(asked):
-            place = self._place(one.subject)
-            by_policy = answering.policy is not None and place < answering.canary and place >= 0
-            if place < 0 or not (by_policy or self.application.mode == "online"):
-                # holdout, or whom an apprentice does not answer: the pure baseline
+            role = role_of(self._place(one.subject), share, self.application.mode)
+            if not role.explores:  # the pure baseline
                 kept = one_hot(int(one.baseline[0]), len(one.eligible)) if self._labels else None
                 drawn = Drawn(one.baseline, 1.0, 1.0, one.eligible if kept is None else kept)
-                self._follow(one, drawn, version=0, cohort="holdout" if place < 0 else "fallback")
+                self._follow(one, drawn, version=0, role=role)
                 continue
-            who, mine = (answering, own) if by_policy else (zero, ruled)
+            who, mine = (answering, own) if role.by_policy else (zero, ruled)
             drawn = draw(self.application, mine.at(at), one.eligible, who.exploration, uniform[at])
-            action = self._follow(one, drawn, version=who.version, cohort="policy")
+            action = self._follow(one, drawn, version=who.version, role=role)
             logged.append(
                 Logged(one.context, drawn.executed, one.eligible, who.exploration, action)
             )
@@ -251,10 +250,10 @@ class VirtualPlayers:
             self._places[subject] = place_in_rollout(self.application.name, name, share)
         return self._places[subject]
 
-    def _follow(self, one: Asked, drawn: Drawn, *, version: int, cohort: str) -> Any:
+    def _follow(self, one: Asked, drawn: Drawn, *, version: int, role: Role) -> Any:
         """Log a decision, and cause what comes of it; returns its action, as JSON carries it."""
         action = self.application.actions.action_of(drawn.row, one.context.get("items"))
-        row = self._row(one, drawn, action, version=version, cohort=cohort)
+        row = self._row(one, drawn, action, version=version, role=role)
         self._show(row, one.at_ms)
         episode, world = one.episode, self.world
         if episode is None:
@@ -278,7 +277,7 @@ class VirtualPlayers:
         heapq.heappush(self._pausing, (ready_at_ms, self._offset, episode))
         return action
 
-    def _row(self, one: Asked, drawn: Drawn, action: Any, *, version: int, cohort: str) -> Arrival:
+    def _row(self, one: Asked, drawn: Drawn, action: Any, *, version: int, role: Role) -> Arrival:
         position = self._position(one.at_ms)
         decision_id = _id(one.at_ms, position.offset)
         return Arrival(
@@ -297,8 +296,8 @@ class VirtualPlayers:
             baseline=one.baseline,
             decided_at_ms=one.at_ms,
             policy_version=version,
-            support=cohort == "policy" and (drawn.propensity < 1 or not self._labels),
-            holdout=cohort == "holdout",
+            support=role.explores and (drawn.propensity < 1 or not self._labels),
+            holdout=role is HOLDOUT,
             first=one.episode is None or one.episode.previous is None,
             own=drawn.own,
             successors={},

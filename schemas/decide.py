@@ -23,7 +23,7 @@ from schemas.choice import (
     choose_label,
     choose_row,
 )
-from schemas.cohort import place_in_rollout
+from schemas.cohort import FALLBACK, Role, place_in_rollout, role_of
 from schemas.errors import ApplicationError, InvalidEvent
 from schemas.events import (
     DecisionRequest,
@@ -193,40 +193,13 @@ def answer_one(
     return _one(application, slot, one, draw, own, role, now_ms)
 
 
-class Role(NamedTuple):
-    """What answers one subject now."""
-
-    cohort: str
-    by_policy: bool  # the policy in the slot
-    explores: bool  # False: the pure baseline
-
-
-FALLBACK = Role("fallback", by_policy=False, explores=False)
-HOLDOUT = Role("holdout", by_policy=False, explores=False)
-VERSION_0 = Role("policy", by_policy=False, explores=True)
-CANARY = Role("canary", by_policy=True, explores=True)
-POLICY = Role("policy", by_policy=True, explores=True)
-
-
 def _role(application: Application, slot: Slot, one: Asked, *, logged: bool) -> Role:
-    if not logged or slot.killed or application.mode == "logging_only":
+    if not logged or slot.killed:
         return FALLBACK
-    if one.place < 0:
-        return HOLDOUT
-    if application.mode == "apprentice":
-        # its rules are not explored: whom no apprentice's policy answers gets them pure
-        if slot.policy is None or not slot.policy.manifest.apprentice:
-            return FALLBACK
-        return _by_share(slot, one) or FALLBACK
-    if slot.policy is None:
-        return VERSION_0
-    return _by_share(slot, one) or VERSION_0
-
-
-def _by_share(slot: Slot, one: Asked) -> Role | None:
-    if slot.canary >= 1:
-        return POLICY
-    return CANARY if one.place < slot.canary else None
+    mode, policy = application.mode, slot.policy
+    if policy is None or (mode == "apprentice" and not policy.manifest.apprentice):
+        return role_of(one.place, 0.0, mode)
+    return role_of(one.place, slot.canary, mode)
 
 
 @cache

@@ -18,7 +18,7 @@ from schemas.application import (
     minutes,
 )
 from schemas.bundle import LoadedPolicy, load_bundle
-from schemas.cohort import in_holdout
+from schemas.cohort import in_holdout, role_of
 from schemas.decide import Answer, answer, check
 from schemas.errors import InvalidContext, InvalidEvent
 from schemas.events import DecisionRequest, read_decision
@@ -348,3 +348,39 @@ def test_an_apprentices_policy_answers_its_share_and_the_pure_rules_answer_the_o
     assert {(one.cohort, one.propensity, one.policy_version) for one in rest} == {
         ("fallback", 1.0, 0)
     }
+
+
+@pytest.mark.parametrize(
+    ("mode", "place", "share", "cohort", "explores"),
+    [
+        ("online", -0.1, 1.0, "holdout", False),
+        ("online", 0.3, 1.0, "policy", True),
+        ("online", 0.2, 0.3, "canary", True),
+        ("online", 0.3, 0.3, "policy", True),  # version 0, which explores as well
+        ("online", 0.0, 0.0, "policy", True),
+        ("apprentice", 0.2, 0.3, "canary", True),
+        ("apprentice", 0.3, 0.3, "fallback", False),  # the rules, as they are
+        ("apprentice", -0.1, 1.0, "holdout", False),
+        ("logging_only", 0.2, 1.0, "fallback", False),
+        ("logging_only", -0.1, 1.0, "fallback", False),
+    ],
+)
+def test_who_answers_a_subject_follows_from_its_place_the_share_and_the_mode(
+    mode: str, place: float, share: float, cohort: str, explores: bool
+) -> None:
+    role = role_of(place, share, mode)
+    assert (role.cohort, role.explores) == (cohort, explores)
+    answered = mode != "logging_only" and 0 <= place < share
+    assert role.by_policy is answered
+
+
+@given(
+    place=st.floats(-1, 1, exclude_max=True),
+    shares=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+    mode=st.sampled_from(["online", "apprentice"]),
+)
+def test_whom_a_policy_answers_it_still_answers_when_its_share_has_grown(
+    place: float, shares: tuple[float, float], mode: str
+) -> None:
+    less, more = sorted(shares)
+    assert role_of(place, less, mode).by_policy <= role_of(place, more, mode).by_policy
