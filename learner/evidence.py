@@ -99,8 +99,7 @@ class Collector:
             weight_cap=1.0 / application.exploration.floor,
         )
         # of other actions than labels, the model knows the context alone
-        groups = application.shape.choices if ring.labels else 1
-        self.model = RewardModel(groups, application.encoder.size)
+        self.model = RewardModel(ring.groups, application.encoder.size)
         gate = application.gate
         self.guards = Guards(gate.guardrails, alpha=1.0 - gate.confidence)
         self.match = RecentMean()  # of the newest candidate with the baseline

@@ -24,8 +24,7 @@ class Expected:
 
     def __init__(self, application: Application, ring: Ring) -> None:
         self._application = application
-        groups = application.shape.choices if ring.labels else 1
-        self.remaining = RemainingReward(groups, application.reward.window_ms)
+        self.remaining = RemainingReward(ring.groups, application.reward.window_ms)
         self.remembered = 0  # sequences below are in `remaining`
 
     def returns(self, ring: Ring, stream_time_ms: int) -> Returns:

@@ -73,7 +73,7 @@ def _bandit(
     scale = normaliser_of(ring, application)
     predicted = cross_fitted_rewards(
         _rows(ring, scale, kept),
-        actions=ring.shape.choices if ring.labels else 1,
+        actions=ring.groups,
         also=_rows(ring, scale, others),
     )
     at = np.arange(len(kept))

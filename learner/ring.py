@@ -414,6 +414,11 @@ class Ring:
         return [guardrail.outcome for guardrail in self._application.gate.guardrails]
 
     @property
+    def groups(self) -> int:
+        """Groups of rewards that are told apart: one a label, of other actions one in all."""
+        return self.shape.choices if self.labels else 1
+
+    @property
     def bucket(self) -> np.ndarray:
         """Which group of rewards a decision belongs to: its label, else 0. int `[C]`"""
         if self.labels:
