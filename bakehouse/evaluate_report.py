@@ -113,12 +113,17 @@ def _cell(estimates: list[dict[str, Any]], name: str, *, signed: bool = False) -
     return ""
 
 
+def signed_bounded(estimate: dict[str, Any]) -> str:
+    """A difference, with its sign whether or not it is sure."""
+    return f"{'+' if (estimate['mean'] or 0.0) > 0 else ''}{bounded(estimate)}"
+
+
 def _coloured(estimate: dict[str, Any]) -> str:
     """A difference; coloured where its interval leaves no doubt which is better."""
     lower, upper = estimate["lower"], estimate["upper"]
-    words = bounded(estimate)
+    words = signed_bounded(estimate)
     if lower is not None and lower > 0:
-        return f"[green]+{words}[/]"
+        return f"[green]{words}[/]"
     if upper is not None and upper < 0:
         return f"[red]{words}[/]"
     return words

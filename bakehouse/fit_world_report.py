@@ -7,7 +7,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from bakehouse.evaluate_report import COLOURS, bounded, show_table
+from bakehouse.evaluate_report import COLOURS, bounded, show_table, signed_bounded
 from bakehouse.output import say
 
 TRUST = {"trust it": "green", "with care": "yellow", "do not trust it": "red"}
@@ -50,7 +50,7 @@ def _show_pairs(pairs: list[dict[str, Any]]) -> None:
         table.add_row(
             escape(f"{pair['first']} − {pair['second']}"),
             f"{pair['in_world']:+.3f}",
-            bounded(pair["evaluated"]),
+            signed_bounded(pair["evaluated"]),
             f"[{colours[pair['says']]}]{says}[/]",
         )
     say("")

@@ -183,6 +183,8 @@ def change(
         say_json(answer)
     else:
         say(f"[green]{verb}[/] {target.application}: {escape(policy_words(answer))}")
+        if verb == "retrain":
+            say("The learner trains at its next turn; `bakehouse policies` has what came of it.")
         if answer.get("not_kept"):
             complain(f"not kept for a restart: {answer['not_kept']}")
         if answer.get("published", "soon") != "soon":
