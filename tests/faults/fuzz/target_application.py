@@ -159,6 +159,8 @@ def check(data: bytes) -> None:
     except ApplicationError as refusal:
         assert str(refusal)
         cause = refusal.__cause__
+        while type(cause) is ApplicationError:  # the same refusal, before its line was added
+            cause = cause.__cause__
         if rendered and cause is not None and not isinstance(cause, (SyntaxError, RecursionError)):
             said = f"{type(cause).__name__}: {cause}"
             assert isinstance(cause, TypeError) and ARGUMENTS.search(said), said
