@@ -27,12 +27,25 @@ class PhaseFile:
         return self.home / "run" / f"{self.part}.json"
 
     def announce(self, phase: str, **details: Any) -> None:
-        """Say what this process is busy with ("importing TensorFlow"), or `READY`."""
+        """Say what this process is busy with ("importing TensorFlow"), or `READY`.
+
+        Raises:
+            OSError: the disk is full, and no earlier announcement left room for this one.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         record = {"part": self.part, "pid": os.getpid(), "phase": phase, "at": time.time()}
         aside = self.path.with_suffix(f".{os.getpid()}")
-        aside.write_text(json.dumps(record | details))
-        aside.replace(self.path)
+        said = json.dumps(record | details)
+        try:
+            aside.write_text(said)
+            aside.replace(self.path)
+        except OSError:  # a full disk still holds the last announcement: over it, in its place
+            aside.unlink(missing_ok=True)
+            if not self.path.exists():
+                raise
+            with self.path.open("r+") as last:
+                last.write(said)
+                last.truncate()
 
     def read(self) -> dict[str, Any] | None:
         """The last announcement, or None where there is none (yet)."""

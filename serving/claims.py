@@ -7,12 +7,14 @@ nobody holds, so a restart finds its own again, and publishes what other dead pr
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from schemas.boot import boot_id
 
+log = logging.getLogger(__name__)
 LOCK = "lock"
 
 
@@ -22,7 +24,7 @@ class Claim:
 
     folder: Path
     fd: int
-    rebooted: bool  # the machine was started anew since the folder was last used
+    rebooted: bool  # the machine was started anew since the folder was last used, or may have been
 
     @property
     def process(self) -> str:
@@ -70,6 +72,10 @@ def _claim(folder: Path) -> Claim | None:
         return None
     boot = boot_id().encode()
     before = os.pread(fd, 100, 0).strip()
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, boot, 0)
-    return Claim(folder, fd, rebooted=bool(before) and before != boot)
+    if before != boot:
+        try:
+            os.pwrite(fd, boot, 0)  # over what was there, which a full disk still takes
+            os.ftruncate(fd, len(boot))
+        except OSError as error:  # the next process takes it for another boot, and sends again
+            log.warning("%s cannot be written (%s)", path, error)
+    return Claim(folder, fd, rebooted=before != boot)

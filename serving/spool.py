@@ -229,9 +229,12 @@ class Spool:
             self.published += self._in_flight
             self._in_flight = 0
             self._acknowledged = self._cursor
-            packed = _POSITION.pack(*self._cursor, _position_crc(*self._cursor))
-            os.pwrite(self._position_fd, packed, 0)
             self._drop_published(self._clock())
+            packed = _POSITION.pack(*self._cursor, _position_crc(*self._cursor))
+            try:
+                os.pwrite(self._position_fd, packed, 0)
+            except OSError as error:  # a full disk: written with the next; repeats fold away
+                log.warning("%s: its position is not kept (%s)", self.folder, error)
 
     def rewind(self) -> None:
         """What was read and not acknowledged will be read again."""

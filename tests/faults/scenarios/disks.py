@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -36,11 +36,17 @@ def disk_full(rig: Rig) -> Measured:
     with small_disk(disk):
         settings = Settings(home=disk / "home", kafka_bootstrap=NOBODY)
         server = Server(settings, rig.scratch / "disk.log", failpoints=rig.scratch / "none")
-        return _fill(rig, server, kill_switch=True)
+        return _fill(rig, server, kill_switch=True, disk=disk)
 
 
-def _fill(rig: Rig, server: Server, *, kill_switch: bool = False) -> Measured:
-    """Fill a server's spool while its broker is nowhere, then let it drain into the real one."""
+def _fill(
+    rig: Rig, server: Server, *, kill_switch: bool = False, disk: Path | None = None
+) -> Measured:
+    """Fill a server's spool while its broker is nowhere, then let it drain into the real one.
+
+    Args:
+        disk: filled to its last byte before the server is killed.
+    """
     server.start()
     logged: list[str] = []
     unlogged: list[str] = []
@@ -72,6 +78,8 @@ def _fill(rig: Rig, server: Server, *, kill_switch: bool = False) -> Measured:
                 state = client.get(f"{BASE}/status").json()
                 hold(state["killed"] == (verb == "kill"), f"{verb} did nothing")
         rig.unlogged.update(unlogged)
+    if disk is not None:
+        fill_up(disk / "what others keep")
     server.kill()
     rig.kills += 1
     server.settings = server.settings.model_copy(
@@ -97,6 +105,13 @@ def _fill(rig: Rig, server: Server, *, kill_switch: bool = False) -> Measured:
     wait_until(lambda: server.status()["spool"]["events"] == 0, "the spool drains", patience_s=120)
     server.stop()
     return {"logged": len(logged), "unlogged": len(unlogged), "recovered": recovered}
+
+
+def fill_up(file: Path) -> None:
+    """Leave no byte on the disk that this file is on."""
+    with file.open("ab", buffering=0) as full, suppress(OSError):
+        while full.write(bytes(4096)):
+            pass
 
 
 @contextmanager
