@@ -24,14 +24,13 @@ ARGUMENTS = [
     "--disable-sync",
 ]
 HOW_TO_INSTALL = (
-    "no browser was found, and these tests are about what one shows. Install one: "
-    "`apt-get install -y chromium` (Debian), or `uv run playwright install chromium`, or name one "
-    "in BAKEHOUSE_CHROMIUM"
+    "no browser was found; install one: `apt-get install -y chromium` (Debian), or "
+    "`uv run playwright install chromium`, or name one in BAKEHOUSE_CHROMIUM"
 )
 
 
 class NoBrowser(Exception):
-    """There is none on this machine."""
+    """There is none on this machine, and nobody said where one would be."""
 
 
 def find_chromium(playwright: Playwright) -> str:
@@ -39,10 +38,11 @@ def find_chromium(playwright: Playwright) -> str:
 
     Raises:
         NoBrowser: there is none.
+        FileNotFoundError: the one that was named is not there.
     """
     if named := os.environ.get("BAKEHOUSE_CHROMIUM"):
         if not Path(named).is_file():
-            raise NoBrowser(f"BAKEHOUSE_CHROMIUM: there is no file {named}")
+            raise FileNotFoundError(f"BAKEHOUSE_CHROMIUM: there is no file {named}")
         return named
     for command in COMMANDS:
         if (found := shutil.which(command)) is not None:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 from playwright.sync_api import Browser, Page
 
-from tests.browser.chromium import chromium
+from tests.browser.chromium import NoBrowser, chromium
 from tests.browser.stage import Stage, StageServer
 from tests.browser.watched import Watched
+from tests.machine import lacks
 
 PATIENCE_MS = 8_000
 
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    with chromium() as one:
+    with ExitStack() as running:
+        try:
+            one = running.enter_context(chromium())
+        except NoBrowser as error:
+            lacks(str(error))
         yield one
 
 

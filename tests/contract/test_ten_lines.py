@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from schemas.phase import READY, PhaseFile
+from tests.machine import needs
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -50,9 +51,11 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def test_the_curl_lines_ask_and_tell(url: str, tmp_path: Path) -> None:
+    bash = needs("bash", "apt-get install -y bash")
+    needs("curl", "apt-get install -y curl")
     script = block("sh").replace("http://localhost:8080", url).replace("localhost:8080", url)
     ran = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script], cwd=tmp_path, capture_output=True, text=True
+        [bash, "-euo", "pipefail", "-c", script], cwd=tmp_path, capture_output=True, text=True
     )
     assert ran.returncode == 0, ran.stderr
     assert '"action":' in ran.stdout

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from serving.metrics import Metrics
 from serving.status import OUTCOMES
 from tests.docker.compose import ROOT
 from tests.fakes import publish_policy
+from tests.machine import needs
 from tests.unit.test_serving_http import ASK, Server
 
 DOCKER = ROOT / "docker"
@@ -288,13 +288,13 @@ def test_the_dashboard_is_laid_out_without_overlaps_and_asks_one_source():
     assert variable["query"]["query"] == "label_values(bakehouse_decisions_total, application)"
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="Prometheus' own tool is not here")
 def test_promtool_accepts_the_rules_and_they_fire_when_they_should():
+    promtool = needs("promtool", "it is in Debian's package prometheus, and in Prometheus' release")
     for words in (
         ["check", "rules", DOCKER / "prometheus" / "alerts.yaml"],
         ["test", "rules", Path(__file__).with_name("alerts_fire.yaml")],
     ):
-        done = subprocess.run(["promtool", *words], capture_output=True, text=True, check=False)
+        done = subprocess.run([promtool, *words], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
 
