@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from schemas.events import Control, PolicyPointer, Progress, validated
+from schemas.events import Control, PolicyPointer, Progress, read_control, validated
 from schemas.wire import parse_object
 
 REMEMBERED = 1_000  # records of progress: what the tail has not reached yet
@@ -53,14 +53,17 @@ class Heard:
     def progress(self, said: Progress) -> None:
         self._progress.append(said)
 
-    def policies(self, key: str, value: bytes) -> None:
-        """A record of `policies.v1`. Raises InvalidEvent."""
+    def policies(self, key: str, value: bytes, *, received_at_ms: int) -> None:
+        """A record of `policies.v1`. Raises InvalidEvent.
+
+        Args:
+            received_at_ms: the broker's time of it.
+        """
         name, _, control = key.partition("/")
-        fields = parse_object(value)
         if control:
-            self._controls[name] = validated(Control, fields)
+            self._controls[name] = read_control(value, received_at_ms=received_at_ms)
         else:
-            self._pointers[name] = validated(PolicyPointer, fields)
+            self._pointers[name] = validated(PolicyPointer, parse_object(value))
 
     def stream_time_ms(self, replay_version: int) -> int:
         times = [

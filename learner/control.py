@@ -167,6 +167,8 @@ class KafkaBus(threading.Thread):
             if of_progress:
                 self._heard.progress(validated(Progress, parse_object(record.value)))
             else:
-                self._heard.policies(record.key.decode(), record.value)
+                self._heard.policies(
+                    record.key.decode(), record.value, received_at_ms=record.timestamp
+                )
         except (InvalidEvent, UnicodeDecodeError) as error:
             log.warning("%s offset %s is passed over: %s", record.topic, record.offset, error)

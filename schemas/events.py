@@ -453,6 +453,23 @@ def read_outcome(value: bytes, applications: Mapping[str, Application]) -> Outco
     return outcome
 
 
+def read_control(value: bytes, *, received_at_ms: int) -> Control:
+    """A control record of `policies.v1`, fully checked. Raises InvalidEvent.
+
+    The newest control wins, so one from far ahead would outlast every other for good.
+
+    Args:
+        received_at_ms: the broker's time of the record.
+    """
+    control = validated(Control, parse_object(value))
+    if control.at_ms > received_at_ms + DAY_MS:
+        raise InvalidEvent(
+            f"at_ms: {control.at_ms} is more than a day ahead of the broker's {received_at_ms}; "
+            "the controls of before stay in force"
+        )
+    return control
+
+
 EVENTS: dict[str, type[BaseModel]] = {
     "decisions.v1": Decision,
     "outcomes.v1": Outcome,

@@ -6,7 +6,9 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+import anyio
 import orjson
+from anyio import to_thread
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
@@ -30,6 +32,7 @@ from serving.status import StatusReport
 log = logging.getLogger(__name__)
 API_VERSION = "1"
 MOST_ENTRIES = 200
+RETRY_AFTER_S = "1"  # where others are asking
 SERVING_GOES_ON = "the policies in place go on serving"
 
 
@@ -51,6 +54,9 @@ def make_app(
         explainer: says why decisions came out as they did; None: nobody does.
     """
     app = FastAPI(title="Bakehouse", version=API_VERSION, docs_url=None, redoc_url=None)
+    # A thread of their own, so that no reader of anything else holds up who watches over us; and
+    # what takes no time (alive, ready) is answered on the event loop.
+    scrapes = anyio.CapacityLimiter(1)
     registry = CollectorRegistry()
     registry.register(Metrics(report, served, freshness_target_s=live.freshness_target_s))
     _problems(app)
@@ -66,12 +72,12 @@ def make_app(
     add_page(app)
 
     @app.get("/livez", tags=["health"])
-    def livez() -> PlainTextResponse:
+    async def livez() -> PlainTextResponse:
         """The process answers."""
         return PlainTextResponse("alive\n")
 
     @app.get("/readyz", tags=["health"])
-    def readyz() -> dict[str, Any]:
+    async def readyz() -> dict[str, Any]:
         """Decisions are being answered, with Kafka or without."""
         if locked:
             return {"ready": True}
@@ -79,9 +85,10 @@ def make_app(
         return {"ready": True, "kafka": kafka, "applications": sorted(served)}
 
     @app.get("/metrics", tags=["health"])
-    def metrics() -> Response:
+    async def metrics() -> Response:
         """Figures for Prometheus."""
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+        figures = await to_thread.run_sync(generate_latest, registry, limiter=scrapes)
+        return Response(figures, media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/v1/applications", tags=["read"])
     def applications() -> dict[str, Any]:
@@ -123,7 +130,7 @@ def make_app(
     live_pages.add_routes(app, find, live)
 
     @app.get("/v1/applications/{application}/decisions/{decision_id}", tags=["read"])
-    def decision(application: str, decision_id: str) -> Response:
+    async def decision(application: str, decision_id: str) -> Response:
         """Why one decision came out as it did: context, scores, mask, draw, outcomes, reward, and
         the policies that were trained on it."""
         find(application)
@@ -134,11 +141,12 @@ def make_app(
             )
         if explainer is None:
             raise HTTPException(501, "decisions are not explained here")
-        answered = explainer.ask(application, decision_id)
+        answered = await explainer.answer(application, decision_id)
         if answered.status == 200:
             return _json(answered.body)
         said = problem(answered.status, answered.body["detail"], remains=SERVING_GOES_ON)
-        return _Orjson(said, status_code=answered.status, media_type=MEDIA_TYPE)
+        headers = {"Retry-After": RETRY_AFTER_S} if answered.status in (429, 503) else None
+        return _Orjson(said, status_code=answered.status, media_type=MEDIA_TYPE, headers=headers)
 
     control.add_routes(app, find, spool=spool, most_body_bytes=most_body_bytes)
     _document_hot_routes(app, find)

@@ -4,17 +4,22 @@ explore, retrain.
 In force from the next request on, kept on disk, and on its way to Kafka (where every other
 process and the learner hear it) before the answer is sent. None of this needs a broker. Where the
 disk refuses, the control is in force all the same, and the answer says that it is not kept.
+
+A control that needs no bundle is in force before anything is waited for: no thread, no lock that
+others hold while they read or write. Threads that keep it are of controls alone.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any
 
+import anyio
 import orjson
+from anyio import to_thread
 from fastapi import FastAPI, Request
-from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
@@ -24,7 +29,7 @@ from schemas.failpoints import reach
 from schemas.wire import parse_object
 from serving.frames import Record, Topic
 from serving.route import Log
-from serving.served import ACTIONS, Served
+from serving.served import ACTIONS, Change, Served
 
 log = logging.getLogger(__name__)
 
@@ -52,11 +57,19 @@ _MEANING = {
 }
 
 
+# These ask for another policy, which may have to be loaded: they have threads of their own.
+LOADS = ("promote", "rollback", "release")
+AT_ONCE = 4
+KEPT_WITHIN_S = 2.0  # else who asked is answered all the same
+
+
 def add_routes(
     app: FastAPI, find: Callable[[str], Served], *, spool: Log, most_body_bytes: int
 ) -> None:
     """One route for each action."""
+    switches, loads = (anyio.CapacityLimiter(AT_ONCE) for _ in range(2))
     for action in ACTIONS:
+        threads = loads if action in LOADS else switches
         app.post(
             f"/v1/applications/{{application}}/policy:{action}",
             summary=_MEANING[action],
@@ -67,11 +80,15 @@ def add_routes(
                     "content": {"application/json": {"schema": ControlRequest.model_json_schema()}}
                 }
             },
-        )(_route(action, find, spool, most_body_bytes))
+        )(_route(action, find, spool, most_body_bytes, threads))
 
 
 def _route(
-    action: str, find: Callable[[str], Served], spool: Log, most_body_bytes: int
+    action: str,
+    find: Callable[[str], Served],
+    spool: Log,
+    most_body_bytes: int,
+    threads: anyio.CapacityLimiter,
 ) -> Callable[..., Any]:
     async def act(application: str, request: Request) -> dict[str, Any]:
         served = find(application)
@@ -81,25 +98,27 @@ def _route(
             if len(body) > most_body_bytes:
                 raise HTTPException(413, f"the body is larger than {most_body_bytes} bytes")
         asked = validated(ControlRequest, parse_object(body or b"{}"))
-        # A bundle may have to be loaded and a file flushed: not on the event loop.
-        return await run_in_threadpool(carry_out, served, action, asked, spool)
+        put_in_force = partial(served.put_in_force, action, **asked.model_dump())
+        if action in LOADS:  # not on the event loop
+            change = await to_thread.run_sync(put_in_force, limiter=threads)
+            return await to_thread.run_sync(complete, served, change, spool, limiter=threads)
+        change = put_in_force()
+        with anyio.move_on_after(KEPT_WITHIN_S):
+            return await to_thread.run_sync(
+                complete, served, change, spool, limiter=threads, abandon_on_cancel=True
+            )
+        late = f"the disk has not taken it within {KEPT_WITHIN_S:g} s, and is still asked to"
+        return _answer(served, change, not_kept=f"{late}. It is in force", published="not yet")
 
     return act
 
 
-def carry_out(served: Served, action: str, asked: ControlRequest, spool: Log) -> dict[str, Any]:
-    """Do it, keep it, and hand it to the publisher.
-
-    Raises:
-        InvalidEvent, Conflict: as `Served.act` does; nothing was changed.
-    """
-    not_kept = None
+def complete(served: Served, change: Change, spool: Log) -> dict[str, Any]:
+    """Keep what is in force, and hand it to the publisher; the answer to who asked for it."""
+    control, not_kept = change.control, None
     try:
-        control = served.act(
-            action, by=asked.by, why=asked.why, version=asked.version, share=asked.share
-        )
+        served.complete(change)
     except OSError as error:  # what people asked for happens, whatever the disk says
-        control = served.control
         not_kept = (
             f"{error.strerror or error}. It is in force, and forgotten where this process starts "
             "again before Kafka has it; repeat it once the disk takes it"
@@ -107,7 +126,7 @@ def carry_out(served: Served, action: str, asked: ControlRequest, spool: Log) ->
         log.warning(
             "%s %s is not kept: %s",
             served.application.name,
-            action,
+            change.action,
             error,
             extra={"application": served.application.name},
         )
@@ -119,8 +138,14 @@ def carry_out(served: Served, action: str, asked: ControlRequest, spool: Log) ->
         spool.append([record], always=True)
     except SpoolFull as error:
         published = f"no: {error}. It is in force here; repeat it to tell the others"
+    return _answer(served, change, not_kept=not_kept, published=published)
+
+
+def _answer(
+    served: Served, change: Change, *, not_kept: str | None, published: str
+) -> dict[str, Any]:
     return {
-        "control": control.model_dump(),
+        "control": change.control.model_dump(),
         **served.state(),
         "published": published,
         "kept": not_kept is None,

@@ -38,7 +38,8 @@ EXPLAINED_WHY = WHY | {
     404: "No such application is served here, or no table holds such a decision (yet)",
     422: "The decision id is no UUIDv7",
     501: "The tables' libraries are not installed: the extra `explain` has them",
-    503: "The tables cannot be read, or others are asking: ask again",
+    429: "Others are asking: ask again after `Retry-After` seconds",
+    503: "The tables cannot be read: ask again after `Retry-After` seconds",
     504: "The explanation took too long; ask again",
 }
 
@@ -185,7 +186,7 @@ def _failures(path: str, method: str, end: str) -> list[int]:
     if "{application}" in path:
         failures.append(404)
     if end == "{decision_id}":
-        failures += [422, 501, 503, 504]
+        failures += [422, 429, 501, 503, 504]
     if method == "post":
         failures += [403, 413, 422]
         if end.startswith("policy:"):

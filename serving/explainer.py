@@ -17,12 +17,15 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
+import anyio
 import orjson
+from anyio import to_thread
 
 from schemas.settings import ENVIRONMENT_PREFIX, SECRETS, Settings
 
 log = logging.getLogger(__name__)
 LIMIT_S = 15.0  # of one question, the process's start on a busy machine included
+AT_ONCE = 2  # questions: one that is answered, one that waits for it
 STOP_S = 2.0
 
 
@@ -34,7 +37,7 @@ class Answered(NamedTuple):
 
 
 class Explainer:
-    """Asks the process, and starts it where there is none. Any thread may call.
+    """Asks the process, and starts it where there is none. Any thread may call `ask`.
 
     Args:
         refs: the applications, as serving was given them.
@@ -49,6 +52,8 @@ class Explainer:
         self._environment = _environment(settings)
         self._limit_s = limit_s
         self._lock = threading.Lock()
+        self._threads = anyio.CapacityLimiter(AT_ONCE)  # of its own: nobody else waits for them
+        self._asking = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._stopped = False
 
@@ -58,8 +63,20 @@ class Explainer:
         process = self._process
         return None if process is None or process.poll() is not None else process.pid
 
+    async def answer(self, application: str, decision_id: str) -> Answered:
+        """`ask`, from the event loop; at once where `AT_ONCE` others ask already."""
+        if self._asking >= AT_ONCE:
+            return Answered(429, {"detail": "other decisions are being explained; ask again"})
+        self._asking += 1
+        try:
+            return await to_thread.run_sync(
+                self.ask, application, decision_id, limiter=self._threads
+            )
+        finally:
+            self._asking -= 1
+
     def ask(self, application: str, decision_id: str) -> Answered:
-        """The explanation, or why there is none."""
+        """The explanation, or why there is none. Takes as long as it takes, `limit_s` at most."""
         if find_spec("deltalake") is None or find_spec("pyarrow") is None:
             return Answered(
                 501,

@@ -3,6 +3,9 @@
 The learner's pointer says what is newest; people's control says what is pinned, frozen or
 killed, and wins. Both are kept in `<home>/serving/<application>.json`, so that a restart without
 Kafka serves the last good policy, and a kill survives it.
+
+No lock is held while a bundle loads or a file is written, so a kill waits for neither: it is in
+force first, and kept afterwards.
 """
 
 from __future__ import annotations
@@ -17,14 +20,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from schemas.application import Application
 from schemas.bundle import LoadedPolicy, Manifest, load_bundle, read_manifest
 from schemas.errors import BundleError, InvalidEvent
-from schemas.events import Control, PolicyPointer, validated
+from schemas.events import DAY_MS, Control, PolicyPointer, validated
 from schemas.failpoints import reach
 from schemas.slot import Slot, version_zero
 from schemas.spans import Tracer
@@ -40,6 +43,20 @@ ACTIONS = ("promote", "rollback", "freeze", "release", "kill", "revive", "explor
 
 class Conflict(Exception):
     """A control that cannot be carried out now; nothing was changed."""
+
+
+class Change(NamedTuple):
+    """A control that is in force, and what it replaced."""
+
+    action: str
+    control: Control
+    before: Control
+
+    @property
+    def moves(self) -> bool:
+        """Whether another policy may have to be loaded now."""
+        then, now = self.before, self.control
+        return (then.pinned_version, then.frozen) != (now.pinned_version, now.frozen)
 
 
 class Served:
@@ -79,11 +96,13 @@ class Served:
         self._tracer = tracer
         self._traced: tuple[str, ...] = ()  # decisions that are new in the slot, and in no answer
         self._swapped_s = 0.0
-        self._lock = threading.RLock()
+        self._lock = threading.RLock()  # for as long as memory takes: see the module
+        self._writing = threading.Lock()  # of what is kept on disk, in the order of its making
         self._pointer: PolicyPointer | None = None  # the last one that was good
         self._newest: PolicyPointer | None = None  # the last one seen
         self._known: dict[int, PolicyPointer] = {}
         self._source: PolicyPointer | None = None  # of what is in the slot
+        self._ahead: tuple[PolicyPointer | None, LoadedPolicy] | None = None  # loaded for a pin
         self._answered: Slot | None = None
 
     # --- what comes in
@@ -104,12 +123,16 @@ class Served:
                 extra={"application": self.application.name},
             )
             return
+        now_ms = int(self._clock() * 1000)
+        if control.at_ms > now_ms + DAY_MS:  # else whatever people say next would be older
+            control = control.model_copy(update={"at_ms": now_ms})
         with self._lock:
             self.control = control
             if pointer is not None:
                 self._newest = pointer
                 self._known[pointer.version] = pointer
-            self._settle("restored from this home", live=False)
+            self._switch("restored from this home")
+        self._settle("restored from this home", live=False)
 
     def point(self, pointers: Sequence[PolicyPointer], *, live: bool) -> None:
         """The learner published; only the last of these is loaded.
@@ -123,20 +146,24 @@ class Served:
                 self._known[pointer.version] = pointer
             for version in sorted(self._known)[:-200]:
                 del self._known[version]
-            if self._newest != self._pointer and not self.control.frozen:
-                passed_over = [p for p in pointers[:-1] if p.version > self.slot.version]
-                self._settle("published", live=live, passed_over=passed_over)
-                self._persist()
+            if self._newest == self._pointer or self.control.frozen:
+                return
+            passed_over = [p for p in pointers[:-1] if p.version > self.slot.version]
+        self._settle("published", live=live, passed_over=passed_over)
+        self._persist()
 
-    def heard(self, control: Control) -> None:
-        """A control record came from Kafka: this process's own, or another's."""
+    def hear(self, control: Control) -> Change | None:
+        """A control record came from Kafka: this process's own, or another's.
+
+        In force on return, as far as no bundle has to be loaded for it: see `complete`. None where
+        a newer one is in force.
+        """
         with self._lock:
             if control.at_ms <= self.control.at_ms:
-                return
+                return None
             before, self.control = self.control, control
-            self._note_control(HEARD, control, before)
-            self._settle(_said(control), live=True)
-            self._persist()
+            self._switch(_said(control))
+            return Change(HEARD, control, before)
 
     def act(
         self,
@@ -158,28 +185,52 @@ class Served:
             Conflict: that version cannot be served.
             OSError: in force, but not kept for a restart.
         """
+        change = self.put_in_force(action, by=by, why=why, version=version, share=share)
+        self.complete(change)
+        return change.control
+
+    def put_in_force(
+        self,
+        action: str,
+        *,
+        by: str,
+        why: str,
+        version: int | None = None,
+        share: float | None = None,
+    ) -> Change:
+        """The same, not kept yet. All but promote and rollback wait for nothing.
+
+        Raises:
+            InvalidEvent, Conflict: as `act` does; nothing was changed.
+        """
+        self._check_asked(action, version, share)
+        if action in ("promote", "rollback"):
+            version = self._before() if version is None else version
+            self._load_ahead(version)
         with self._lock:
             now_ms = max(int(self._clock() * 1000), self.control.at_ms + 1)
-            change = self._change(action, version, share, now_ms)
-            control = self.control.model_copy(
-                update=change | {"by": by, "why": why, "at_ms": now_ms}
+            update = _update(action, version, share, now_ms)
+            before = self.control
+            self.control = before.model_copy(
+                update=update | {"by": by, "why": why, "at_ms": now_ms}
             )
-            before, refused_before = self.control, self.refused_policy
-            self.control = control
-            settled = self._settle(f"{action} by {by or 'someone'}", live=True)
-            if not settled and change.get("pinned_version") is not None:
-                reason = (self.refused_policy or {}).get("reason")
-                # what a person named by mistake stands in nobody's way: no alarm stays behind
-                self.control, self.refused_policy = before, refused_before
-                raise Conflict(
-                    f"policy {control.pinned_version} cannot be served: {reason}; `bakehouse "
-                    f"policies` lists those there are. Policy {self.slot.version} goes on serving"
-                )
-            try:
-                self._persist(durably=True)
-            finally:
-                self._note_control(action, control, before)
-            return control
+            change = Change(action, self.control, before)
+            self._switch(_why(change))
+            return change
+
+    def complete(self, change: Change) -> None:
+        """What of a change takes time: another policy is loaded where it asks for one, and it is
+        kept for a restart and for whoever asks later.
+
+        Raises:
+            OSError: in force, but not kept for a restart.
+        """
+        if change.moves:
+            self._settle(_why(change), live=True)
+        try:
+            self._persist(durably=change.action != HEARD)
+        finally:
+            self._note_control(*change)
 
     def _note_control(self, action: str, control: Control, before: Control) -> None:
         try:
@@ -187,65 +238,104 @@ class Served:
         except OSError as error:  # what people asked for happens, whatever the disk says
             log.warning("%s: %s is not in the audit log: %s", control.application, action, error)
 
-    def _change(
-        self, action: str, version: int | None, share: float | None, now_ms: int
-    ) -> dict[str, Any]:
+    def _check_asked(self, action: str, version: int | None, share: float | None) -> None:
         if share is not None and action != "explore":
             raise InvalidEvent(f"share: {action} takes none, got {share}")
-        if action in ("promote", "rollback"):
-            if version is None and action == "promote":
-                raise InvalidEvent("version: missing; name the version to serve until released")
-            if version is None:
-                current = self.slot.policy
-                if current is None:
-                    raise Conflict("policy 0 is being served: there is nothing before it")
-                version = current.manifest.previous
-            return {"pinned_version": version}
-        if version is not None:
+        if version is None and action == "promote":
+            raise InvalidEvent("version: missing; name the version to serve until released")
+        if version is not None and action not in ("promote", "rollback"):
             raise InvalidEvent(f"version: {action} takes none, got {version}")
-        changes: dict[str, dict[str, Any]] = {
-            "freeze": {"frozen": True},
-            "release": {"pinned_version": None, "frozen": False, "released_at_ms": now_ms},
-            "kill": {"killed": True},
-            "revive": {"killed": False},
-            "explore": {"explore_share": share},
-            "retrain": {"retrain_at_ms": now_ms},
-        }
-        return changes[action]
+
+    def _before(self) -> int:
+        """The version that a rollback means where it names none."""
+        current = self.slot.policy
+        if current is None:
+            raise Conflict("policy 0 is being served: there is nothing before it")
+        return current.manifest.previous
+
+    def _load_ahead(self, version: int) -> None:
+        """What a person names is loaded before anything changes: a slip stands in nobody's way."""
+        with self._lock:
+            source = self._known.get(version)
+        try:
+            content = self._content(version, source)
+        except BundleError as error:
+            raise Conflict(
+                f"policy {version} cannot be served: {error}; `bakehouse policies` lists those "
+                f"there are. Policy {self.slot.version} goes on serving"
+            ) from None
+        if content is not None:
+            self._ahead = source, content
 
     # --- what is in the slot
 
-    def _settle(self, why: str, *, live: bool, passed_over: Sequence[PolicyPointer] = ()) -> bool:
-        """Make the slot what pointer and control say; False if it could not be."""
-        began_s = self._clock()
-        control, slot = self.control, self.slot
+    def _switch(self, why: str) -> None:
+        """What needs no bundle is in force: kill and share of uniform choice. With the lock."""
+        slot, control = self.slot, self.control
+        if (slot.killed, slot.explore_share) != (control.killed, control.explore_share):
+            fresh = () if slot is self._answered else slot.fresh
+            self._put(
+                replace(
+                    slot, killed=control.killed, explore_share=control.explore_share, fresh=fresh
+                ),
+                why,
+            )
+
+    def _put(self, new: Slot, why: str) -> None:
+        reach("serving.slot.inside_load")
+        self._note(self.slot, new, why)
+        self.slot = new
+
+    def _wanted(self) -> tuple[int, PolicyPointer | None, PolicyPointer | None]:
+        """Version and source that pointer and control ask for, and the learner's pointer that
+        they are of; with the lock."""
+        control = self.control
         pointer = self._pointer if control.frozen and self._pointer else self._newest
         if control.pinned_version is not None:
-            wanted = control.pinned_version
-            source = self._known.get(wanted)
-        else:
-            wanted = pointer.version if pointer else 0
-            source = pointer
-        try:
-            content = self._content(wanted, source)
-        except BundleError as error:
-            log.warning(
-                "%s: policy %s refused: %s",
-                self.application.name,
-                wanted,
-                error,
-                extra={"application": self.application.name, "version": wanted},
-            )
-            self.refused_policy = {
-                "version": wanted,
-                "reason": str(error),
-                "at_ms": int(self._clock() * 1000),
-            }
-            asked = (control.killed, control.explore_share)
-            if (slot.killed, slot.explore_share) != asked:
-                self.slot = replace(slot, killed=control.killed, explore_share=asked[1])
-            return False
-        self._source = source
+            return control.pinned_version, self._known.get(control.pinned_version), None
+        return (pointer.version if pointer else 0), pointer, pointer
+
+    def _settle(self, why: str, *, live: bool, passed_over: Sequence[PolicyPointer] = ()) -> None:
+        """Make the slot what pointer and control say, or say why it cannot be."""
+        while True:
+            began_s = self._clock()
+            with self._lock:
+                wanted = self._wanted()
+            version, source, _ = wanted
+            manifests = self._manifests(passed_over) if live else []
+            try:
+                content = self._content(version, source)
+            except BundleError as error:
+                with self._lock:
+                    if self._wanted() == wanted:
+                        self._refuse(version, error)
+                        return
+                continue
+            with self._lock:
+                if self._wanted() == wanted:  # else somebody has spoken while it loaded
+                    self._take_up(content, wanted, why, live, manifests, began_s)
+                    return
+
+    def _refuse(self, version: int, error: BundleError) -> None:
+        name = self.application.name
+        about = {"application": name, "version": version}
+        log.warning("%s: policy %s refused: %s", name, version, error, extra=about)
+        at_ms = int(self._clock() * 1000)
+        self.refused_policy = {"version": version, "reason": str(error), "at_ms": at_ms}
+
+    def _take_up(
+        self,
+        content: LoadedPolicy | None,
+        wanted: tuple[int, PolicyPointer | None, PolicyPointer | None],
+        why: str,
+        live: bool,
+        passed_over: Sequence[Manifest],
+        began_s: float,
+    ) -> None:
+        """A policy that was loaded answers from now on; with the lock."""
+        control, slot = self.control, self.slot
+        _, self._source, pointer = wanted
+        self._ahead = None
         if control.pinned_version is None:
             self._pointer = pointer
         fresh: tuple[int, ...] = ()
@@ -255,7 +345,7 @@ class Served:
             fresh = slot.fresh  # nobody has had an answer that knows of these
             unanswered = self._traced
         if live and content is not None and content.version > slot.version:
-            manifests = [*self._manifests(passed_over), content.manifest]
+            manifests = [*passed_over, content.manifest]
             fresh += tuple(at for one in manifests for at in one.new_outcomes_received_at_ms)
             traced = tuple(name for one in manifests for name in named_in(one.gate))
         if content is None:
@@ -275,22 +365,29 @@ class Served:
                 control.explore_share,
             )
         if new != slot:
-            reach("serving.slot.inside_load")
-            self._note(slot, new, why)
             self._traced, self._swapped_s = unanswered + traced, self._clock()
-            self.slot = new
+            self._put(new, why)
             if self._tracer is not None and traced:
                 name, versions = self.application.name, (slot.version, new.version)
                 trace_swap(self._tracer, name, versions, traced, began_s, self._swapped_s)
-        return True
 
     def _content(self, version: int, source: PolicyPointer | None) -> LoadedPolicy | None:
+        """A policy as it is in memory, else loaded and checked; without the lock.
+
+        Raises:
+            BundleError: it cannot be used.
+        """
         if version == 0:
             return None
         sha256 = source.sha256 if source else None
-        current = self.slot.policy
-        if current is not None and current.version == version and source == self._source:
-            return current
+        with self._lock:
+            current = self.slot.policy
+            if current is not None and current.version == version and source == self._source:
+                return current
+            if self._ahead is not None and self._ahead[0] == source:
+                ahead = self._ahead[1]
+                if ahead.version == version:
+                    return ahead
         folder = self._policies / self.application.name / str(version)
         if source is not None and source.uri:
             folder = self._named(source.uri)
@@ -369,18 +466,20 @@ class Served:
     # --- what goes out
 
     def _persist(self, *, durably: bool = False) -> None:
-        kept = {
-            "control": self.control.model_dump(),
-            "pointer": self._pointer.model_dump() if self._pointer else None,
-        }
-        self._cache.parent.mkdir(parents=True, exist_ok=True)
-        aside = self._cache.with_name(f".{self._cache.name}.{os.getpid()}")
-        with aside.open("w") as file:
-            json.dump(kept, file)
-            if durably:
-                file.flush()
-                os.fsync(file.fileno())
-        aside.replace(self._cache)
+        with self._writing:
+            with self._lock:
+                kept = {
+                    "control": self.control.model_dump(),
+                    "pointer": self._pointer.model_dump() if self._pointer else None,
+                }
+            self._cache.parent.mkdir(parents=True, exist_ok=True)
+            aside = self._cache.with_name(f".{self._cache.name}.{os.getpid()}")
+            with aside.open("w") as file:
+                json.dump(kept, file)
+                if durably:
+                    file.flush()
+                    os.fsync(file.fileno())
+            aside.replace(self._cache)
 
     def state(self) -> dict[str, Any]:
         """Version and control, for status and people."""
@@ -396,6 +495,27 @@ class Served:
             "swaps": self.swaps,
             "refused_policy": self.refused_policy,
         }
+
+
+def _update(action: str, version: int | None, share: float | None, now_ms: int) -> dict[str, Any]:
+    """What an action changes in a control."""
+    changes: dict[str, dict[str, Any]] = {
+        "promote": {"pinned_version": version},
+        "rollback": {"pinned_version": version},
+        "freeze": {"frozen": True},
+        "release": {"pinned_version": None, "frozen": False, "released_at_ms": now_ms},
+        "kill": {"killed": True},
+        "revive": {"killed": False},
+        "explore": {"explore_share": share},
+        "retrain": {"retrain_at_ms": now_ms},
+    }
+    return changes[action]
+
+
+def _why(change: Change) -> str:
+    if change.action == HEARD:
+        return _said(change.control)
+    return f"{change.action} by {change.control.by or 'someone'}"
 
 
 def _said(control: Control) -> str:

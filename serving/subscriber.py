@@ -1,21 +1,24 @@
 """Kafka → slots: listens for policies, control and the status of the other parts.
 
-One thread and one consumer, off the event loop: bundles are loaded and checked here. Both topics
-are compacted and read from their beginning, without a group, so every process hears everything.
+One thread and one consumer, off the event loop. Both topics are compacted and read from their
+beginning, without a group, so every process hears everything. Bundles are loaded and checked by a
+second thread, so that a kill is heard however long one takes.
 """
 
 from __future__ import annotations
 
 import logging
+import queue
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
 from schemas.errors import BakehouseError, InvalidEvent
-from schemas.events import Control, PolicyPointer, Status, validated
+from schemas.events import PolicyPointer, Status, read_control, validated
 from schemas.settings import LISTENER_WAIT_MS, Settings
 from schemas.wire import parse_object
 from serving.served import Served
@@ -43,6 +46,7 @@ class Subscriber(threading.Thread):
         self._policies = settings.topic("policies")
         self._statuses = settings.topic("status")
         self.statuses: dict[str, dict[str, Any]] = {}  # latest by `<part>/<process>`
+        self._loads: queue.Queue[Callable[[], None]] = queue.Queue()  # in the order of hearing
         self.listening = False  # caught up with all that was published before
         self.problem: str | None = None
 
@@ -51,6 +55,7 @@ class Subscriber(threading.Thread):
         self._stopping.set()
 
     def run(self) -> None:
+        threading.Thread(target=self._load, name="policy loader", daemon=True).start()
         while not self._stopping.is_set():
             try:
                 self._listen()
@@ -66,6 +71,17 @@ class Subscriber(threading.Thread):
         if self.problem is None:
             log.warning("cannot listen for policies (%s); the current ones go on serving", error)
         self.problem = f"{type(error).__name__}: {error}"
+
+    def _load(self) -> None:
+        while not self._stopping.is_set():
+            load = self._loads.get()
+            try:
+                load()
+            except OSError as error:  # in force; what could not be written is written next time
+                log.warning("what was heard is not kept for a restart: %s", error)
+            except Exception:
+                log.exception("taking up a policy failed; the current one goes on serving")
+            self._loads.task_done()
 
     def _listen(self) -> None:
         consumer = KafkaConsumer(**self._settings.kafka_listener("bakehouse-serving"))
@@ -85,8 +101,10 @@ class Subscriber(threading.Thread):
                 if partition.topic == self._policies
             }
             while not self._stopping.is_set():
-                if not self.listening and all(
-                    consumer.position(partition) >= end for partition, end in ends.items()
+                if (
+                    not self.listening
+                    and not self._loads.unfinished_tasks
+                    and all(consumer.position(partition) >= end for partition, end in ends.items())
                 ):
                     self.listening = True
                     self.problem = None
@@ -110,19 +128,19 @@ class Subscriber(threading.Thread):
                 served = self._served.get(name)
                 if served is None:
                     continue
-                fields = parse_object(record.value)
                 if control:
-                    said = validated(Control, fields)
+                    said = read_control(record.value, received_at_ms=record.timestamp)
                     _check_name(said.application, name)
-                    served.heard(said)
+                    if (change := served.hear(said)) is not None:
+                        self._loads.put(partial(served.complete, change))
                 else:
-                    pointer = validated(PolicyPointer, fields)
+                    pointer = validated(PolicyPointer, parse_object(record.value))
                     _check_name(pointer.application, name)
                     pointers.setdefault(name, []).append(pointer)
             except (InvalidEvent, UnicodeDecodeError) as error:
                 log.warning("%s offset %s is passed over: %s", record.topic, record.offset, error)
         for name, published in pointers.items():
-            self._served[name].point(published, live=self.listening)
+            self._loads.put(partial(self._served[name].point, published, live=self.listening))
 
     def _note_statuses(self, records: Iterable[Any]) -> None:
         for record in records:

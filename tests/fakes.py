@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -152,3 +152,14 @@ def publish_policy(
         sha256=sha256,
         published_at_ms=1,
     )
+
+
+class ConsumerRecord(NamedTuple):
+    """A record as kafka-python's consumer hands it over."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int  # the broker's, milliseconds since 1970
+    key: bytes
+    value: bytes

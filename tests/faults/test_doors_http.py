@@ -13,10 +13,13 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
@@ -28,11 +31,13 @@ from schemas.phase import READY, PhaseFile
 from schemas.settings import Settings
 from serving.app import make_app
 from serving.description import describe
+from serving.explainer import Answered, Explainer
 from serving.live import Live
 from serving.server import Process, build
 from serving.view import Wanted
 from tests.shapes import items, shaped
 from tests.unit.test_decide import make_application
+from tests.unit.test_serving_http import LEVELS, Server
 from tests.waiting import wait_until
 
 APPLICATIONS = [make_application(), shaped("continuous"), shaped("parts"), shaped("ranking")]
@@ -420,3 +425,60 @@ def test_bodies_that_never_end_hold_up_nobody(serving: Serving) -> None:
     finally:
         for client in slow:
             client.close()
+
+
+class Hanging(Explainer):
+    """Reads tables for as long as a test wants."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(Settings(home=home), ["game.py"])
+        self.goes_on = threading.Event()
+
+    def ask(self, application: str, decision_id: str) -> Answered:
+        assert self.goes_on.wait(120)
+        return Answered(404, {"detail": f"no table of {application} holds {decision_id}"})
+
+
+def test_who_waits_for_explanations_holds_up_neither_kill_nor_health(tmp_path: Path) -> None:
+    """Two questions at a time; the others are told at once to ask again."""
+    explainer = Hanging(tmp_path)
+    server = Server(tmp_path, explainer=explainer)
+    with (
+        server.listening() as url,
+        httpx.Client(base_url=url, trust_env=False, timeout=120, limits=httpx.Limits()) as http,
+        ThreadPoolExecutor(100) as players,
+    ):
+        asked = f"{LEVELS}/decisions/{uuid7()}"
+        waiting = [players.submit(http.get, asked) for _ in range(100)]
+        wait_until(lambda: sum(one.done() for one in waiting) == 98, "all but two are answered")
+        refused = [one.result() for one in waiting if one.done()]
+        assert {answer.status_code for answer in refused} == {429}
+        assert all(int(answer.headers["Retry-After"]) >= 1 for answer in refused)
+        for path in ("/livez", "/readyz", "/metrics"):
+            assert http.get(path).status_code == 200
+        killed = http.post(f"{LEVELS}/policy:kill", json={}).json()
+        assert killed["control"]["killed"] and killed["kept"]
+        assert sum(one.done() for one in waiting) == 98
+        explainer.goes_on.set()
+        assert sorted(one.result().status_code for one in waiting) == [404] * 2 + [429] * 98
+        assert http.get(asked).status_code == 404  # it is their turn now
+    server.close()
+
+
+def test_a_kill_is_answered_though_the_disk_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_on = threading.Event()
+    server = Server(tmp_path)
+    monkeypatch.setattr("serving.served.os.fsync", lambda _: goes_on.wait(60))
+    monkeypatch.setattr("serving.control.KEPT_WITHIN_S", 0.05)
+    try:
+        with server.listening() as url:
+            said = httpx.post(f"{url}{LEVELS}/policy:kill", json={}, trust_env=False).json()
+            assert said["control"]["killed"] is True and said["kept"] is False
+            assert "still asked to" in said["not_kept"]
+            decided = httpx.post(f"{url}{LEVELS}/decisions", content=ASK, trust_env=False).json()
+            assert (decided["action"], decided["propensity"]) == ("normal", 1.0)
+    finally:
+        goes_on.set()
+        server.close()

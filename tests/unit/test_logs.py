@@ -43,7 +43,7 @@ from serving.subscriber import Subscriber
 from serving.tokens import Tokens
 from stream.decode import Decoder
 from stream.decode import Record as KafkaRecord
-from tests.fakes import InMemorySpool
+from tests.fakes import ConsumerRecord, InMemorySpool
 from tests.learner_fakes import GAME, LinearAgent, Play
 from tests.replay_rows import arrow
 from tests.replay_rows import decision as row
@@ -323,7 +323,7 @@ def test_what_serving_hears_and_sends_in_the_background_is_not_logged_either(
     server = Server(tmp_path)
     subscriber = Subscriber(settings, {"levels": server.served}, process="1")
     subscriber._hear(
-        KafkaRecord("policies", 0, at, 1, key, orjson.dumps(value))
+        ConsumerRecord("policies", 0, at, 1, key, orjson.dumps(value))
         for at, (key, value) in enumerate(
             [
                 (b"levels/control", {"application": "levels", "by": [MARK], "at_ms": 1}),
@@ -477,7 +477,7 @@ def test_the_learner_logs_nothing_of_a_player(tmp_path: Path, heard: Heard) -> N
     assert decoder.refused > 1
     bus = KafkaBus(Settings(home=tmp_path), process="1")
     for value in ({"application": "game", "by": [MARK]}, {MARK: MARK}):
-        record = KafkaRecord("policies", 0, 0, 1, b"game/control", orjson.dumps(value))
+        record = ConsumerRecord("policies", 0, 0, 1, b"game/control", orjson.dumps(value))
         bus._hear(record, of_progress=False)
     assert sum("passed over" in line["message"] for line in heard.lines) == 2
     failed = [line for line in heard.lines if "a turn failed" in line["message"]]

@@ -21,6 +21,7 @@ from schemas.logs import message_of
 from schemas.settings import Settings
 from serving.answers import AnswerMemory
 from serving.app import make_app
+from serving.explainer import Explainer
 from serving.frames import Topic
 from serving.hot import HotRoutes, Receive, Scope, Send
 from serving.keys import Doors
@@ -63,6 +64,7 @@ class Server:
         doors: Doors | None = None,
         tokens: Tokens | None = None,
         tracer: Any = None,
+        explainer: Explainer | None = None,
     ) -> None:
         doors = doors or Doors()
         self.application = application or make_application()
@@ -110,6 +112,7 @@ class Server:
             spool=self.spool,
             most_body_bytes=MOST_BODY,
             locked=doors.locked,
+            explainer=explainer,
         )
 
     def request(

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +11,12 @@ import pytest
 from schemas.application import Application
 from schemas.errors import InvalidEvent
 from schemas.events import Control, PolicyPointer
+from schemas.settings import Settings
 from serving.served import Conflict, Served
-from tests.fakes import publish_policy
+from serving.subscriber import Subscriber
+from tests.fakes import ConsumerRecord, publish_policy
 from tests.unit.test_decide import make_application
+from tests.waiting import wait_until
 
 
 class Clock:
@@ -200,9 +206,9 @@ def test_while_frozen_the_policy_stays_also_across_a_restart(
 
 def test_an_older_control_from_kafka_does_not_undo_a_newer_one(served: Served) -> None:
     said = act(served, "kill")
-    served.heard(Control(application="levels", killed=False, at_ms=said.at_ms - 1))
+    served.hear(Control(application="levels", killed=False, at_ms=said.at_ms - 1))
     assert served.slot.killed
-    served.heard(Control(application="levels", killed=False, at_ms=said.at_ms + 1))
+    served.hear(Control(application="levels", killed=False, at_ms=said.at_ms + 1))
     assert not served.slot.killed
 
 
@@ -303,7 +309,9 @@ def test_every_control_is_kept_with_who_why_and_what_it_changed(
     served.act("revive", by="bob", why="it was the servers")
     retrain = served.act("retrain", by="ada", why="new prices")
     other = kill.model_copy(update={"at_ms": retrain.at_ms + 5, "by": "eve", "frozen": True})
-    served.heard(other)  # from another process of another home
+    heard = served.hear(other)  # from another process of another home
+    assert heard is not None
+    served.complete(heard)
     assert start(tmp_path, application, clock).trail.newest(10) == [
         {
             "at_ms": other.at_ms,
@@ -346,3 +354,152 @@ def test_a_torn_line_costs_the_audit_log_no_other(served: Served, tmp_path: Path
         file.write(b'{"at_ms": 12, "act\n')
     act(served, "release")
     assert [entry["action"] for entry in served.trail.newest(10)] == ["release", "freeze"]
+
+
+class SlowFolder:
+    """A volume from which a bundle takes as long to be read as a test wants."""
+
+    def __init__(self, read: Any) -> None:
+        self._read = read
+        self.asked: list[str] = []
+        self.answers = threading.Event()
+
+    def __call__(self, folder: Path, **expected: Any) -> Any:
+        self.asked.append(folder.name)
+        assert self.answers.wait(60)
+        return self._read(folder, **expected)
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowFolder]:
+    from serving import served
+
+    folder = SlowFolder(served.load_bundle)
+    folder.answers.set()
+    monkeypatch.setattr(served, "load_bundle", folder)
+    yield folder
+    folder.answers.set()
+
+
+def in_the_background(do: Any, *words: Any, **more: Any) -> threading.Thread:
+    thread = threading.Thread(target=do, args=words, kwargs=more, daemon=True)
+    thread.start()
+    return thread
+
+
+def loading(served: Served, slow: SlowFolder, tmp_path: Path, version: int) -> threading.Thread:
+    """A policy has been published, and its bundle does not come."""
+    slow.answers.clear()
+    before = len(slow.asked)
+    pointer = publish_policy(
+        tmp_path / "policies", served.application, version, favourite=version % 3
+    )
+    thread = in_the_background(served.point, [pointer], live=True)
+    wait_until(lambda: len(slow.asked) > before, "the bundle is being read")
+    return thread
+
+
+@pytest.mark.parametrize("action", ["kill", "explore", "freeze", "retrain"])
+def test_a_control_that_needs_no_bundle_waits_for_none(
+    served: Served, tmp_path: Path, slow: SlowFolder, action: str
+) -> None:
+    publish(served, tmp_path, 1)
+    waiting = loading(served, slow, tmp_path, 2)
+    read = list(slow.asked)
+    share = 0.5 if action == "explore" else None
+    said = served.act(action, by="ada", why="a test", share=share)
+    assert waiting.is_alive()
+    assert slow.asked == read
+    assert served.control == said
+    assert served.slot.killed is (action == "kill")
+    assert served.slot.explore_share == share
+    slow.answers.set()
+    waiting.join(60)
+    assert start(tmp_path, served.application, Clock()).control == said
+    assert served.slot.version == (1 if action == "freeze" else 2)
+    assert served.slot.killed is (action == "kill")
+    assert served.slot.explore_share == share
+
+
+def test_a_kill_is_in_force_though_the_home_takes_nothing(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(served, tmp_path, 1)
+    hangs, goes_on = threading.Event(), threading.Event()
+
+    def sync(_: int) -> None:
+        hangs.set()
+        assert goes_on.wait(60)
+
+    monkeypatch.setattr("serving.served.os.fsync", sync)
+    first = in_the_background(act, served, "freeze")
+    assert hangs.wait(60)
+    served.put_in_force("kill", by="ada", why="the disk hangs")
+    assert served.slot.killed
+    assert first.is_alive()
+    goes_on.set()
+    first.join(60)
+
+
+def test_a_kill_heard_from_another_process_waits_for_no_bundle(
+    served: Served, tmp_path: Path, slow: SlowFolder
+) -> None:
+    publish(served, tmp_path, 1)
+    waiting = loading(served, slow, tmp_path, 2)
+    served.hear(Control(application="levels", killed=True, at_ms=2_000_000))
+    assert served.slot.killed
+    assert waiting.is_alive()
+    slow.answers.set()
+    waiting.join(60)
+    assert served.slot.killed
+    assert served.slot.version == 2
+
+
+def test_a_policy_that_was_rolled_back_while_it_loaded_answers_nobody(
+    served: Served, tmp_path: Path, slow: SlowFolder
+) -> None:
+    publish(served, tmp_path, 1)
+    waiting = loading(served, slow, tmp_path, 2)
+    pinned = in_the_background(act, served, "promote", 1)
+    wait_until(lambda: served.control.pinned_version == 1, "the pin is in force")
+    slow.answers.set()
+    for thread in (waiting, pinned):
+        thread.join(60)
+    assert served.slot.version == 1
+    assert [entry["to"] for entry in served.history] == [1]
+    act(served, "release")
+    assert served.slot.version == 2
+
+
+FAR_AHEAD_MS = 253_402_300_799_999  # the last instant that an event may name
+
+
+def test_a_control_from_more_than_a_day_ahead_is_passed_over_and_the_next_kill_is_heard(
+    served: Served, tmp_path: Path, application: Application, clock: Clock
+) -> None:
+    subscriber = Subscriber(Settings(home=tmp_path), {"levels": served}, process="1")
+    now_ms = int(clock() * 1000)
+    forged = Control(application="levels", at_ms=FAR_AHEAD_MS)
+    kill = Control(application="levels", killed=True, at_ms=now_ms)
+    subscriber._hear(
+        ConsumerRecord(
+            "policies", 0, at, now_ms, b"levels/control", said.model_dump_json().encode()
+        )
+        for at, said in enumerate((forged, kill))
+    )
+    assert served.control == kill
+    assert served.slot.killed
+
+
+def test_after_a_control_from_far_ahead_was_kept_by_an_earlier_release_people_are_heard_again(
+    served: Served, tmp_path: Path, application: Application, clock: Clock
+) -> None:
+    far = Control(application="levels", killed=True, at_ms=FAR_AHEAD_MS)
+    (tmp_path / "serving").mkdir()
+    kept = {"control": far.model_dump(), "pointer": None}
+    (tmp_path / "serving" / "levels.json").write_text(json.dumps(kept))
+    again = start(tmp_path, application, clock)
+    assert again.slot.killed
+    said = act(again, "revive")
+    assert said.at_ms < FAR_AHEAD_MS
+    assert not start(tmp_path, application, clock).slot.killed

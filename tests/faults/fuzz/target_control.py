@@ -1,7 +1,7 @@
 """Bytes as a control record of `policies.v1`, as serving's subscriber parses it.
 
 Must hold: InvalidEvent or a control, and nothing else; a control that was taken can be kept for a
-restart, and comes back as it was.
+restart, and comes back as it was; what people say next is newer, and valid too.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import orjson
 
 from schemas import wire
 from schemas.errors import InvalidEvent
-from schemas.events import Control, validated
+from schemas.events import Control, read_control, validated
 from schemas.wire import parse_object
 from tests.faults.fuzz.documents import mutate_document
 from tests.faults.fuzz.events import NOW_MS
@@ -35,12 +35,13 @@ def seeds() -> list[bytes]:
 def check(data: bytes) -> None:
     """See the module."""
     try:
-        said = validated(Control, parse_object(data))
+        said = read_control(data, received_at_ms=NOW_MS)
     except InvalidEvent as refusal:
         assert str(refusal)
         return
     assert validated(Control, json.loads(json.dumps(said.model_dump()))) == said
     assert validated(Control, parse_object(orjson.dumps(said.model_dump()))) == said
+    validated(Control, said.model_dump() | {"at_ms": said.at_ms + 1})
 
 
 SEEDS = seeds()
