@@ -8,10 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from functools import partial
+from itertools import islice
 from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 
 from schemas.actions import Ranking
 from schemas.application import Application
@@ -26,17 +35,24 @@ from schemas.wire import parse_object
 DAY_MS = 86_400_000
 MAX_MS = 253_402_300_799_999  # the end of the year 9999: what every reader's clock can hold
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+LONGEST_NAME = 200  # of ids, labels and fields
+Name = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_NAME)]
 UUID7 = r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
 DecisionId = Annotated[str, StringConstraints(pattern=UUID7)]
 Milliseconds = Annotated[int, Field(ge=0, le=MAX_MS)]
 Propensity = Annotated[float, Field(gt=0.0)]
 # beyond it the tables would hold an infinity
 Float32 = Annotated[float, Field(ge=-FLOAT32_MAX, le=FLOAT32_MAX)]
+MOST_PROBLEMS = 5  # told of one body or record; a person mends these and asks again
+# a list of half a million wrong entries has one problem, not half a million
+_FIRST_ALONE = Field(fail_fast=True)
 Mode = Literal["online", "apprentice", "logging_only"]
 Cohort = Literal["policy", "holdout", "canary", "fallback"]
 # labels, item ids, or, of several parts, `part=label`
-Choices = list[Name]
+Choices = Annotated[list[Name], _FIRST_ALONE]
+Items = Annotated[list[dict[str, Any]], _FIRST_ALONE]
+Probabilities = Annotated[dict[str, Annotated[float, Field(ge=0, le=1.000001)]], _FIRST_ALONE]
+_Committed = Annotated[dict[str, Annotated[dict[str, int], _FIRST_ALONE]], _FIRST_ALONE]
 OutcomeKind = Literal["reward", "executed", "activated", "end"]
 
 
@@ -52,7 +68,7 @@ class DecisionRequest(_Strict):
     subject_id: Name
     context: dict[str, Any]
     items: Annotated[
-        list[dict[str, Any]] | None,
+        Items | None,
         Field(description="What is to be ranked: each its `id` and what the page says of an item"),
     ] = None
     episode_id: Name | None = None
@@ -84,6 +100,21 @@ class OutcomeRequest(_Strict):
     token: Annotated[str, Field(max_length=200)] | None = None  # that came with the decision
 
 
+def _few_unknown(model: type[BaseModel], fields: Any) -> Any:
+    """`fields` with five of those that `model` does not know: what is to be told of a hundred
+    thousand is told of these."""
+    known = model.__pydantic_fields__
+    if not isinstance(fields, Mapping) or len(fields) <= len(known) + MOST_PROBLEMS:
+        return fields
+    names = {name for at, field in known.items() for name in (at, field.alias)}
+    few = set(islice((name for name in fields if name not in names), MOST_PROBLEMS))
+    return {name: value for name, value in fields.items() if name in names or name in few}
+
+
+# inside a decision, where `validated` does not look
+_FewUnknown = BeforeValidator(partial(_few_unknown, Exploration))
+
+
 class Decision(_Strict):
     """A record of `decisions.v1`, keyed by `decision_id`."""
 
@@ -96,16 +127,16 @@ class Decision(_Strict):
     previous_decision_id: DecisionId | None = None
     decided_at_ms: Milliseconds
     context: dict[str, Any]
-    observation: list[Float32] | None = None
-    items: list[dict[str, Any]] | None = None
+    observation: Annotated[list[Float32], _FIRST_ALONE] | None = None
+    items: Items | None = None
     eligible_actions: Choices | None = None
     action: Any
     propensity: Propensity
-    action_probabilities: dict[str, Annotated[float, Field(ge=0, le=1.000001)]] | None = None
+    action_probabilities: Probabilities | None = None
     density: dict[str, Any] | None = None
     baseline_action: Any = None
     policy_version: Annotated[int, Field(ge=0)]
-    exploration: Exploration | None = None
+    exploration: Annotated[Exploration | None, _FewUnknown] = None
     draw: Annotated[float, Field(ge=0, lt=1)] | None = None
     mode: Mode = "online"
     cohort: Cohort
@@ -158,7 +189,7 @@ class Progress(_Strict):
 
     stream_time_ms: Milliseconds  # everything that the broker received before is in the tables
     replay_version: Annotated[int, Field(ge=-1)]  # Delta version that holds it; -1: no table yet
-    committed: dict[str, dict[str, int]]  # topic → partition → next offset to be read
+    committed: _Committed  # topic → partition → next offset to be read
     applied_ms: Milliseconds  # when this record was made, by stream's clock
 
 
@@ -175,32 +206,67 @@ class Status(BaseModel):
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def validated(model: type[Model], fields: Mapping[str, Any]) -> Model:
-    """`fields` as `model`, or InvalidEvent saying which field came how and what was expected."""
+class Spelling:
+    """Says which field was meant by one that does not exist.
+
+    For one request: comparing costs more than all other checks of an entry, so after a few names
+    there is no more to say. A name that came before is told again at once.
+    """
+
+    def __init__(self) -> None:
+        self._meant: dict[str, str | None] = {}
+
+    def meant(self, came: str, fields: Iterable[str]) -> str | None:
+        """The field that is most like `came`; None: none is, or too many were asked about."""
+        if came not in self._meant:
+            if len(self._meant) >= MOST_PROBLEMS or len(came) > LONGEST_NAME:
+                return None
+            self._meant[came] = next(iter(get_close_matches(came, fields, n=1)), None)
+        return self._meant[came]
+
+
+def validated(
+    model: type[Model], fields: Mapping[str, Any], spelling: Spelling | None = None
+) -> Model:
+    """`fields` as `model`, or InvalidEvent saying which field came how and what was expected.
+
+    Args:
+        spelling: of the request, where it has many entries.
+    """
     try:
         return model.model_validate(fields)
     except ValidationError as error:
-        raise InvalidEvent(describe(error, model.model_fields)) from None
+        found = error
+    known = model.__pydantic_fields__
+    if found.error_count() > len(known) + MOST_PROBLEMS:  # to list them costs, not to find them
+        try:
+            model.model_validate(_few_unknown(model, fields))
+        except ValidationError as error:
+            found = error
+    raise InvalidEvent(describe(found, known, spelling))
 
 
-def describe(error: ValidationError, fields: Iterable[str] = ()) -> str:
-    """All problems of a validation in one line for a person.
+def describe(
+    error: ValidationError, fields: Iterable[str] = (), spelling: Spelling | None = None
+) -> str:
+    """The first problems of a validation in one line for a person.
 
     Args:
         fields: that the model has, for one that is misspelt.
+        spelling: of the request, where it has many entries.
     """
+    spelling = spelling or Spelling()
     problems = []
-    for problem in error.errors(include_url=False)[:5]:
+    for problem in error.errors(include_url=False)[:MOST_PROBLEMS]:
         field = ".".join(str(part) for part in problem["loc"]) or "body"
         came = "" if problem["type"] == "missing" else f", got {problem['input']!r:.60}"
         said = f"{problem['msg'][0].lower()}{problem['msg'][1:]}"
         if problem["type"] == "extra_forbidden":
-            close = get_close_matches(field, fields, n=1)
-            meant = f"; did you mean {close[0]!r}?" if close else ""
-            said = f"there is no such field{meant}"
+            meant = spelling.meant(field, fields)
+            said = f"there is no such field{f'; did you mean {meant!r}?' if meant else ''}"
         elif problem.get("ctx", {}).get("pattern") == UUID7:
             said = "expected a UUIDv7 in lower case, such as 0199a0f2-1c00-7000-8000-000000000000"
-        problems.append(f"{field}: {said}{'' if said.endswith('?') else came}")
+        problems.append(f"{field:.{LONGEST_NAME}}: {said}{'' if said.endswith('?') else came}")
     return "; ".join(problems)
 
 

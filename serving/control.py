@@ -92,12 +92,12 @@ def _route(
 ) -> Callable[..., Any]:
     async def act(application: str, request: Request) -> dict[str, Any]:
         served = find(application)
-        body = b""
+        body = bytearray()
         async for part in request.stream():
             body += part
             if len(body) > most_body_bytes:
                 raise HTTPException(413, f"the body is larger than {most_body_bytes} bytes")
-        asked = validated(ControlRequest, parse_object(body or b"{}"))
+        asked = validated(ControlRequest, parse_object(bytes(body) or b"{}"))
         put_in_force = partial(served.put_in_force, action, **asked.model_dump())
         if action in LOADS:  # not on the event loop
             change = await to_thread.run_sync(put_in_force, limiter=threads)

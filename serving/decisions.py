@@ -12,7 +12,7 @@ import orjson
 from schemas.application import Application
 from schemas.decide import Answer, Asked, answer, answer_one, check
 from schemas.errors import ApplicationError, InvalidEvent, SpoolFull
-from schemas.events import DecisionRequest, validated
+from schemas.events import DecisionRequest, Spelling, validated
 from schemas.ids import uuid7
 from schemas.slot import Slot
 from schemas.spans import Tracer
@@ -22,11 +22,10 @@ from serving.answers import Remembered
 from serving.frames import Record, Topic
 from serving.hydration import Hydrator
 from serving.problems import problem
-from serving.route import Log, Reply, Route, entries_of, recorded
+from serving.route import AT_ONCE, Log, Reply, Route, entries_of, recorded
 from serving.traced import trace_decision
 
 log = logging.getLogger(__name__)
-AT_ONCE = 64  # of a batch, before other requests get their turn
 
 
 class Decisions:
@@ -97,12 +96,13 @@ class Decisions:
     async def decide_batch(self, route: Route, body: bytes) -> Reply:
         """Answer many, all by one policy; each has its own result. Raises InvalidEvent."""
         entries = entries_of(parse_object(body), "decisions")
+        spelling = Spelling()
         results: list[dict[str, Any]] = []
         slot = route.served.slot  # once: one policy answers all of a request
         for at in range(0, len(entries), AT_ONCE):
             if at:
                 await asyncio.sleep(0)  # a long batch does not hold up the short requests
-            requests = [_request(entry) for entry in entries[at : at + AT_ONCE]]
+            requests = [_request(entry, spelling) for entry in entries[at : at + AT_ONCE]]
             if route.served.hydrator is not None:
                 await _hydrate(route.served.hydrator, requests)
             began_s = self._clock()
@@ -215,11 +215,11 @@ class Decisions:
         return recorded(Topic.DECISIONS, one.decision_id, one.event, "context", most)
 
 
-def _request(entry: Any) -> DecisionRequest | InvalidEvent:
+def _request(entry: Any, spelling: Spelling) -> DecisionRequest | InvalidEvent:
     if not isinstance(entry, dict):
         return InvalidEvent(f"expected an object, got {type(entry).__name__}")
     try:
-        return validated(DecisionRequest, entry)
+        return validated(DecisionRequest, entry, spelling)
     except InvalidEvent as error:
         return error
 

@@ -14,6 +14,7 @@ from serving.served import Served
 from serving.tokens import Tokens
 
 MOST_IN_A_BATCH = 5_000
+AT_ONCE = 64  # of a batch, before other requests get their turn
 
 
 class Log(Protocol):

@@ -1,5 +1,6 @@
 """What passes the doors, HTTP and Kafka alike, and what is told to whom does not."""
 
+import contextlib
 import json
 import time
 
@@ -7,14 +8,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas import jsonschema
+from schemas import events, jsonschema
 from schemas.application import Application, Discrete, minutes
 from schemas.errors import InvalidContext, InvalidEvent, UnknownApplication
-from schemas.events import DAY_MS, DecisionRequest, read_decision, read_outcome, validated
+from schemas.events import (
+    DAY_MS,
+    EVENTS,
+    DecisionRequest,
+    OutcomeRequest,
+    describe,
+    read_decision,
+    read_outcome,
+    validated,
+)
 from schemas.ids import is_uuid7, uuid7, uuid7_hour, uuid7_time_ms
 from schemas.observation import Categorical, Numeric
 from schemas.reward import Reward
 from schemas.wire import parse_object
+from serving.control import ControlRequest
 
 NOW_MS = time.time_ns() // 1_000_000
 
@@ -126,6 +137,41 @@ def test_a_decision_of_another_contract_is_kept_as_history():
 def test_a_bad_outcome_is_refused_with_the_field_and_the_reason(changes, says):
     with pytest.raises(InvalidEvent, match=says):
         read_outcome(outcome(**changes), APPLICATIONS)
+
+
+WRONG = (
+    [1] * 1_000,
+    [{}] * 1_000,
+    ["x"] * 1_000,
+    [None] * 1_000,
+    {f"{at:x}": "x" for at in range(1_000)},
+    {f"{at:x}": {"x": "x"} for at in range(1_000)},
+    {"x": {f"{at:x}": "x" for at in range(1_000)}},
+)
+
+
+@pytest.mark.parametrize(
+    ("model", "field"),
+    [
+        (model, field)
+        for model in (DecisionRequest, OutcomeRequest, ControlRequest, *EVENTS.values())
+        for field in (*model.model_fields, None)
+    ],
+)
+def test_of_a_thousand_wrong_entries_the_first_are_found_and_told(model, field, monkeypatch):
+    found = []
+
+    def count(error, *more):
+        found.append(error.error_count())
+        return describe(error, *more)
+
+    monkeypatch.setattr(events, "describe", count)
+    for wrong in WRONG:
+        fields = wrong if field is None else {field: wrong}
+        if isinstance(fields, dict):
+            with contextlib.suppress(InvalidEvent):
+                validated(model, fields)
+    assert max(found) <= len(model.model_fields) + 5
 
 
 def test_a_misspelt_field_and_an_id_of_another_kind_say_what_was_meant():

@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import orjson
 import pytest
 import uvicorn
 
+from schemas import events
 from schemas.application import Application
 from schemas.events import read_decision, read_outcome
 from schemas.ids import uuid7
@@ -381,6 +383,48 @@ def test_an_oversized_body_is_a_413(server: Server, path: str) -> None:
     is_problem(server.post(path, b" " * (MOST_BODY + 1)), 413)
     assert server.spool.records == []
     assert not server.served.slot.killed
+
+
+@pytest.mark.parametrize("field", ["outcomes", "decisions:batch"])
+def test_a_short_request_is_answered_while_a_long_list_is_being_checked(
+    server: Server, field: str
+) -> None:
+    answered: list[str] = []
+
+    async def ask(http: httpx.AsyncClient, name: str, path: str, content: Any) -> None:
+        assert (await http.post(LEVELS + path, content=orjson.dumps(content))).status_code < 300
+        answered.append(name)
+
+    async def both() -> None:
+        transport = httpx.ASGITransport(app=server.hot)
+        async with httpx.AsyncClient(transport=transport, base_url="http://bakehouse") as http:
+            entries = {field.partition(":")[0]: [{}] * 1_000}
+            long = asyncio.ensure_future(ask(http, "long", f"/{field}", entries))
+            await asyncio.gather(long, ask(http, "short", "/decisions", ASK))
+
+    asyncio.run(both())
+    assert answered == ["short", "long"]
+
+
+@pytest.mark.parametrize("field", ["outcomes", "decisions:batch"])
+def test_misspelt_fields_are_compared_with_the_right_ones_a_few_times_a_request(
+    server: Server, field: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[str] = []
+
+    def count(came: str, fields: Any, n: int) -> list[str]:
+        compared.append(came)
+        return get_close_matches(came, fields, n=n)
+
+    monkeypatch.setattr(events, "get_close_matches", count)
+    wrong = [{"decison_id": 1, "xyz": 2}] * 100 + [{f"name{at}": 1} for at in range(300)]
+    said = server.post(f"/{field}", {field.partition(":")[0]: wrong}).json()
+    problems = [one["problem"]["detail"] for one in said.get("rejected") or said["decisions"]]
+    assert len(problems) == 400
+    assert all("decison_id: there is no such field; did you" in one for one in problems[:100])
+    assert all("xyz: there is no such field, got 2" in one for one in problems[:100])
+    assert "name299: there is no such field" in problems[-1]
+    assert len(compared) == 5
 
 
 def test_a_body_whose_record_would_outgrow_the_topic_is_refused(server: Server) -> None:
