@@ -53,6 +53,20 @@ def test_a_decision_and_its_outcomes_become_one_row():
     assert not one["contested"]
 
 
+def test_each_of_a_thousand_outcomes_of_one_decision_is_looked_at_some_dozen_times():
+    looked: list[str] = []
+
+    class Watched(dict[str, Any]):
+        def __getitem__(self, name: str) -> Any:
+            looked.append(name)
+            return super().__getitem__(name)
+
+    many = 1 << 10
+    rows = [row(outcomes=[Watched(outcome(f"o{at}", offset=at, at=150))]) for at in range(many)]
+    assert len(folded(rows)["outcomes"]) == many
+    assert len(looked) < 3 * 10 * many
+
+
 def test_of_two_copies_of_an_outcome_the_earlier_wins_and_both_positions_are_kept():
     late = row(outcomes=[outcome("won", offset=9, at=190, value=2.0)])
     early = row(outcomes=[outcome("won", offset=1, at=150, value=1.0)])
