@@ -16,7 +16,7 @@ import pytest
 
 from serving.frames import HEADER, MARKER, Record, frame, scan
 from serving.spool import _POSITION, Spool, _position_crc
-from tests.faults.fuzz import TARGETS, target_application, target_manifest
+from tests.faults.fuzz import TARGETS, target_application, target_cost, target_manifest
 from tests.faults.fuzz.__main__ import main
 
 pytest.importorskip("atheris", reason="atheris has wheels for Linux only")
@@ -29,6 +29,7 @@ RUNS = {
     "pointer": 4_000,
     "frames": 6_000,
     "spool": 1_000,
+    "cost": 100,
     "manifest": 1_500,
     "application": 1_000,
 }
@@ -107,6 +108,13 @@ def test_the_seeds_of_bundles_load_and_of_pages_hold_applications(tmp_path):
 
 
 # --- what was found
+
+
+def test_finding_the_key_that_stands_twice_among_thousands_costs_what_its_bytes_cost():
+    _, decide = target_cost.DOORS[0]
+    target_cost.compare(
+        decide, lambda size: b"{%s}" % target_cost.members(lambda at: "0", True, size).encode()
+    )
 
 
 def test_a_frame_whose_key_reaches_beyond_it_is_damage_and_takes_nothing_from_the_next():

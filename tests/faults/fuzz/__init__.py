@@ -19,6 +19,7 @@ TARGETS = {
     "outcome": "records of outcomes.v1, through the decoder, to rows and a reward",
     "control": "records of policies.v1 under <application>/control, as serving hears them",
     "pointer": "records of policies.v1, progress.v1 and status.v1, as they are heard",
+    "cost": "bodies and records that grow, through every door: what a byte costs",
     "frames": "stretches of a spool, cut, damaged and repeated",
     "spool": "whole folders of a spool: segments, positions, and files that are neither",
     "manifest": "policy bundles: their manifest, arrays and files",
