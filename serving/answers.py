@@ -1,7 +1,7 @@
 """A repeated decision_id gets the same answer, for some minutes, also after a restart.
 
-Answers of labels are 36 bytes each, in memory and in a small log; others add their action as
-JSON. Both have two generations: what is
+Only the subject that it was given to gets it. Answers of labels are 44 bytes each, in memory and
+in a small log; others add their action as JSON. Both have two generations: what is
 younger than the span asked for is always in one of them, and the older is dropped whole. The log
 is written some answers at a time; after a kill the last few are found again in the spool, which
 has every decision before it is answered.
@@ -14,12 +14,15 @@ import struct
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
 
 from schemas.actions import Actions, Discrete
+from schemas.errors import BakehouseError
+from schemas.ids import uuid7_time_ms
 
 COHORTS = ("policy", "holdout", "canary", "fallback")
 MODES = ("online", "apprentice", "logging_only")
@@ -27,8 +30,16 @@ _ANSWER = struct.Struct("<dIHBB")  # propensity, version, action's position, coh
 _LENGTH = struct.Struct("<I")  # of what follows the decision_id in a record
 _CHECKSUM = struct.Struct("<I")  # crc32 of decision_id and answer
 _ID = 16
+_SUBJECT = 8  # bytes of a digest of the subject_id
+_ACTION = _ANSWER.size + _SUBJECT  # where the action of others than labels begins
+_ANYONE = bytes(_SUBJECT)  # of answers that an earlier release kept, without their subject
+WRITTEN, WITHOUT_SUBJECT = ".told", ".answers"  # what the log's files end with; the earlier ones
 EXPLORED, LOGGED = 1, 2
 AT_ONCE = 64  # answers to a write of the log
+
+
+class AnotherSubject(BakehouseError):
+    """A decision_id is named again, and not by the subject that it was answered for."""
 
 
 class Remembered(NamedTuple):
@@ -83,15 +94,20 @@ class AnswerMemory:
     def __len__(self) -> int:
         return len(self._young) + len(self._old)
 
-    def get(self, decision_id: str) -> Remembered | None:
-        """The answer given before, if it is remembered."""
-        key = _key(decision_id)
-        packed = self._young.get(key) or self._old.get(key)
+    def get(self, decision_id: str, subject_id: str) -> Remembered | None:
+        """The answer given before, if it is remembered.
+
+        Raises:
+            AnotherSubject: it was given to another subject.
+        """
+        packed = self._find(decision_id)
         if packed is None:
             return None
+        if packed[_ANSWER.size : _ACTION] not in (_digest(subject_id), _ANYONE):
+            raise another_subject(decision_id)
         propensity, version, position, kinds, flags = _ANSWER.unpack_from(packed)
         return Remembered(
-            self._labels.labels[position] if self._labels else orjson.loads(packed[_ANSWER.size :]),
+            self._labels.labels[position] if self._labels else orjson.loads(packed[_ACTION:]),
             propensity,
             version,
             MODES[kinds >> 4],
@@ -100,10 +116,24 @@ class AnswerMemory:
             bool(flags & LOGGED),
         )
 
-    def put(self, decision_id: str, position: int, answer: Remembered) -> None:
+    def would_know(self, decision_id: str, now_ms: int) -> bool:
+        """Whether an answer to this id would still be here, had one been given.
+
+        True where the time in the id is within half the span of now, either way: an id that was
+        answered so near to its time, and is forgotten, is further away than that.
+        """
+        return abs(uuid7_time_ms(decision_id) - now_ms) <= self.half_span_s * 1000
+
+    @property
+    def half_span_s(self) -> float:
+        """See `would_know`."""
+        return self._span_s / 2
+
+    def put(self, decision_id: str, subject_id: str, position: int, answer: Remembered) -> None:
         """Remember, and write the log where `AT_ONCE` answers have come together.
 
         Args:
+            subject_id: whom the answer is given to, and may be given to again.
             position: of a label; of other actions it says nothing.
         """
         packed = _ANSWER.pack(
@@ -113,6 +143,7 @@ class AnswerMemory:
             MODES.index(answer.mode) << 4 | COHORTS.index(answer.cohort),
             EXPLORED * answer.explored | LOGGED * answer.logged,
         )
+        packed += _digest(subject_id)
         if self._labels is None:
             packed += orjson.dumps(answer.action)
         if self._clock() - self._since > self._span_s or len(self._young) >= self._most // 2:
@@ -135,7 +166,8 @@ class AnswerMemory:
         """
         for event in events:
             position = self._labels.position(event["action"]) if self._labels else 0
-            if position is not None and self.get(event["decision_id"]) is None:
+            known = self._find(event["decision_id"])
+            if position is not None and (known is None or known[_ANSWER.size : _ACTION] == _ANYONE):
                 told = Remembered(
                     event["action"],
                     event["propensity"],
@@ -145,7 +177,11 @@ class AnswerMemory:
                     event["explored"],
                     True,
                 )
-                self.put(event["decision_id"], position, told)
+                self.put(event["decision_id"], event["subject_id"], position, told)
+
+    def _find(self, decision_id: str) -> bytes | None:
+        key = _key(decision_id)
+        return self._young.get(key) or self._old.get(key)
 
     def _turn(self) -> None:
         self.flush()
@@ -163,7 +199,7 @@ class AnswerMemory:
         data, self._unwritten, self._waiting = self._unwritten, bytearray(), 0
         try:
             if self._fd is None:
-                self._path = self._folder / f"{time.time_ns():020d}.answers"
+                self._path = self._folder / f"{time.time_ns():020d}{WRITTEN}"
                 self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
             if os.write(self._fd, data) != len(data):
                 self.close()  # half a record: what follows it must begin a new file
@@ -173,18 +209,30 @@ class AnswerMemory:
 
     def _recall(self, folder: Path) -> list[Path]:
         """Read the logs of earlier processes; returns those to delete at the next turn."""
-        paths = sorted(folder.glob("*.answers"))
+        paths = [
+            *sorted(folder.glob(f"*{WITHOUT_SUBJECT}")),
+            *sorted(folder.glob(f"*{WRITTEN}")),
+        ]
         for path in list(paths):
             if self._clock() - path.stat().st_mtime > self._span_s:
                 path.unlink()
                 paths.remove(path)
                 continue
-            self._old.update(self._records(path.read_bytes()))
+            if path.suffix == WRITTEN:
+                self._old.update(self._records(path.read_bytes(), _ACTION))
+                continue
+            head = _ANSWER.size
+            for key, packed in self._records(path.read_bytes(), head):
+                self._old[key] = packed[:head] + _ANYONE + packed[head:]
         return paths
 
-    def _records(self, data: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Decision ids and answers of a log, up to where it is torn."""
-        at, size = 0, _ANSWER.size
+    def _records(self, data: bytes, head: int) -> Iterator[tuple[bytes, bytes]]:
+        """Decision ids and answers of a log, up to where it is torn.
+
+        Args:
+            head: bytes of an answer before its action.
+        """
+        at, size = 0, head
         while True:
             if self._labels is None:
                 if at + _LENGTH.size > len(data):
@@ -208,3 +256,16 @@ class AnswerMemory:
 
 def _key(decision_id: str) -> bytes:
     return bytes.fromhex(decision_id.replace("-", ""))
+
+
+def _digest(subject_id: str) -> bytes:
+    return blake2b(subject_id.encode(), digest_size=_SUBJECT).digest()
+
+
+def another_subject(decision_id: str) -> AnotherSubject:
+    """The refusal; it says nothing of whom the answer was given to."""
+    return AnotherSubject(
+        f"decision_id: {decision_id} was asked for with another subject_id before; expected the "
+        "same one, or an id of this decision's own (leave decision_id out, and the answer names "
+        "one)"
+    )

@@ -18,7 +18,7 @@ from schemas.slot import Slot
 from schemas.spans import Tracer
 from schemas.wire import parse_object
 from schemas.world import SIMULATED
-from serving.answers import Remembered
+from serving.answers import AnotherSubject, Remembered, another_subject
 from serving.frames import Record, Topic
 from serving.hydration import Hydrator
 from serving.problems import problem
@@ -55,7 +55,12 @@ class Decisions:
         self._tracer = tracer
 
     def decide(self, route: Route, body: bytes) -> Reply | Awaitable[Reply]:
-        """Answer one request; awaitable where features are looked up. Raises InvalidEvent."""
+        """Answer one request; awaitable where features are looked up.
+
+        Raises:
+            InvalidEvent: it is none, or cannot be answered.
+            AnotherSubject: its decision_id was answered for another subject.
+        """
         request = validated(DecisionRequest, parse_object(body))
         hydrator = route.served.hydrator
         if hydrator is not None:
@@ -78,9 +83,11 @@ class Decisions:
         decision_id = request.decision_id
         if decision_id is None:
             decision_id = uuid7(now_ms)
-        elif (before := route.answers.get(decision_id)) is not None:
+        elif (before := route.answers.get(decision_id, request.subject_id)) is not None:
             served.figures.repeated += 1
             return Reply(200, orjson.dumps(_told(route, decision_id, before)))
+        else:
+            _check_new(route, decision_id, now_ms)
         application, slot = served.application, served.slot
         asked = check(application, request, decision_id=decision_id, now_ms=now_ms)
         draw = self._draw()
@@ -107,8 +114,12 @@ class Decisions:
                 await _hydrate(route.served.hydrator, requests)
             began_s = self._clock()
             results += [
-                {"problem": problem(422, str(result))}
-                if isinstance(result, InvalidEvent)
+                {
+                    "problem": problem(
+                        409 if isinstance(result, AnotherSubject) else 422, str(result)
+                    )
+                }
+                if isinstance(result, (InvalidEvent, AnotherSubject))
                 else result
                 for result in self._answers(route, slot, requests, began_s)
             ]
@@ -120,15 +131,16 @@ class Decisions:
         slot: Slot,
         requests: list[DecisionRequest | InvalidEvent],
         began_s: float,
-    ) -> list[dict[str, Any] | InvalidEvent]:
+    ) -> list[dict[str, Any] | InvalidEvent | AnotherSubject]:
         """One result for each request, all from one slot; logged before this returns."""
         now_ms = int(began_s * 1000)
         served, memory = route.served, route.answers
         application, figures = served.application, served.figures
-        results: list[dict[str, Any] | InvalidEvent | None] = [None] * len(requests)
+        results: list[dict[str, Any] | InvalidEvent | AnotherSubject | None]
+        results = [None] * len(requests)
         asked: list[Asked] = []
         places: list[int] = []
-        twice: dict[str, int] = {}  # an id that stands twice in one batch
+        twice: dict[str, tuple[int, str]] = {}  # an id that stands twice in one batch: who first
         repeats: list[tuple[int, int]] = []
         for at, request in enumerate(requests):
             try:
@@ -136,21 +148,25 @@ class Decisions:
                     raise request
                 decision_id = request.decision_id
                 if decision_id is not None:
-                    if (before := memory.get(decision_id)) is not None:
+                    if (before := memory.get(decision_id, request.subject_id)) is not None:
                         figures.repeated += 1
                         results[at] = _told(route, decision_id, before)
                         continue
                     if decision_id in twice:
-                        repeats.append((at, twice[decision_id]))
+                        first, subject_id = twice[decision_id]
+                        if subject_id != request.subject_id:
+                            raise another_subject(decision_id)
+                        repeats.append((at, first))
                         continue
+                    _check_new(route, decision_id, now_ms)
                 else:
                     decision_id = uuid7(now_ms)
                 checked = check(application, request, decision_id=decision_id, now_ms=now_ms)
                 if request.decision_id is not None:
-                    twice[decision_id] = at
+                    twice[decision_id] = at, request.subject_id
                 asked.append(checked)
                 places.append(at)
-            except InvalidEvent as error:
+            except (InvalidEvent, AnotherSubject) as error:
                 results[at] = error
                 figures.invalid += 1
         if asked:
@@ -193,7 +209,7 @@ class Decisions:
             one.explored,
             logged,
         )
-        route.answers.put(one.decision_id, one.position, told)
+        route.answers.put(one.decision_id, one.event["subject_id"], one.position, told)
         figures = served.figures
         figures.decisions += 1
         figures.cohorts[one.cohort] += 1
@@ -213,6 +229,21 @@ class Decisions:
     def _recorded(self, one: Answer) -> Record:
         most = self._most_record_bytes
         return recorded(Topic.DECISIONS, one.decision_id, one.event, "context", most)
+
+
+def _check_new(route: Route, decision_id: str, now_ms: int) -> None:
+    """Where tokens are required, an id that may have been answered and forgotten gets none.
+
+    Raises:
+        InvalidEvent: the id carries a time that is too far from now.
+    """
+    if route.tokens is None or route.answers.would_know(decision_id, now_ms):
+        return
+    raise InvalidEvent(
+        f"decision_id: {decision_id} carries a time more than {route.answers.half_span_s:g} s from "
+        "this server's: where outcome tokens are required, an id that could be an earlier "
+        "decision's is not answered. Leave decision_id out, and the answer names one"
+    )
 
 
 def _request(entry: Any, spelling: Spelling) -> DecisionRequest | InvalidEvent:

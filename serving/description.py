@@ -33,6 +33,11 @@ WHY = {
     422: "The body is not what its schema, or the application, says",
     503: "The spool is full: nothing was recorded, send it again after `Retry-After` seconds",
 }
+# the same of one decision
+DECIDED_WHY = WHY | {
+    409: "The decision_id was asked for with another subject_id before: it is answered again for "
+    "the subject alone that had the answer",
+}
 # the same of the explanation of a decision
 EXPLAINED_WHY = WHY | {
     404: "No such application is served here, or no table holds such a decision (yet)",
@@ -43,6 +48,7 @@ EXPLAINED_WHY = WHY | {
     504: "The explanation took too long; ask again",
 }
 
+_WHY = {"decisions": DECIDED_WHY, "{decision_id}": EXPLAINED_WHY}
 _JSON = "application/json"
 _TEXT: dict[str, Any] = {"type": "string"}
 
@@ -91,6 +97,8 @@ DECISION = _object(
     },
     token=_TEXT | {"description": "Where `outcome_tokens` are required: echo it in outcomes"},
 )
+# of a batch, where one entry was refused: 422, or 409 as of a single decision
+REFUSED = _object({"problem": _A_PROBLEM})
 REJECTED = _object({"index": {"type": "integer"}, "problem": _A_PROBLEM})
 CONTROL = _object(
     {
@@ -111,7 +119,7 @@ _SUCCESS: dict[str, tuple[int, str, dict[str, Any]]] = {
     "decisions:batch": (
         200,
         _JSON,
-        _listed("decisions", {"anyOf": [DECISION, _object({"problem": _A_PROBLEM})]}),
+        _listed("decisions", {"anyOf": [DECISION, REFUSED]}),
     ),
     "outcomes": (
         202,
@@ -173,7 +181,7 @@ def _describe_one(
     }
     for failure in _failures(path, method, end):
         answers[str(failure)] = {
-            "description": (EXPLAINED_WHY if end == "{decision_id}" else WHY)[failure],
+            "description": _WHY.get(end, WHY)[failure],
             "content": {MEDIA_TYPE: {"schema": _A_PROBLEM}},
         }
     operation["responses"] = answers
@@ -189,7 +197,7 @@ def _failures(path: str, method: str, end: str) -> list[int]:
         failures += [422, 429, 501, 503, 504]
     if method == "post":
         failures += [403, 413, 422]
-        if end.startswith("policy:"):
+        if end.startswith("policy:") or end == "decisions":
             failures.append(409)
         if end == "outcomes":
             failures.append(503)

@@ -12,6 +12,7 @@ from typing import Any
 from schemas.errors import InvalidEvent
 from schemas.keys import Scope as KeyScope
 from schemas.spans import Tracer
+from serving.answers import AnotherSubject
 from serving.decisions import Decisions
 from serving.figures import Timings
 from serving.keys import Doors, Refused
@@ -98,6 +99,9 @@ class HotRoutes:
             except InvalidEvent as error:
                 route.served.figures.invalid += 1
                 reply = refusal(422, str(error))
+            except AnotherSubject as error:
+                route.served.figures.invalid += 1
+                reply = refusal(409, str(error))
         self.timings.add(time.perf_counter() - began)
         return await _send(send, reply)
 

@@ -109,8 +109,10 @@ def plain(home: Path) -> Any:
         if name != application.name:
             raise HTTPException(404)
         now_ms = int(time.time() * 1000)
-        if body.decision_id and (before := memory.get(body.decision_id)) is not None:
-            return Answered(decision_id=body.decision_id, **before._asdict())
+        if body.decision_id:
+            before = memory.get(body.decision_id, body.subject_id)
+            if before is not None:
+                return Answered(decision_id=body.decision_id, **before._asdict())
         decision_id = body.decision_id or uuid7(now_ms)
         asked = check(application, body, decision_id=decision_id, now_ms=now_ms)
         one = answer(application, served.slot, [asked], [draw()], now_ms=now_ms)[0]
@@ -126,7 +128,7 @@ def plain(home: Path) -> Any:
             one.explored,
             True,
         )
-        memory.put(decision_id, one.position, told)
+        memory.put(decision_id, body.subject_id, one.position, told)
         return Answered(decision_id=decision_id, **told._asdict())
 
     return app

@@ -242,6 +242,45 @@ def test_a_repeated_decision_id_gets_the_same_answer_and_is_logged_once(
     again.close()
 
 
+def test_a_decision_id_of_another_subject_is_a_409_without_its_answer_also_after_a_restart(
+    server: Server, tmp_path: Path
+) -> None:
+    given = ASK | {"decision_id": uuid7()}
+    first = server.post("/decisions", given).json()
+    other = given | {"subject_id": "p2"}
+    own = ASK | {"subject_id": "p2", "decision_id": uuid7()}
+
+    def is_refused_by(asked: Server) -> None:
+        detail = is_problem(asked.post("/decisions", other), 409)
+        assert given["decision_id"] in detail
+        assert "p1" not in detail
+        answered = asked.post("/decisions:batch", {"decisions": [own, other, given]})
+        assert answered.status_code == 200
+        good, refused, again = answered.json()["decisions"]
+        assert good["decision_id"] == own["decision_id"]
+        assert list(refused) == ["problem"]
+        assert refused["problem"]["status"] == 409
+        assert again == first
+
+    is_refused_by(server)
+    assert len(server.spool.records) == 2
+    server.memory.flush()  # as each second
+    restarted = Server(tmp_path)  # the process was killed; the home is the same
+    is_refused_by(restarted)
+    assert restarted.spool.records == []
+    restarted.close()
+
+
+def test_an_id_twice_within_one_batch_is_the_first_subjects(server: Server) -> None:
+    first = ASK | {"decision_id": uuid7()}
+    entries = [first, first | {"subject_id": "p2"}, first]
+    one, other, again = server.post("/decisions:batch", {"decisions": entries}).json()["decisions"]
+    assert other["problem"]["status"] == 409
+    assert again == one
+    [event] = server.spool.events(Topic.DECISIONS)
+    assert event["subject_id"] == "p1"
+
+
 def test_an_answer_can_be_asked_for_again_by_the_id_that_the_server_gave(server: Server) -> None:
     first = server.post("/decisions", ASK).json()
     assert server.post("/decisions", ASK | {"decision_id": first["decision_id"]}).json() == first

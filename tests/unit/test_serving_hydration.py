@@ -39,7 +39,7 @@ from bakehouse import (
 from bakehouse.describe import describe
 from schemas.errors import MissingDependency
 from schemas.events import read_decision
-from schemas.ids import uuid7_time_ms
+from schemas.ids import uuid7, uuid7_time_ms
 from serving.frames import Topic
 from serving.hydration import MOST_WAITING
 from serving.hydration_table import Table
@@ -163,6 +163,30 @@ def test_every_decision_of_a_batch_is_completed(serve: Any, players: Path) -> No
     spends = [event["context"]["spend"] for event in server.spool.events(Topic.DECISIONS)]
     assert spends == [12.5, 0.0, 12.5]
     assert counts(server) == (1, 0, 0)
+
+
+def test_of_two_subjects_that_ask_with_one_id_at_once_one_is_answered(serve: Any) -> None:
+    both = threading.Barrier(2)
+
+    def look_up(context: Mapping[str, Any], subject: str) -> dict[str, Any]:
+        """Returns when both requests are being answered."""
+        both.wait(4)
+        return dict(P1)
+
+    server = serve(FromFunction(look_up, default=DEFAULT, timeout=seconds(5)))
+    given = {"context": {"skill": 0.2}, "decision_id": uuid7()}
+
+    async def ask_both() -> list[int]:
+        transport = httpx.ASGITransport(app=server.hot)
+        async with httpx.AsyncClient(transport=transport, base_url="http://bakehouse") as http:
+            asked = [
+                http.post(f"{LEVELS}/decisions", json=given | {"subject_id": subject})
+                for subject in ("p1", "p2")
+            ]
+            return sorted(reply.status_code for reply in await asyncio.gather(*asked))
+
+    assert asyncio.run(ask_both()) == [200, 409]
+    assert len(server.spool.records) == 1
 
 
 # --- tables

@@ -44,6 +44,9 @@ def policies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, LoadedPolicy
     return {kind: bundled(folder / kind, found) for kind, found in APPLICATIONS.items()}
 
 
+SUBJECT = "anna"
+
+
 def decided(
     application: Application,
     slot: Slot | None = None,
@@ -52,7 +55,7 @@ def decided(
     logged: bool = True,
     **request: Any,
 ) -> Answer:
-    asked: dict[str, Any] = {"subject_id": "anna", "context": {"skill": 0.5}}
+    asked: dict[str, Any] = {"subject_id": SUBJECT, "context": {"skill": 0.5}}
     if application.shape.kind == "ranking":
         asked["items"] = items(5)
     one = check(
@@ -332,19 +335,21 @@ def test_a_repeated_id_is_answered_alike_also_after_a_restart_and_a_torn_log(
             made.action, made.propensity, made.policy_version, made.mode, made.cohort,
             made.explored, True,
         )  # fmt: skip
-        memory.put(made.decision_id, made.position, told[made.decision_id])
-    assert {one: memory.get(one) for one in told} == told
+        memory.put(
+            made.decision_id, made.event["subject_id"], made.position, told[made.decision_id]
+        )
+    assert {one: memory.get(one, SUBJECT) for one in told} == told
     memory.close()
     restarted = AnswerMemory(application.actions, folder=tmp_path, span_s=600)
-    assert {one: restarted.get(one) for one in told} == told
-    (log,) = tmp_path.glob("*.answers")
+    assert {one: restarted.get(one, SUBJECT) for one in told} == told
+    (log,) = tmp_path.glob("*.told")
     whole = log.read_bytes()
     for cut in (1, 20, 60):
         log.write_bytes(whole[:-cut])
         torn = AnswerMemory(application.actions, folder=tmp_path, span_s=600)
-        kept = [one for one in told if torn.get(one) is not None]
+        kept = [one for one in told if torn.get(one, SUBJECT) is not None]
         assert len(told) - 3 <= len(kept) < len(told)
-        assert all(torn.get(one) == told[one] for one in kept)
+        assert all(torn.get(one, SUBJECT) == told[one] for one in kept)
 
 
 @every_kind
@@ -353,7 +358,7 @@ def test_what_only_the_spool_remembers_is_recovered_from_it(kind: str, tmp_path:
     made = decided(application)
     memory = AnswerMemory(application.actions, folder=tmp_path, span_s=600)
     memory.recover([json.loads(json.dumps(made.event))])
-    found = memory.get(made.decision_id)
+    found = memory.get(made.decision_id, made.event["subject_id"])
     assert found is not None
     assert (found.action, found.propensity) == (made.action, made.propensity)
 

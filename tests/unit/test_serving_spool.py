@@ -2,16 +2,20 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import tempfile
+import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from schemas.actions import Actions, Continuous
 from schemas.application import Discrete
 from schemas.errors import SpoolFull
-from serving.answers import AnswerMemory, Remembered
+from serving.answers import AnotherSubject, AnswerMemory, Remembered
 from serving.claims import claim_orphans, claim_own
 from serving.frames import Record, Topic, frame, scan
 from serving.spool import Spool
@@ -210,29 +214,69 @@ def test_a_restart_finds_its_own_spool_and_running_processes_keep_theirs(tmp_pat
 
 LABELS = Discrete("easy", "normal", "hard")
 ID = "01a2049e-42c7-7d62-9bb0-6bd913994345"
+WHO = "p1"
 GIVEN = Remembered("hard", 1 / 3, 7, "online", "policy", True, True)
 
 
 def test_an_answer_is_remembered_bit_for_bit_and_after_a_restart(tmp_path: Path) -> None:
     memory = AnswerMemory(LABELS, folder=tmp_path, span_s=600)
-    memory.put(ID, 2, GIVEN)
-    assert memory.get(ID) == GIVEN
+    memory.put(ID, WHO, 2, GIVEN)
+    assert memory.get(ID, WHO) == GIVEN
     memory.flush()  # no close: the process is killed here
-    assert AnswerMemory(LABELS, folder=tmp_path, span_s=600).get(ID) == GIVEN
+    assert AnswerMemory(LABELS, folder=tmp_path, span_s=600).get(ID, WHO) == GIVEN
+    memory.close()
+
+
+def test_an_answer_is_given_again_to_its_own_subject_alone_also_after_a_restart(
+    tmp_path: Path,
+) -> None:
+    memory = AnswerMemory(LABELS, folder=tmp_path, span_s=600)
+    memory.put(ID, WHO, 2, GIVEN)
+    memory.close()
+    for one in (memory, AnswerMemory(LABELS, folder=tmp_path, span_s=600)):
+        assert one.get(ID, WHO) == GIVEN
+        for other in ("p2", "", "P1", "p1 "):
+            with pytest.raises(AnotherSubject, match=ID):
+                one.get(ID, other)
+
+
+NUMBERS = Continuous(low=(0.0, 0.0), high=(1.0, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("actions", "action"), [(LABELS, "hard"), (NUMBERS, [0.25, 0.75])], ids=["labels", "numbers"]
+)
+def test_answers_that_the_last_release_kept_without_their_subject_go_on(
+    tmp_path: Path, actions: Actions, action: Any
+) -> None:
+    packed = struct.pack("<dIHBB", 1 / 3, 7, 2, 0, 3)  # as it wrote them
+    if actions is NUMBERS:
+        packed += json.dumps(action).encode()
+    key = bytes.fromhex(ID.replace("-", ""))
+    length = struct.pack("<I", len(packed)) if actions is NUMBERS else b""
+    log = length + key + packed + struct.pack("<I", zlib.crc32(key + packed))
+    (tmp_path / "00000000000000000001.answers").write_bytes(log)
+    memory = AnswerMemory(actions, folder=tmp_path, span_s=600)
+    assert memory.get(ID, WHO) == GIVEN._replace(action=action)
+    spooled = {**GIVEN._asdict(), "action": action, "decision_id": ID, "subject_id": WHO}
+    memory.recover([spooled])  # what the spool still says of the subject counts
+    with pytest.raises(AnotherSubject):
+        memory.get(ID, "p2")
+    assert memory.get(ID, WHO) == GIVEN._replace(action=action)
     memory.close()
 
 
 def test_a_torn_answer_in_the_log_is_no_answer(tmp_path: Path) -> None:
     memory = AnswerMemory(LABELS, folder=tmp_path, span_s=600)
-    memory.put(ID, 2, GIVEN)
+    memory.put(ID, WHO, 2, GIVEN)
     other = ID.replace("01a2", "01a3")
-    memory.put(other, 2, GIVEN)
+    memory.put(other, WHO, 2, GIVEN)
     memory.close()
     [path] = tmp_path.iterdir()
     os.truncate(path, path.stat().st_size - 1)
     again = AnswerMemory(LABELS, folder=tmp_path, span_s=600)
-    assert again.get(ID) == GIVEN
-    assert again.get(other) is None
+    assert again.get(ID, WHO) == GIVEN
+    assert again.get(other, WHO) is None
 
 
 def test_answers_are_remembered_for_their_span_and_forgotten_within_twice_of_it(
@@ -240,15 +284,15 @@ def test_answers_are_remembered_for_their_span_and_forgotten_within_twice_of_it(
 ) -> None:
     now = [0.0]
     memory = AnswerMemory(LABELS, folder=tmp_path, span_s=600, clock=lambda: now[0])
-    memory.put(ID, 2, GIVEN)
+    memory.put(ID, WHO, 2, GIVEN)
     for minute in range(1, 21):
         now[0] = minute * 60.5
-        memory.put(f"{minute:08x}{ID[8:]}", 0, GIVEN)
+        memory.put(f"{minute:08x}{ID[8:]}", WHO, 0, GIVEN)
         if now[0] <= 600:
-            assert memory.get(ID) == GIVEN
+            assert memory.get(ID, WHO) == GIVEN
     now[0] = 1900.0
-    memory.put(f"{99:08x}{ID[8:]}", 0, GIVEN)
-    assert memory.get(ID) is None
+    memory.put(f"{99:08x}{ID[8:]}", WHO, 0, GIVEN)
+    assert memory.get(ID, WHO) is None
     assert len(list(tmp_path.iterdir())) <= 2
     memory.close()
 
@@ -256,16 +300,17 @@ def test_answers_are_remembered_for_their_span_and_forgotten_within_twice_of_it(
 def test_the_memory_of_answers_is_bounded() -> None:
     memory = AnswerMemory(LABELS, folder=None, span_s=600, most=1_000)
     for number in range(5_000):
-        memory.put(f"{number:08x}{ID[8:]}", 2, GIVEN)
+        memory.put(f"{number:08x}{ID[8:]}", WHO, 2, GIVEN)
     assert len(memory) <= 1_000
-    assert memory.get(f"{4_999:08x}{ID[8:]}") == GIVEN
+    assert memory.get(f"{4_999:08x}{ID[8:]}", WHO) == GIVEN
 
 
 def test_after_a_kill_the_last_answers_are_found_in_the_spool(tmp_path: Path) -> None:
-    spool = Spool(tmp_path, limit_bytes=64 << 10)  # small segments
+    spool = Spool(tmp_path, limit_bytes=80 << 10)  # small segments
     for number in range(300):
         event_ = {
             "decision_id": f"{number:08x}{ID[8:]}",
+            "subject_id": WHO,
             "action": "hard",
             "propensity": 1 / 3,
             "policy_version": 7,
@@ -278,7 +323,7 @@ def test_after_a_kill_the_last_answers_are_found_in_the_spool(tmp_path: Path) ->
     memory = AnswerMemory(LABELS, folder=None, span_s=600)
     memory.recover(json.loads(record.value) for record in spool.newest(Topic.DECISIONS, 64))
     assert 64 <= len(memory) < 300
-    assert all(memory.get(f"{number:08x}{ID[8:]}") == GIVEN for number in range(300 - 64, 300))
+    assert all(memory.get(f"{number:08x}{ID[8:]}", WHO) == GIVEN for number in range(300 - 64, 300))
     spool.close()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import stat
+import time
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,35 @@ def test_a_repeated_decision_gets_the_same_token_also_after_a_restart(
     again = Server(tmp_path, tokens=Tokens(SECRET, "levels"))
     assert again.post("/decisions", asked).json()["token"] == token
     again.close()
+
+
+def test_who_asks_with_the_id_of_anothers_decision_gets_no_token(server: Server) -> None:
+    asked = ASK | {"decision_id": uuid7()}
+    token = server.post("/decisions", asked).json()["token"]
+    stolen = asked | {"subject_id": "somebody else"}
+    answered = server.post("/decisions", stolen)
+    assert answered.status_code == 409
+    in_batch = server.post("/decisions:batch", {"decisions": [stolen]})
+    assert in_batch.json()["decisions"][0]["problem"]["status"] == 409
+    assert token not in answered.text + in_batch.text
+
+
+@pytest.mark.parametrize("minutes", [-20 * 60, -6, 6, 23 * 60])
+def test_an_id_that_may_have_been_answered_and_forgotten_gets_no_token(
+    tmp_path: Path, minutes: int
+) -> None:
+    old = ASK | {"decision_id": uuid7(int(time.time() * 1000) + minutes * 60_000)}
+    server = Server(tmp_path, tokens=Tokens(SECRET, "levels"))  # remembers for ten minutes
+    answered = server.post("/decisions", old)
+    assert answered.status_code == 422
+    assert "leave decision_id out" in answered.json()["detail"].lower()
+    in_batch = server.post("/decisions:batch", {"decisions": [old]}).json()["decisions"]
+    assert list(in_batch[0]) == ["problem"]
+    assert server.spool.records == []
+    server.close()
+    plain = Server(tmp_path)  # where no tokens are given out, a game's clock may be off
+    assert plain.post("/decisions", old).status_code == 200
+    plain.close()
 
 
 def test_every_entry_of_a_batch_has_its_own_token(server: Server) -> None:
