@@ -150,7 +150,7 @@ class PolicyWatch(_Watch):
         while not self._stop.is_set():
             try:
                 consumer = KafkaConsumer(
-                    **self._settings.kafka_client(), enable_auto_commit=False, group_id=None
+                    **self._settings.kafka_reader(), enable_auto_commit=False, group_id=None
                 )
                 if partition.topic in consumer.topics():
                     consumer.assign([partition])

@@ -164,6 +164,17 @@ class Settings(BaseModel):
         }
         return arguments | {name: value for name, value in optional.items() if value is not None}
 
+    def kafka_reader(self) -> dict[str, Any]:
+        """Arguments of every consumer of records: what was aborted never happened.
+
+        kafka-python by itself also hands over records of transactions that were aborted, or that
+        are still open.
+
+        Raises:
+            SettingsError: as `kafka_client`.
+        """
+        return self.kafka_client() | {"isolation_level": "read_committed"}
+
     def kafka_teller(self) -> dict[str, Any]:
         """Arguments of a producer that goes on for as long as its process does.
 
@@ -189,7 +200,7 @@ class Settings(BaseModel):
         Raises:
             SettingsError: as `kafka_client`.
         """
-        return self.kafka_client() | {
+        return self.kafka_reader() | {
             "client_id": client_id,
             "group_id": None,
             "enable_auto_commit": False,

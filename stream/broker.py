@@ -22,12 +22,18 @@ class Broker:
         self._progress = settings.topic("progress")
         self._status = settings.topic("status")
         self._topics = [settings.topic("decisions"), settings.topic("outcomes")]
-        arguments = settings.kafka_client()
-        patience = {"bootstrap_timeout_ms": ASK_TIMEOUT_MS, "request_timeout_ms": ASK_TIMEOUT_MS}
-        self._consumer = KafkaConsumer(**arguments, **patience, enable_auto_commit=False)
+        self._patience = {
+            "bootstrap_timeout_ms": ASK_TIMEOUT_MS,
+            "request_timeout_ms": ASK_TIMEOUT_MS,
+        }
+        # Reads nothing, it only asks for offsets: of records in open transactions too, which may
+        # yet be committed, so that stream time waits for them.
+        self._consumer = KafkaConsumer(
+            **settings.kafka_client(), **self._patience, enable_auto_commit=False
+        )
         self._producer = KafkaProducer(
             **settings.kafka_teller(),
-            **patience,
+            **self._patience,
             max_block_ms=ASK_TIMEOUT_MS,
             delivery_timeout_ms=2 * ASK_TIMEOUT_MS,
         )
@@ -39,7 +45,10 @@ class Broker:
         )
 
     def ends(self) -> dict[str, dict[str, int]]:
-        """Offset that the next record of each partition of both event topics will get."""
+        """Offset that the next record of each partition of both event topics will get.
+
+        What a transaction that is still open has written lies before it, though nobody reads it.
+        """
         return _by_topic(self._consumer.end_offsets(self._partitions(), timeout_ms=ASK_TIMEOUT_MS))
 
     def _partitions(self) -> list[TopicPartition]:
@@ -62,14 +71,19 @@ class Broker:
     def last_progress(self) -> Progress | None:
         """The newest record of `progress.v1`, None where there is none."""
         partition = TopicPartition(self._progress, 0)
-        end = self._consumer.end_offsets([partition])[partition]
-        begin = self._consumer.beginning_offsets([partition])[partition]
-        if end <= begin:
-            return None
-        self._consumer.assign([partition])
-        self._consumer.seek(partition, end - 1)
-        records = self._consumer.poll(timeout_ms=int(ACK_TIMEOUT_S * 1000)).get(partition, [])
-        self._consumer.unsubscribe()
+        reader = KafkaConsumer(
+            **self._settings.kafka_reader(), **self._patience, enable_auto_commit=False
+        )
+        try:
+            end = reader.end_offsets([partition])[partition]
+            begin = reader.beginning_offsets([partition])[partition]
+            if end <= begin:
+                return None
+            reader.assign([partition])
+            reader.seek(partition, end - 1)
+            records = reader.poll(timeout_ms=int(ACK_TIMEOUT_S * 1000)).get(partition, [])
+        finally:
+            reader.close()
         return Progress.model_validate_json(records[-1].value) if records else None
 
     def publish_status(self, process: str, status: dict[str, Any]) -> None:

@@ -23,12 +23,14 @@ RECORD = (
 def kafka_options(settings: Settings) -> dict[str, str]:
     """Options of Spark's Kafka source that reach the settings' broker.
 
-    `kafka.group.id` is never set, and lost data stays an error.
+    `kafka.group.id` is never set, and lost data stays an error. A record of a transaction that
+    was aborted is not read, and nothing beyond one that is still open.
     """
     options = {
         "kafka.bootstrap.servers": str(settings.kafka_bootstrap),
         "kafka.security.protocol": settings.kafka_security_protocol,
         "failOnDataLoss": "true",
+        "kafka.isolation.level": "read_committed",
     }
     if settings.kafka_ssl_cafile:
         options["kafka.ssl.truststore.type"] = "PEM"

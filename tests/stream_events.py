@@ -73,7 +73,7 @@ def publish(
 
 def records(settings: Settings) -> list[Record]:
     """Everything that both topics hold."""
-    consumer = KafkaConsumer(bootstrap_servers=settings.kafka_bootstrap)
+    consumer = KafkaConsumer(**settings.kafka_reader())
     found: list[Record] = []
     for topic in (settings.topic("decisions"), settings.topic("outcomes")):
         partition = TopicPartition(topic, 0)

@@ -40,7 +40,7 @@ class Listener(threading.Thread):
 
     def run(self) -> None:
         consumer = KafkaConsumer(
-            **self._settings.kafka_client(),
+            **self._settings.kafka_reader(),
             group_id=None,
             enable_auto_commit=False,
             auto_offset_reset="earliest",

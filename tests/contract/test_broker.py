@@ -84,7 +84,7 @@ def test_records_survive_a_restart_on_other_ports_and_carry_the_brokers_time(
 
     (tmp_path / "ports.json").unlink()  # the old ones are somebody else's now
     with running(broker_in(tmp_path, packaged_java, jars)) as settings:
-        consumer = KafkaConsumer(**settings.kafka_client(), auto_offset_reset="earliest")
+        consumer = KafkaConsumer(**settings.kafka_reader(), auto_offset_reset="earliest")
         consumer.assign([TopicPartition(settings.topic("decisions"), 0)])
         record = next(iter(consumer))
         consumer.close()

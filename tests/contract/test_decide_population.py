@@ -53,9 +53,7 @@ def run_of(**changes: Any) -> Run:
 def logged(settings: Settings) -> list[tuple[str, bytes, int]]:
     """Key, value and broker time of every record of the decisions' topic."""
     topic = settings.topic("decisions")
-    consumer = KafkaConsumer(
-        bootstrap_servers=settings.kafka_bootstrap, auto_offset_reset="earliest"
-    )
+    consumer = KafkaConsumer(**settings.kafka_reader(), auto_offset_reset="earliest")
     parts = [TopicPartition(topic, part) for part in consumer.partitions_for_topic(topic)]
     consumer.assign(parts)
     ends = consumer.end_offsets(parts)

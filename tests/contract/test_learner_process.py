@@ -64,7 +64,7 @@ def bus_of(settings: Settings) -> Iterator[KafkaBus]:
 def records(settings: Settings, topic: str) -> list[tuple[str, dict[str, Any]]]:
     consumer = KafkaConsumer(
         settings.topic(topic),
-        bootstrap_servers=settings.kafka_bootstrap,
+        **settings.kafka_reader(),
         group_id=None,
         auto_offset_reset="earliest",
         consumer_timeout_ms=500,

@@ -158,7 +158,7 @@ class Rig:
 
     def records(self) -> list[Sent]:
         """Everything that the event topics hold, as the broker keeps it."""
-        consumer = KafkaConsumer(**self.settings.kafka_client())
+        consumer = KafkaConsumer(**self.settings.kafka_reader())
         found: list[Sent] = []
         try:
             partitions = self._partitions(consumer)

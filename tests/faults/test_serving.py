@@ -589,7 +589,7 @@ def hold_to_version(told: Mapping[str, Any], excluded: set[str]) -> None:
 
 def events_in_kafka(settings: Settings) -> dict[str, dict[str, Any]]:
     """Every decision that the broker has, by its id."""
-    consumer = KafkaConsumer(**settings.kafka_client(), enable_auto_commit=False)
+    consumer = KafkaConsumer(**settings.kafka_reader(), enable_auto_commit=False)
     found = {}
     try:
         partition = TopicPartition(settings.topic("decisions"), 0)
