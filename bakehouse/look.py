@@ -74,7 +74,8 @@ def application_words(application: str, its: dict[str, Any]) -> str:
         return str(its["problem"])
     fresh = its.get("freshness_s") or {}
     seen = its.get("verdict") or {}
-    said = [str(seen[name]) for name in ("sentence", "next") if seen.get(name)]
+    then = str(seen.get("next") or "")
+    said = [one for one in (str(seen.get("sentence") or ""), then[:1].upper() + then[1:]) if one]
     if seen.get("simulated"):
         said.append("(simulated players)")
     lines = [" ".join(said)] if said else []
@@ -108,7 +109,7 @@ def application_words(application: str, its: dict[str, Any]) -> str:
     lines += [
         f"{stage['title']} is {stage['level']}: {stage['do']}"
         for stage in its.get("pipe", ())
-        if stage["level"] in ("busy", "blocked")
+        if stage["level"] in ("busy", "blocked") and stage["do"] not in then
     ]
     return "\n".join(lines)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 READY = "ready"
+GIVEN_UP = "given up"  # died too often; said by the supervisor
 
 
 @dataclass(frozen=True)

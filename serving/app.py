@@ -21,6 +21,7 @@ from serving import control
 from serving import live as live_pages
 from serving.description import describe
 from serving.explainer import Explainer
+from serving.keys import Doors
 from serving.live import Live
 from serving.metrics import Metrics
 from serving.page_files import add_page
@@ -44,6 +45,7 @@ def make_app(
     spool: Log,
     most_body_bytes: int,
     locked: bool = False,
+    doors: Doors | None = None,
     explainer: Explainer | None = None,
 ) -> FastAPI:
     """The FastAPI application behind the hot routes, and behind their doors.
@@ -51,6 +53,7 @@ def make_app(
     Args:
         live: what people who watch the page are told each second.
         locked: keys are set, so the open pages say no more than they must.
+        doors: know who shows a key all the same; None: nobody does.
         explainer: says why decisions came out as they did; None: nobody does.
     """
     app = FastAPI(title="Bakehouse", version=API_VERSION, docs_url=None, redoc_url=None)
@@ -58,7 +61,7 @@ def make_app(
     # what takes no time (alive, ready) is answered on the event loop.
     scrapes = anyio.CapacityLimiter(1)
     registry = CollectorRegistry()
-    registry.register(Metrics(report, served, freshness_target_s=live.freshness_target_s))
+    registry.register(Metrics(report, served, live))
     _problems(app)
 
     def find(application: str) -> Served:
@@ -77,12 +80,17 @@ def make_app(
         return PlainTextResponse("alive\n")
 
     @app.get("/readyz", tags=["health"])
-    async def readyz() -> dict[str, Any]:
-        """Decisions are being answered, with Kafka or without."""
-        if locked:
-            return {"ready": True}
-        kafka = report.status()["kafka"]
-        return {"ready": True, "kafka": kafka, "applications": sorted(served)}
+    async def readyz(request: Request) -> dict[str, Any]:
+        """Decisions are being answered, with Kafka or without; and whether they are learned from.
+
+        Always 200 where it answers: `learns` is for people, and takes no server out of a balance.
+        """
+        said = {"ready": True, "answers": True}
+        if locked and (doors is None or doors.refuse(request.scope["headers"], None)):
+            return {**said, "learns": live.learns()}
+        why = live.not_learning()
+        more = {"learns": not why, "not_learning": why, "kafka": report.status()["kafka"]}
+        return {**said, **more, "applications": sorted(served)}
 
     @app.get("/metrics", tags=["health"])
     async def metrics() -> Response:

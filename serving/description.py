@@ -133,7 +133,23 @@ _SUCCESS: dict[str, tuple[int, str, dict[str, Any]]] = {
     ),
     "livez": (200, "text/plain", _TEXT),
     "metrics": (200, "text/plain", _TEXT),
-    "readyz": (200, _JSON, _object({"ready": {"type": "boolean"}})),
+    "readyz": (
+        200,
+        _JSON,
+        _object(
+            {
+                "ready": {"type": "boolean", "description": "As `answers`"},
+                "answers": {"type": "boolean", "description": "Decisions are answered"},
+                "learns": {
+                    "type": "boolean",
+                    "description": "Of every application decisions are learned from",
+                },
+            },
+            not_learning=_ANY | {"description": "Application → which stage, and what to do"},
+            kafka=_ANY,
+            applications={"type": "array", "items": _TEXT},
+        ),
+    ),
     "applications": (200, _JSON, _listed("applications", _ANY)),
 }
 _BODIES: dict[str, dict[str, Any]] = {

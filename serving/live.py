@@ -16,9 +16,10 @@ from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 from starlette.exceptions import HTTPException
 
+from serving.pipe import not_learning
 from serving.served import Served
 from serving.status import StatusReport
-from serving.view import Wanted, listed, view
+from serving.view import Wanted, listed, pipe_of, view
 
 MOST_VIEWERS = 200
 MEDIA_TYPE = "text/event-stream"
@@ -47,6 +48,7 @@ class Live:
         self._next = asyncio.Event()
         self._frames: dict[str | None, bytes] = {}  # of this beat
         self._insights: dict[str, tuple[int, bytes]] = {}
+        self._learns = (0.0, False)  # when it was last asked, and what was said
         self._closed = False
         self.viewers = 0
 
@@ -70,6 +72,23 @@ class Live:
         """What the page would be told of an application now."""
         now_ms = int(self._clock() * 1000)
         return view(self._report, self._served[name], self._wanted, now_ms=now_ms)
+
+    def not_learning(self) -> dict[str, dict[str, Any]]:
+        """Applications of which nothing is learned now, or nobody knows: the stage, and why."""
+        own, now_ms = self._report.status(), int(self._clock() * 1000)
+        found = {
+            name: not_learning(pipe_of(self._report, one, self._wanted, now_ms=now_ms, own=own))
+            for name, one in self._served.items()
+        }
+        return {name: why for name, why in found.items() if why is not None}
+
+    def learns(self) -> bool:
+        """Whether all applications learn. Found out once a second at most: anyone may ask."""
+        asked_s, learns = self._learns
+        if self._clock() - asked_s > 1.0 or asked_s > self._clock():
+            learns = not self.not_learning()
+            self._learns = (self._clock(), learns)
+        return learns
 
     async def watch(self, name: str | None) -> AsyncIterator[bytes]:
         """Frames of an application, or of the list (None), until the viewer or we leave."""

@@ -20,6 +20,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from serving.figures import Durations
+from serving.live import Live
 from serving.served import Served
 from serving.status import COUNTERS, OUTCOMES, StatusReport
 
@@ -109,15 +110,13 @@ class Metrics(Collector):
     """Reads the status when Prometheus asks.
 
     Args:
-        freshness_target_s: what freshness is held against.
+        live: what people are told at the same time.
     """
 
-    def __init__(
-        self, report: StatusReport, served: Mapping[str, Served], *, freshness_target_s: float
-    ) -> None:
+    def __init__(self, report: StatusReport, served: Mapping[str, Served], live: Live) -> None:
         self._report = report
         self._served = served
-        self._freshness_target_s = freshness_target_s
+        self._live = live
 
     def collect(self) -> Iterable[Metric]:
         """All families; of what nobody has told, none."""
@@ -133,6 +132,13 @@ class Metrics(Collector):
         yield from self._positions()
         yield from self._stream(status["at_ms"])
         yield from self._learner()
+        not_learning = self._live.not_learning()
+        yield from _gauge(
+            "learns",
+            "1 where decisions are learned from; 0 where the pipe is blocked, or has not spoken",
+            {(name,): float(name not in not_learning) for name in self._served},
+            ("application",),
+        )
         yield from self._insights()
 
     def _policies(self, now_ms: int) -> Iterable[Metric]:
@@ -172,7 +178,7 @@ class Metrics(Collector):
             ("application", "quantile"),
         )
         yield from _gauge(
-            "freshness_target_seconds", "what is wanted of it", {(): self._freshness_target_s}
+            "freshness_target_seconds", "what is wanted of it", {(): self._live.freshness_target_s}
         )
 
     def _positions(self) -> Iterable[Metric]:

@@ -2,25 +2,29 @@
 
 Pure: from what serving says of itself and what it last heard of stream and learner. A part that
 says nothing while there is nothing to do is fine: idle systems write nothing. It is silent where
-what it should have taken up has come since.
+what it should have taken up has come since (`serving.waits`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from schemas.words import count, size, span
+from serving.waits import Waiting
 
 Level = Literal["ok", "busy", "blocked", "unknown"]
 Fields = Mapping[str, Any]
 
+AWAY_MS = 10_000  # Kafka, or what it tells, unreachable for longer is no hiccup
 SILENT_MS = 15_000  # a part with work that says nothing for this long is not at work
+STARTING_MS = 60_000  # the same, of one that is starting: Spark and TensorFlow take their time
 WAITING_MS = 10_000  # what waits in the spool for longer is not on its way
 SLOW_BATCH_MS = 3_000
 RULES_FAIL = 0.01  # share of decisions that the page's own rules have no answer to
 SLOW_ANSWER_MS = 50.0
 BEHIND_MS = 10_000  # stream time this far behind the clock
+LEARNS = ("spool", "kafka", "join", "learner")  # where one is blocked, nothing is learned
 
 
 class Moved(NamedTuple):
@@ -28,11 +32,13 @@ class Moved(NamedTuple):
 
     Args:
         spool_flows_at_ms: when nothing waited in the spool that was older than a second.
+        kafka_at_ms: when Kafka took events and told of policies, or was only being started.
     """
 
     decided_at_ms: int | None = None
     published_at_ms: int | None = None
     spool_flows_at_ms: int | None = None
+    kafka_at_ms: int | None = None
 
 
 class Heard(NamedTuple):
@@ -43,6 +49,7 @@ class Heard(NamedTuple):
         figures: of the application, in this process.
         stream, learner: the latest `status.v1` of each; empty where there is none.
         application: the learner's status of the application.
+        stream_waits, learner_waits: since when each has had work and said nothing.
     """
 
     own: Fields
@@ -50,6 +57,8 @@ class Heard(NamedTuple):
     stream: Fields
     learner: Fields
     application: Fields
+    stream_waits: Waiting = Waiting()
+    learner_waits: Waiting = Waiting()
 
 
 def stages(heard: Heard, moved: Moved, *, now_ms: int, target_s: float) -> list[dict[str, Any]]:
@@ -61,12 +70,22 @@ def stages(heard: Heard, moved: Moved, *, now_ms: int, target_s: float) -> list[
     return [
         _serving(heard, moved, now_ms),
         _spool(heard, moved, now_ms),
-        _kafka(heard, moved, now_ms),
-        _join(heard, moved, now_ms),
-        _replay(heard),
-        _learner(heard, now_ms),
-        _swap(heard, target_s),
+        _told("kafka", "Kafka", lambda: _kafka(heard, moved, now_ms)),
+        _told("join", "Join", lambda: _join(heard, now_ms)),
+        _told("replay", "Replay", lambda: _replay(heard)),
+        _told("learner", "Learner", lambda: _learner(heard, now_ms)),
+        _told("swap", "Swap", lambda: _swap(heard, target_s)),
     ]
+
+
+def _told(stage: str, title: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """A stage made of what other parts say, which may be of another release."""
+    try:
+        return make()
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
+        meaning = "what was heard of this stage cannot be read"
+        do = "do all parts run the same release? `bakehouse logs` of each says what it is"
+        return _stage(stage, title, "unknown", None, [], meaning, do)
 
 
 def _stage(
@@ -77,7 +96,13 @@ def _stage(
     figures: Sequence[tuple[str, str]],
     meaning: str,
     do: str = "nothing to do",
+    blocks: str | None = None,
 ) -> dict[str, Any]:
+    """One stage.
+
+    Args:
+        blocks: of a blocked one: what is wrong, as a clause.
+    """
     return {
         "stage": stage,
         "title": title,
@@ -86,7 +111,22 @@ def _stage(
         "figures": [{"name": name, "value": value} for name, value in figures],
         "meaning": meaning,
         "do": do,
+        "blocks": blocks if level == "blocked" else None,
     }
+
+
+def not_learning(pipe: Sequence[Fields]) -> dict[str, Any] | None:
+    """The first stage through which nothing comes to the learner, or out of it; None: it learns.
+
+    Beyond what `stages` says, a stage that nobody has heard of yet counts: whether anything is
+    learned is not known then.
+    """
+    learning = [stage for stage in pipe if stage["stage"] in LEARNS]
+    for level in ("blocked", "unknown"):
+        for stage in learning:
+            if stage["level"] == level:
+                return {name: stage[name] for name in ("stage", "level", "blocks", "do")}
+    return None
 
 
 def _since(then_ms: int | None, now_ms: int) -> int | None:
@@ -110,7 +150,8 @@ def _serving(heard: Heard, moved: Moved, now_ms: int) -> dict[str, Any]:
             "they are to answer, players get any eligible action. `bakehouse check` tries them, "
             "`bakehouse logs serving` has the first reason"
         )
-        return _stage("serving", "Serving", level, age, figures, meaning, do)
+        blocks = f"the game's own rules fail in {count(failed)} of {count(decided)} decisions"
+        return _stage("serving", "Serving", level, age, figures, meaning, do, blocks)
     if p99 is not None and p99 > SLOW_ANSWER_MS:
         do = "the machine is busy: give serving a core of its own, or run several processes"
         return _stage("serving", "Serving", "busy", age, figures, meaning, do)
@@ -128,16 +169,16 @@ def _spool(heard: Heard, moved: Moved, now_ms: int) -> dict[str, Any]:
     ]
     meaning = "keeps events on disk until Kafka has acknowledged them, so a dead broker loses none"
     level: Level = "ok"
-    do = "nothing to do"
+    do, blocks = "nothing to do", None
     if fill >= 0.95:
-        level = "blocked"
+        level, blocks = "blocked", "the spool is full and takes no more events"
         do = (
             "it is full: decisions are the baseline's and not logged, outcomes get 503. Bring "
             "Kafka back, or raise BAKEHOUSE_SPOOL_BYTES and restart serving"
         )
     elif fill >= 0.5 or (waiting_ms or 0) > WAITING_MS:
         level, do = "busy", "Kafka does not take events as fast as they come: see the next stage"
-    return _stage("spool", "Spool", level, waiting_ms, figures, meaning, do)
+    return _stage("spool", "Spool", level, waiting_ms, figures, meaning, do, blocks)
 
 
 def _kafka(heard: Heard, moved: Moved, now_ms: int) -> dict[str, Any]:
@@ -150,13 +191,20 @@ def _kafka(heard: Heard, moved: Moved, now_ms: int) -> dict[str, Any]:
     ]
     meaning = "carries decisions, outcomes, policies and what the parts say of themselves"
     age = _since(moved.published_at_ms, now_ms)
+    away_ms = _since(moved.kafka_at_ms, now_ms)
+    level: Level = "blocked" if away_ms is None or away_ms > AWAY_MS else "busy"
+    said = f" ({kafka['problem']})" if kafka["problem"] else ""
     if not kafka["connected"]:
-        said = f" ({kafka['problem']})" if kafka["problem"] else ""
         do = f"no broker answers{said}: `bakehouse logs broker`, or look at your Kafka cluster"
-        return _stage("kafka", "Kafka", "blocked", age, figures, meaning, do)
+        blocks = "Kafka cannot be reached"
+        return _stage("kafka", "Kafka", level, age, figures, meaning, do, blocks)
     if not kafka["listening"]:
-        do = "serving cannot hear policies and control yet; it tries on. `bakehouse logs serving`"
-        return _stage("kafka", "Kafka", "busy", age, figures, meaning, do)
+        do = (
+            f"serving cannot hear policies and control yet{said}; it tries on. `bakehouse logs "
+            "serving`"
+        )
+        blocks = "serving cannot hear of new policies in Kafka"
+        return _stage("kafka", "Kafka", level, age, figures, meaning, do, blocks)
     per_s = heard.own["decisions_per_s"] + heard.own["outcomes_per_s"]
     if lag is not None and lag > max(2_000, 5 * per_s):
         do = "stream is behind: see the next stage; nothing is lost, freshness grows"
@@ -164,9 +212,12 @@ def _kafka(heard: Heard, moved: Moved, now_ms: int) -> dict[str, Any]:
     return _stage("kafka", "Kafka", "ok", age, figures, meaning)
 
 
-def _join(heard: Heard, moved: Moved, now_ms: int) -> dict[str, Any]:
+def _join(heard: Heard, now_ms: int) -> dict[str, Any]:
     stream, account = heard.stream, heard.stream.get("account") or {}
     meaning = "Spark meets every outcome with its decision; what misses the join is repaired"
+    absent = _absent("stream", heard.stream_waits, now_ms, "events come")
+    if not stream and absent is not None:
+        return _stage("join", "Join", "blocked", None, [], meaning, *absent)
     if not stream:
         do = "stream has not said anything yet: it takes 15 s to start; `bakehouse logs stream`"
         return _stage("join", "Join", "unknown", None, [], meaning, do)
@@ -184,12 +235,12 @@ def _join(heard: Heard, moved: Moved, now_ms: int) -> dict[str, Any]:
         figures.insert(2, ("late", count(late)))
     at_ms = int(stream["at_ms"])
     age = now_ms - at_ms
+    if absent is not None:
+        return _stage("join", "Join", "blocked", age, figures, meaning, *absent)
     if stream.get("problem"):
         do = f"its query died and begins again by itself: {stream['problem']}"
-        return _stage("join", "Join", "blocked", age, figures, meaning, do)
-    if _is_silent(at_ms, moved.published_at_ms, now_ms):
-        do = "stream says nothing while events come: `bakehouse status`, `bakehouse logs stream`"
-        return _stage("join", "Join", "blocked", age, figures, meaning, do)
+        blocks = "stream's query died, and begins again"
+        return _stage("join", "Join", "blocked", age, figures, meaning, do, blocks)
     if account.get("quarantined"):
         do = (
             "events were refused; the table `quarantine` has each with its reason, topic and "
@@ -205,9 +256,37 @@ def _join(heard: Heard, moved: Moved, now_ms: int) -> dict[str, Any]:
     return _stage("join", "Join", "ok", age, figures, meaning)
 
 
-def _is_silent(at_ms: int, news_at_ms: int | None, now_ms: int) -> bool:
-    """Whether news has come after a part last spoke, and it has had time to take it up."""
-    return news_at_ms is not None and news_at_ms > at_ms and now_ms - at_ms > SILENT_MS
+def _absent(
+    part: str, waiting: Waiting, now_ms: int, work: str, patience_ms: float = SILENT_MS
+) -> tuple[str, str] | None:
+    """What to do and what is wrong where a part is not at work; None where it may well be.
+
+    Args:
+        work: what it should take up.
+        patience_ms: how long one that runs may be silent over its work.
+    """
+    its = "the learner" if part == "learner" else part
+    if waiting.given_up:
+        do = (
+            f"{its} died again and again right after its start and is not started again: "
+            f"`bakehouse logs {part}` has its last words. Mend that, then stop the stack and start "
+            "it again"
+        )
+        return do, f"{its} was given up after dying again and again"
+    since_ms = waiting.since_ms
+    if not waiting.heard or waiting.starting:
+        patience_ms = max(patience_ms, STARTING_MS)
+    if since_ms is None or now_ms - since_ms <= patience_ms:
+        return None
+    if waiting.heard:
+        do = f"{its} says nothing while {work}: `bakehouse status`, `bakehouse logs {part}`"
+        return do, f"{its} says nothing while {work}"
+    command = "learn" if part == "learner" else part
+    do = (
+        f"{its} has said nothing since serving started, and {work}: is it running? `bakehouse logs "
+        f"{part}`; `bakehouse up` starts all parts, `bakehouse {command}` this one"
+    )
+    return do, f"{its} has not been heard of"
 
 
 def _replay(heard: Heard) -> dict[str, Any]:
@@ -217,9 +296,9 @@ def _replay(heard: Heard) -> dict[str, Any]:
         return _stage("replay", "Replay", "unknown", None, [], meaning, "it comes with stream")
     account = stream.get("account") or {}
     parts = ("applied", "duplicate", "pending", "orphan", "quarantined")
-    behind_ms = int(stream["at_ms"]) - int(stream["stream_time_ms"] or stream["at_ms"])
+    behind_ms = int(stream["at_ms"]) - int(stream.get("stream_time_ms") or stream["at_ms"])
     figures = [
-        ("version", count(stream["replay_version"])),
+        ("version", count(stream.get("replay_version", -1))),
         ("stream time behind", span(max(behind_ms, 0) / 1000)),
         ("applied", count(account.get("applied", 0))),
     ]
@@ -230,7 +309,8 @@ def _replay(heard: Heard) -> dict[str, Any]:
             f"{left:,} consumed records are in no table: a fault of ours. Keep the home, stop "
             "nothing, and report it"
         )
-        return _stage("replay", "Replay", "blocked", behind_ms, figures, meaning, do)
+        blocks = f"{left:,} consumed records are in no table"
+        return _stage("replay", "Replay", "blocked", behind_ms, figures, meaning, do, blocks)
     if behind_ms > BEHIND_MS and stream.get("kafka_lag_events"):
         do = "stream is behind; nothing is lost, freshness grows until it has caught up"
         return _stage("replay", "Replay", "busy", behind_ms, figures, meaning, do)
@@ -238,8 +318,13 @@ def _replay(heard: Heard) -> dict[str, Any]:
 
 
 def _learner(heard: Heard, now_ms: int) -> dict[str, Any]:
-    its, record, stream = heard.application, heard.learner, heard.stream
+    its, record = heard.application, heard.learner
     meaning = "trains on what is new, evaluates, and asks the gate whether players may have it"
+    train_s = float((its.get("seconds") or {}).get("train", 0.0))
+    patience_ms = max(SILENT_MS, 3_000 * train_s)  # a long training says nothing meanwhile
+    absent = _absent("learner", heard.learner_waits, now_ms, "the table grows", patience_ms)
+    if not its and absent is not None:
+        return _stage("learner", "Learner", "blocked", None, [], meaning, *absent)
     if not its:
         do = "the learner has not said anything yet: TensorFlow takes some 15 s to load"
         return _stage("learner", "Learner", "unknown", None, [], meaning, do)
@@ -247,20 +332,19 @@ def _learner(heard: Heard, now_ms: int) -> dict[str, Any]:
         ("candidate", count(its.get("candidate", 0))),
         ("rows", count(its.get("experiences", 0))),
         ("versions behind", count(its.get("lag_versions", 0))),
-        ("train", span(float((its.get("seconds") or {}).get("train", 0.0)))),
+        ("train", span(train_s)),
     ]
     at_ms = int(record["at_ms"])
     age = now_ms - at_ms
+    if absent is not None:
+        return _stage("learner", "Learner", "blocked", age, figures, meaning, *absent)
     problem = its.get("problem") or record.get("problem")
     if problem:
         do = f"{problem}. It tries again; the policy in place goes on. `bakehouse logs learner`"
-        return _stage("learner", "Learner", "blocked", age, figures, meaning, do)
-    ahead = int(stream.get("replay_version", -1)) > int(its.get("replay_version", -1))
-    if ahead and _is_silent(at_ms, stream.get("at_ms"), now_ms):
-        do = "it says nothing while the table grows: `bakehouse status`, `bakehouse logs learner`"
-        return _stage("learner", "Learner", "blocked", age, figures, meaning, do)
+        blocks = "the learner has a problem, and tries again"
+        return _stage("learner", "Learner", "blocked", age, figures, meaning, do, blocks)
     if its.get("refused") or its.get("foreign"):
-        figures.append(("rows passed over", count(its["refused"] + its["foreign"])))
+        figures.append(("rows passed over", count(its.get("refused", 0) + its.get("foreign", 0))))
     if its.get("lag_versions", 0) > 20:
         do = "it is behind the table: a slower cadence or fewer steps (`training=`) let it catch up"
         return _stage("learner", "Learner", "busy", age, figures, meaning, do)
@@ -281,11 +365,13 @@ def _swap(heard: Heard, target_s: float) -> dict[str, Any]:
     refused = figures["refused_policy"]
     if refused and refused["version"] > figures["policy_version"]:
         do = f"policy {refused['version']} was refused: {refused['reason']}"
-        return _stage("swap", "Swap", "blocked", age, shown, meaning, do)
+        blocks = f"policy {refused['version']} was refused"
+        return _stage("swap", "Swap", "blocked", age, shown, meaning, do, blocks)
     if its.get("frozen"):
         reason = (its.get("last_freeze") or {}).get("reason", "see the policies below")
         do = f"the gate froze it: {reason}. Look, then `bakehouse release`"
-        return _stage("swap", "Swap", "blocked", age, shown, meaning, do)
+        blocks = "the gate froze what answers"
+        return _stage("swap", "Swap", "blocked", age, shown, meaning, do, blocks)
     held = [
         words
         for words, on in (

@@ -154,6 +154,7 @@ def build(
         spool=spool,
         publisher=publisher,
         subscriber=subscriber,
+        home=settings.home,
     )
     live = Live(report, served, wanted(settings))
     explainer = Explainer(settings, refs)
@@ -164,6 +165,7 @@ def build(
         spool=spool,
         most_body_bytes=settings.max_body_bytes,
         locked=doors.locked,
+        doors=doors,
         explainer=explainer,
     )
     memories = [route.answers for route in routes.values()]

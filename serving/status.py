@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from serving.figures import Durations
@@ -13,8 +14,10 @@ from serving.publisher import Publisher
 from serving.served import Served
 from serving.spool import Spool
 from serving.subscriber import Subscriber
+from serving.waits import Waits
 
 INSIGHT = "/insight/"  # in the key of a record that the learner keeps for the page
+NO_KAFKA = "no address is set: BAKEHOUSE_KAFKA_BOOTSTRAP"
 # What becomes of a Kafka position: exactly one of these.
 OUTCOMES = ("applied", "duplicate", "pending", "orphan", "quarantined")
 COUNTERS = {
@@ -37,6 +40,8 @@ class StatusReport:
 
     Args:
         process: name of this process within its home.
+        publisher, subscriber: None: no broker is named.
+        home: where a stack's supervisor says what the other parts are busy with; None: nowhere.
         clock: seconds since 1970, UTC.
     """
 
@@ -49,6 +54,7 @@ class StatusReport:
         spool: Spool,
         publisher: Publisher | None,
         subscriber: Subscriber | None,
+        home: Path | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.process = process
@@ -64,13 +70,17 @@ class StatusReport:
         self._before: tuple[float, int, int, int] = (self._started, 0, 0, 0)
         self._counted: dict[str, tuple[int, int]] = {}  # decisions, outcomes by application
         self._by_application: dict[str, dict[str, float]] = {}
-        self.moved = Moved()  # when things last happened
+        started_ms = int(self._started * 1000)
+        self.moved = Moved(kafka_at_ms=started_ms)  # when things last happened
+        self.waits = Waits(home, started_ms=started_ms)
         self._rates: dict[str, Any] = {
             "decisions_per_s": 0.0,
             "outcomes_per_s": 0.0,
             "handling_ms": {"p50": None, "p99": None, "n": 0},
         }
         self._published = 0
+        self._appended = 0
+        self._unpublished = False  # decisions or outcomes have come that Kafka has not taken yet
         self._told: Any = None
 
     def tick(self) -> dict[str, Any] | None:
@@ -88,7 +98,8 @@ class StatusReport:
         self.durations.take()
         self._count_applications(seconds)
         status = self.status()
-        self._note_moves(status, decided=totals[0] > decisions)
+        come = totals[0] > decisions or totals[1] > outcomes
+        self._note_moves(status, decided=totals[0] > decisions, come=come)
         # The clock, and figures that only age, are no news.
         news = {name: value for name, value in status.items() if name not in _AGEING}
         if news == self._told:
@@ -106,17 +117,31 @@ class StatusReport:
                 "outcomes_per_s": round((now[1] - before[1]) / seconds, 1),
             }
 
-    def _note_moves(self, status: Mapping[str, Any], *, decided: bool) -> None:
-        at_ms, published = status["at_ms"], status["kafka"]["published"]
+    def _note_moves(self, status: Mapping[str, Any], *, decided: bool, come: bool) -> None:
+        at_ms, kafka, waiting = status["at_ms"], status["kafka"], status["spool"]["events"]
+        moved: dict[str, int] = {}
         if decided:
-            self.moved = self.moved._replace(decided_at_ms=at_ms)
-        if published != self._published:
-            self._published = published
-            self.moved = self.moved._replace(published_at_ms=at_ms)
-        # under steady traffic there is always something on its way; what came within a second flows
-        waiting = status["spool"]["events"]
-        if not waiting or waiting <= status["decisions_per_s"] + status["outcomes_per_s"]:
-            self.moved = self.moved._replace(spool_flows_at_ms=at_ms)
+            moved["decided_at_ms"] = at_ms
+        if published := kafka["published"] != self._published:
+            self._published = kafka["published"]
+            moved["published_at_ms"] = at_ms
+        # under any traffic there may be something on its way; what came since the last look flows
+        came, self._appended = self._spool.appended - self._appended, self._spool.appended
+        if waiting <= came:
+            moved["spool_flows_at_ms"] = at_ms
+        # controls are published too, and no work for anyone
+        self._unpublished |= come
+        news = self._unpublished and published
+        self._unpublished &= bool(waiting)
+        self.waits.look(
+            at_ms,
+            published=news,
+            stream=self.newest("stream"),
+            learners={name: self.newest("learner", name) for name in self._served},
+        )
+        if (kafka["connected"] and kafka["listening"]) or self.waits.broker_starts:
+            moved["kafka_at_ms"] = at_ms
+        self.moved = self.moved._replace(**moved)
 
     def rates(self, name: str) -> dict[str, float]:
         """Decisions and outcomes of one application, a second, over the last second."""
@@ -160,7 +185,8 @@ class StatusReport:
                 "refused": publisher.refused if publisher else 0,
                 "connected": bool(publisher and publisher.connected and not publisher.problem),
                 "listening": bool(subscriber and subscriber.listening),
-                "problem": (publisher and publisher.problem) or (subscriber and subscriber.problem),
+                "problem": (publisher.problem if publisher else NO_KAFKA)
+                or (subscriber and subscriber.problem),
             },
             "applications": {name: self.application(name) for name in self._served},
         }
@@ -170,9 +196,18 @@ class StatusReport:
         found: dict[str, int] = self.newest("stream").get("account") or {}
         return found if {"received", *OUTCOMES} <= found.keys() else {}
 
-    def newest(self, part: str) -> dict[str, Any]:
-        """The latest status of a part; empty before one was heard."""
-        said = [status for status in self.others().values() if status["part"] == part]
+    def newest(self, part: str, application: str | None = None) -> dict[str, Any]:
+        """The latest status of a part; empty before one was heard.
+
+        Args:
+            application: that it must tell of: each may have a learner of its own.
+        """
+        said = [
+            status
+            for status in self.others().values()
+            if status["part"] == part
+            and (application is None or application in _mapping(status.get("applications")))
+        ]
         return max(said, key=lambda status: int(status["at_ms"]), default={})
 
     def others(self) -> dict[str, dict[str, Any]]:
@@ -187,6 +222,11 @@ class StatusReport:
 
     def _heard(self) -> dict[str, dict[str, Any]]:
         return dict(self._subscriber.statuses) if self._subscriber else {}
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """What another part says, where it is of the kind that is expected."""
+    return value if isinstance(value, Mapping) else {}
 
 
 _AGEING = ("at_ms", "uptime_s")

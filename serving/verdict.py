@@ -1,20 +1,30 @@
 """Is it earning its keep? One sentence with its interval, and what to do next.
 
-Pure: from what serving counts, what people have said, and the learner's comparison of policy and
-holdout. Of several states that hold, the one that a person must know first is named.
+Pure: from what serving counts, what people have said, the stages of the pipe, and the learner's
+comparison of policy and holdout. Of several states that hold, the one that a person must know
+first is named: killed, frozen and hurting, which say beside it where nothing is learned; then a
+blocked pipe; then what the policy earns.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from schemas.application import Application, Episodic
 from schemas.words import count, digits_for, signed, span
+from serving.pipe import LEARNS
 
 State = Literal[
-    "learning", "not_enough_data", "winning", "no_difference", "hurting", "frozen", "killed"
+    "learning",
+    "not_enough_data",
+    "winning",
+    "no_difference",
+    "hurting",
+    "blocked",
+    "frozen",
+    "killed",
 ]
 Fields = Mapping[str, Any]
 ALIKE = 1.5  # design effect from which more decisions of the same players tell little
@@ -27,6 +37,7 @@ def verdict(
     control: Fields,
     learner: Fields,
     insight: Fields,
+    pipe: Sequence[Fields] = (),
     policy_age_s: float | None,
     decisions_per_s: float = 0.0,
 ) -> dict[str, Any]:
@@ -37,6 +48,7 @@ def verdict(
         control: what people have said; see `schemas.events.Control`.
         learner: the learner's status of the application; empty before it has said anything.
         insight: its comparison of policy and holdout; empty before it has any.
+        pipe: see `serving.pipe.stages`.
         policy_age_s: since the policy that answers was made; None at version 0.
     """
     compared, lift = _compared(application, insight, decisions_per_s)
@@ -44,6 +56,8 @@ def verdict(
     version = int(figures["policy_version"])
     who = _who(control)
     frozen_by_gate = bool(learner.get("frozen"))
+    stops = next((one for one in pipe if _is_blocked(one) and one["stage"] in LEARNS), None)
+    blocked = stops or next(filter(_is_blocked, pipe), None)
     if figures["killed"]:
         state = "killed"
         words = f"is killed: every decision is the game's rules'{who}. {_had(lift)}"
@@ -56,6 +70,11 @@ def verdict(
             who = f" by the gate: {freeze.get('reason', 'what it saw')}"
         words = f"{how} policy {version}{who}. {_had(lift)}"
         then = "`bakehouse release` lets the newest policy answer"
+    elif blocked is not None and not (version and state == "hurting"):
+        state, then = "blocked", blocked["do"]
+        words = _blocked(application, figures, blocked)
+        if version:
+            words = f"{words}. {_had(lift)}"
     elif application.mode == "logging_only":
         state, then = "learning", "change its `mode` to apprentice or online when you are ready"
         words = (
@@ -66,6 +85,9 @@ def verdict(
     age = (
         "" if policy_age_s is None or not version else f" Policy {version} is {_old(policy_age_s)}."
     )
+    if stops is not None and state != "blocked":
+        words = f"{words.strip().rstrip('.')}. Nothing is being learned: {stops['blocks']}"
+        then = f"{then}; {stops['do']}"
     simulated = bool(figures.get("simulated") or insight.get("simulated"))
     sentence = f"{application.name} {words.strip().rstrip('.')}.{age}"
     return {"state": state, "sentence": sentence, "next": then, "simulated": simulated}
@@ -74,6 +96,25 @@ def verdict(
 def _who(control: Fields) -> str:
     by, why = control.get("by") or "someone", control.get("why")
     return f", by {by}: {why}" if why else f", by {by}"
+
+
+def _is_blocked(stage: Fields) -> bool:
+    # records in no table cost what they would have taught; the rest is learned from
+    return bool(stage["level"] == "blocked" and stage["stage"] != "replay")
+
+
+def _blocked(application: Application, figures: Fields, stage: Fields) -> str:
+    """What does not go on, why, and what players get meanwhile."""
+    version = int(figures["policy_version"])
+    get = "the game's rules"
+    if application.mode == "online" and stage["stage"] != "spool":
+        get = f"policy {version}" if version else f"{get}, with exploration"
+    match stage["stage"]:
+        case "serving":
+            return f"is blocked: {stage['blocks']}; players get any eligible action there"
+        case "swap":
+            return f"is blocked: {stage['blocks']}: nobody gets what is learned; players get {get}"
+    return f"is blocked: nothing is being learned because {stage['blocks']}; players get {get}"
 
 
 def _old(seconds: float) -> str:

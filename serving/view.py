@@ -48,19 +48,12 @@ def view(
     application = served.application
     own = report.status() if own is None else own
     figures = own["applications"][application.name]
-    learner_record = report.newest("learner")
-    learner = (learner_record.get("applications") or {}).get(application.name) or {}
-    insight = (report.insight(application.name) or {}).get("insight") or {}
+    learner, _ = _learner(report, application.name)
+    insight = _insight(report, application.name)
     rates = report.rates(application.name)
     made_at_ms = None if served.slot.policy is None else served.slot.policy.manifest.created_at_ms
     age_s = None if made_at_ms is None else max(now_ms - made_at_ms, 0) / 1000
-    heard = Heard(
-        own,
-        figures,
-        report.newest("stream"),
-        learner_record,
-        learner and {**learner, "outcomes": insight.get("outcomes")},
-    )
+    pipe = pipe_of(report, served, wanted, now_ms=now_ms, own=own)
     return {
         "at_ms": now_ms,
         "application": application.name,
@@ -76,15 +69,49 @@ def view(
             control=served.control.model_dump(),
             learner=learner,
             insight=insight,
+            pipe=pipe,
             policy_age_s=age_s,
             decisions_per_s=rates["decisions_per_s"],
         ),
         "tiles": _tiles(served, figures, insight, own, rates, wanted),
         "policy": _policy(served, figures, learner, age_s),
         "swaps": list(served.history),
-        "pipe": stages(heard, report.moved, now_ms=now_ms, target_s=wanted.freshness_target_s),
+        "pipe": pipe,
         "mlflow": {"url": wanted.mlflow_url, "command": wanted.mlflow_command},
     }
+
+
+def pipe_of(
+    report: StatusReport, served: Served, wanted: Wanted, *, now_ms: int, own: Fields
+) -> list[Fields]:
+    """The stages of one application's pipe: see `serving.pipe.stages`.
+
+    Args:
+        own: what `report.status()` said just now.
+    """
+    name = served.application.name
+    learner, record = _learner(report, name)
+    heard = Heard(
+        own,
+        own["applications"][name],
+        report.newest("stream"),
+        record,
+        learner and {**learner, "outcomes": _insight(report, name).get("outcomes")},
+        report.waits.stream(),
+        report.waits.learner(name),
+    )
+    return stages(heard, report.moved, now_ms=now_ms, target_s=wanted.freshness_target_s)
+
+
+def _learner(report: StatusReport, application: str) -> tuple[Fields, Fields]:
+    """What the learner says of an application, and the record that it stands in."""
+    record = report.newest("learner", application)
+    its = (record.get("applications") or {}).get(application)
+    return (its if isinstance(its, dict) else {}), record
+
+
+def _insight(report: StatusReport, application: str) -> Fields:
+    return (report.insight(application) or {}).get("insight") or {}
 
 
 def listed(

@@ -14,7 +14,7 @@ from typing import Any
 
 from bakehouse.local.watchdog import end_group, send
 from schemas.logs import readable
-from schemas.phase import READY, PhaseFile
+from schemas.phase import GIVEN_UP, READY, PhaseFile
 
 LOG_BYTES = 16 << 20  # a part's log; the one before it is kept too
 LOG_LINES_SHOWN = 15
@@ -116,7 +116,7 @@ class Part:
         delay = restart_delay_s(self.rapid_deaths)
         if delay is None:
             self.wanted = False
-            self.phase = "given up"
+            self.phase = GIVEN_UP
             self.given_up = (
                 f"{self.name} died {self.rapid_deaths} times within {RAPID_DEATH_S:.0f} s of its "
                 f"start, the last time with {exit_words(self.process.returncode)}, and is not "

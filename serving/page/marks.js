@@ -34,7 +34,7 @@ export const mark = (name) => s("svg", { class: "mark", viewBox: "0 0 16 16", "a
 export const LEVEL_WORDS = { ok: "ok", busy: "busy", blocked: "blocked", unknown: "unknown" };
 export const STATE_WORDS = {
   learning: "Learning", not_enough_data: "Not enough data", winning: "Winning", no_difference: "No difference",
-  hurting: "Hurting", frozen: "Frozen", killed: "Killed",
+  hurting: "Hurting", blocked: "Blocked", frozen: "Frozen", killed: "Killed",
 };
 
 /** Symbol and word of a level, that can change. */

@@ -299,7 +299,7 @@ def test_promtool_accepts_the_rules_and_they_fire_when_they_should():
 
 
 def test_a_collector_can_be_asked_twice_and_says_the_same(server):
-    metrics = Metrics(server.report, {"levels": server.served}, freshness_target_s=5.0)
+    metrics = Metrics(server.report, {"levels": server.served}, server.live)
     names = [family.name for family in metrics.collect()]
     assert names == [family.name for family in metrics.collect()]
     assert len(names) == len(set(names))

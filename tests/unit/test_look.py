@@ -59,6 +59,16 @@ def test_freshness_comes_first_and_the_account_last():
     )
 
 
+def test_a_blocked_pipe_is_said_first_and_once():
+    kafka = {"title": "Kafka", "level": "blocked", "do": "no broker answers"}
+    swap = {"title": "Swap", "level": "busy", "do": "above the target"}
+    verdict = {"sentence": "game is blocked.", "next": "no broker answers", "simulated": False}
+    lines = words(verdict=verdict, pipe=[kafka, swap])
+    assert lines[0] == "game is blocked. No broker answers"
+    assert lines[-1] == "Swap is busy: above the target"
+    assert len([line for line in lines if "roker answers" in line]) == 1
+
+
 def test_an_account_that_does_not_add_up_is_said_aloud():
     stream = SAID["parts"]["stream/3"]
     short = stream | {"account": stream["account"] | {"applied": 8690}}

@@ -115,6 +115,7 @@ class Server:
             most_body_bytes=MOST_BODY,
             locked=doors.locked,
             explainer=explainer,
+            doors=doors,
         )
 
     def request(

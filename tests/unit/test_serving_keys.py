@@ -114,7 +114,12 @@ def test_some_pages_stay_open(locked: Server, path: str) -> None:
 
 
 def test_the_open_readiness_says_no_more_than_that(locked: Server, unlocked: Server) -> None:
-    assert locked.request("GET", "/readyz").json() == {"ready": True}
+    open_ = {"ready": True, "answers": True, "learns": False}
+    assert locked.request("GET", "/readyz").json() == open_
+    assert locked.request("GET", "/readyz", headers=bearer("wrong")).json() == open_
+    said = locked.request("GET", "/readyz", headers=bearer(OUTCOME)).json()
+    assert said["not_learning"]["levels"]["stage"] == "join"
+    assert said["applications"] == ["levels"]
     assert unlocked.request("GET", "/readyz").json()["applications"] == ["levels"]
 
 

@@ -138,14 +138,22 @@ def test_more_viewers_than_there_is_room_for_are_told_so(server: Server) -> None
     assert "watching already" in refused.json()["detail"]
 
 
-def test_a_spool_flows_while_no_more_waits_than_a_second_brings(server: Server) -> None:
-    status = {
-        "at_ms": 5_000,
-        "kafka": {"published": 0},
-        "decisions_per_s": 60.0,
-        "outcomes_per_s": 40.0,
-    }
-    for at_ms, waiting, flows_at_ms in ((5_000, 90, 5_000), (6_000, 101, 5_000), (7_000, 0, 7_000)):
-        told = status | {"at_ms": at_ms, "spool": {"events": waiting}}
-        server.report._note_moves(told, decided=False)
-        assert server.report.moved.spool_flows_at_ms == flows_at_ms
+@pytest.mark.parametrize(
+    "seconds",
+    [
+        [(100, 90, True), (100, 101, False), (0, 0, True)],
+        [(1, 1, True), (1, 1, True), (0, 1, False), (0, 0, True)],  # a trickle
+    ],
+)
+def test_a_spool_flows_while_no_more_waits_than_the_last_second_brought(
+    server: Server, seconds: list[tuple[int, int, bool]]
+) -> None:
+    for at_s, (came, waiting, flows) in enumerate(seconds):
+        server.disk.appended += came
+        told = {
+            "at_ms": 1000 * at_s,
+            "kafka": {"published": 0, "connected": True, "listening": True},
+            "spool": {"events": waiting},
+        }
+        server.report._note_moves(told, decided=False, come=bool(came))
+        assert (server.report.moved.spool_flows_at_ms == 1000 * at_s) == flows

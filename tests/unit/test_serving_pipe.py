@@ -2,7 +2,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from serving.pipe import Heard, Moved, stages
+import pytest
+
+from schemas.phase import GIVEN_UP, READY
+from serving.pipe import AWAY_MS, SILENT_MS, STARTING_MS, Heard, Moved, not_learning, stages
+from serving.waits import Waiting
 
 NOW_MS = 1_000_000
 OWN = {
@@ -63,6 +67,7 @@ APPLICATION = {
     "outcomes": {"late": 3},
 }
 MOVED = Moved(NOW_MS - 100, NOW_MS - 100, NOW_MS - 100)
+SPEAKS = Waiting()
 
 
 def found(
@@ -73,8 +78,10 @@ def found(
     learner: Any = LEARNER,
     application: Any = APPLICATION,
     moved: Moved = MOVED,
+    stream_waits: Waiting = SPEAKS,
+    learner_waits: Waiting = SPEAKS,
 ) -> dict[str, dict[str, Any]]:
-    heard = Heard(own, figures, stream, learner, application)
+    heard = Heard(own, figures, stream, learner, application, stream_waits, learner_waits)
     made = stages(heard, moved, now_ms=NOW_MS, target_s=5.0)
     return {stage["stage"]: stage for stage in made}
 
@@ -136,15 +143,83 @@ def test_a_full_spool_is_blocked_and_says_what_players_get() -> None:
     assert "503" in stage["do"]
 
 
-def test_a_part_is_silent_where_news_came_after_its_last_word_and_not_in_an_idle_system() -> None:
-    old = NOW_MS - 20_000
-    stream, learner = STREAM | {"at_ms": old}, LEARNER | {"at_ms": old}
-    idle = Moved(old - 100, old - 100, NOW_MS)
-    assert levels(stream=stream, learner=learner, moved=idle) == FINE
-    assert levels(stream=stream, learner=learner)["join"] == "blocked"
-    grown = STREAM | {"replay_version": 41}
-    assert levels(stream=grown, learner=learner)["learner"] == "blocked"
-    assert levels(stream=STREAM, learner=learner)["learner"] == "ok"  # it has read all there is
+def test_kafka_is_blocked_once_it_is_away_for_longer_than_a_hiccup() -> None:
+    away = OWN | {"kafka": OWN["kafka"] | {"connected": False}}  # type: ignore[operator]
+    deaf = OWN | {"kafka": OWN["kafka"] | {"listening": False}}  # type: ignore[operator]
+    for own, words in ((away, "cannot be reached"), (deaf, "cannot hear")):
+        for since_ms, level in ((AWAY_MS, "busy"), (AWAY_MS + 1, "blocked")):
+            stage = found(own=own, moved=MOVED._replace(kafka_at_ms=NOW_MS - since_ms))["kafka"]
+            assert stage["level"] == level
+            assert (words in str(stage["blocks"])) == (level == "blocked")
+
+
+PART_OF = {"join": "stream_waits", "learner": "learner_waits"}
+
+
+@pytest.mark.parametrize("stage", PART_OF)
+def test_a_part_is_silent_where_it_has_had_work_for_long_and_not_in_an_idle_system(
+    stage: str,
+) -> None:
+    old = NOW_MS - 3_600_000
+    spoke = {"stream": STREAM | {"at_ms": old}, "learner": LEARNER | {"at_ms": old}}
+    assert levels(**spoke)[stage] == "ok"
+    for since_ms, level in ((SILENT_MS, "ok"), (SILENT_MS + 1, "blocked")):
+        waits = {PART_OF[stage]: Waiting(NOW_MS - since_ms)}
+        assert levels(**spoke, **waits)[stage] == level
+        # one that starts has longer
+        starting = {PART_OF[stage]: Waiting(NOW_MS - since_ms, phase="importing TensorFlow")}
+        assert levels(**spoke, **starting)[stage] == "ok"
+
+
+@pytest.mark.parametrize("stage", PART_OF)
+def test_a_part_that_was_never_heard_is_blocked_once_it_has_had_time_to_start(stage: str) -> None:
+    nobody: dict[str, Any] = {"stream": {}} if stage == "join" else {"application": {}}
+    for since_ms, level in ((STARTING_MS, "unknown"), (STARTING_MS + 1, "blocked")):
+        waits = {PART_OF[stage]: Waiting(NOW_MS - since_ms, heard=False)}
+        assert levels(**nobody, **waits)[stage] == level
+    assert levels(**nobody)[stage] == "unknown"  # nothing has come that it should know of
+
+
+@pytest.mark.parametrize("stage", PART_OF)
+@pytest.mark.parametrize("nobody", [True, False])
+def test_a_part_that_was_given_up_is_blocked_at_once_with_where_to_look(
+    stage: str, nobody: bool
+) -> None:
+    said: dict[str, Any] = {"stream": {}} if stage == "join" else {"application": {}}
+    made = found(**(said if nobody else {}), **{PART_OF[stage]: Waiting(phase=GIVEN_UP)})[stage]
+    assert made["level"] == "blocked"
+    assert "was given up" in made["blocks"]
+    assert f"bakehouse logs {'stream' if stage == 'join' else 'learner'}" in made["do"]
+    assert levels(**{PART_OF[stage]: Waiting(phase=READY)}) == FINE
+
+
+def test_what_another_release_says_is_unknown_and_breaks_nothing() -> None:
+    odd = levels(
+        stream=STREAM | {"batch_ms": [1], "stream_time_ms": "soon"},
+        application=APPLICATION | {"experiences": None, "last_freeze": "?", "frozen": True},
+    )
+    assert odd["serving"] == odd["spool"] == "ok"
+    assert {odd[stage] for stage in ("join", "replay", "learner", "swap")} == {"unknown"}
+
+
+def test_a_long_training_is_no_silence() -> None:
+    slow = APPLICATION | {"seconds": {"train": 20.0}}
+    waits = Waiting(NOW_MS - 50_000)
+    assert levels(application=slow, learner_waits=waits)["learner"] == "ok"
+    assert levels(learner_waits=waits)["learner"] == "blocked"
+
+
+def test_nothing_is_learned_where_a_stage_on_the_way_is_blocked_or_has_not_spoken() -> None:
+    assert not_learning(list(found().values())) is None
+    silent = found(learner_waits=Waiting(0), stream={})
+    why = not_learning(list(silent.values()))
+    assert why is not None
+    assert (why["stage"], why["level"]) == ("learner", "blocked")  # what is known comes first
+    why = not_learning(list(found(stream={}).values()))
+    assert why is not None
+    assert (why["stage"], why["level"], why["blocks"]) == ("join", "unknown", None)
+    refused = FIGURES | {"refused_policy": {"version": 8, "reason": "SHA-256"}}
+    assert not_learning(list(found(figures=refused).values())) is None  # it is learned, not served
 
 
 def test_records_that_are_in_no_table_block_replay_whatever_else_is_well() -> None:

@@ -34,6 +34,7 @@ def said(
     learner: dict[str, Any] | None = None,
     page: dict[str, Any] | None = None,
     age_s: float | None = 12.0,
+    blocked: dict[str, str] | None = None,
     **figures: Any,
 ) -> dict[str, Any]:
     application = make_application(
@@ -45,6 +46,15 @@ def said(
         control=control or {},
         learner=learner or {},
         insight={} if lift is None else {"lift": lift},
+        pipe=[
+            {
+                "stage": stage,
+                "level": "blocked" if stage in (blocked or {}) else "ok",
+                "blocks": (blocked or {}).get(stage),
+                "do": f"look at {stage}",
+            }
+            for stage in ("serving", "spool", "kafka", "join", "replay", "learner", "swap")
+        ],
         policy_age_s=age_s,
         decisions_per_s=10.0,
     )
@@ -139,6 +149,57 @@ def test_a_kill_goes_before_a_freeze_and_both_before_what_is_earned() -> None:
     assert killed["state"] == "killed"
     assert "every decision is the game's rules', by ada: players complain" in killed["sentence"]
     assert "bakehouse revive" in killed["next"]
+
+
+AWAY = {"kafka": "Kafka cannot be reached"}
+
+
+def test_where_nothing_is_learned_the_verdict_is_blocked_and_says_what_players_get() -> None:
+    at_0 = said(None, policy_version=0, age_s=None, blocked=AWAY)
+    assert (at_0["state"], at_0["next"]) == ("blocked", "look at kafka")
+    assert at_0["sentence"] == (
+        "levels is blocked: nothing is being learned because Kafka cannot be reached; players get "
+        "the game's rules, with exploration."
+    )
+    found = said(WINNING, blocked=AWAY)
+    assert found["state"] == "blocked"
+    assert "players get policy 37. It earns +8.4% over the baseline" in found["sentence"]
+    apprentice = said(None, policy_version=3, blocked=AWAY, page={"mode": "apprentice"})
+    assert "players get the game's rules" in apprentice["sentence"]
+
+
+@pytest.mark.parametrize(
+    ("blocked", "words"),
+    [
+        ({"learner": "the learner was given up", "swap": "8 was refused"}, "the learner was given"),
+        ({"spool": "it is full", **AWAY}, "because it is full; players get the game's rules."),
+        ({"serving": "the game's own rules fail"}, "rules fail; players get any eligible action"),
+        ({"swap": "policy 38 was refused"}, "policy 38 was refused: nobody gets what is learned"),
+    ],
+)
+def test_of_several_blocked_stages_the_one_that_stops_learning_is_said(
+    blocked: dict[str, str], words: str
+) -> None:
+    found = said(WINNING, blocked=blocked)
+    assert found["state"] == "blocked"
+    assert words in found["sentence"]
+
+
+def test_records_in_no_table_leave_the_verdict_as_it_is() -> None:
+    assert said(WINNING, blocked={"replay": "3 consumed records are in no table"}) == said(WINNING)
+
+
+def test_a_kill_a_freeze_and_a_harmful_policy_go_before_and_say_that_nothing_is_learned() -> None:
+    worse = {"mean": -0.05, "lower": -0.08, "upper": -0.02}
+    hurting = WINNING | {"difference": worse, "relative": None}
+    for state, found in (
+        ("killed", said(WINNING, killed=True, blocked=AWAY)),
+        ("frozen", said(WINNING, frozen=True, blocked=AWAY)),
+        ("hurting", said(hurting, blocked=AWAY)),
+    ):
+        assert found["state"] == state
+        assert "Nothing is being learned: Kafka cannot be reached." in found["sentence"]
+        assert "bakehouse" in found["next"] and found["next"].endswith("; look at kafka")
 
 
 def test_a_freeze_of_the_gates_own_says_what_the_gate_saw() -> None:
