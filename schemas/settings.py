@@ -58,7 +58,7 @@ class Settings(BaseModel):
     upkeep_every_s: float = Field(default=60.0, gt=0)  # compaction, and cleaning of the log
     upkeep_share: float = Field(default=0.05, gt=0, le=1)  # of the time, for each kind of upkeep
     compact_after_minutes: float = Field(default=10.0, gt=0)
-    replay_retention_days: float = Field(default=30.0, gt=0)
+    replay_retention_days: float = Field(default=30.0, gt=0)  # by stream time, an hour an hour
     # learner
     mlflow_uri: str | None = None  # None: SQLite under <home>
     policies_kept: int = Field(default=50, ge=3)

@@ -63,6 +63,7 @@ class AnswerMemory:
         span_s: how long an answer is remembered at least,
         most: unless more than half as many come in that time: then the older ones go early (at
             1,000 decisions a second ten minutes are 600,000 answers, about 100 MB).
+        clock: monotonic, in seconds: a clock that is set must not make it forget.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class AnswerMemory:
         folder: Path | None,
         span_s: float,
         most: int = 1_200_000,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._labels = actions if isinstance(actions, Discrete) else None
         self._waiting = 0  # answers not yet in the log
@@ -208,23 +209,30 @@ class AnswerMemory:
             self.close()
 
     def _recall(self, folder: Path) -> list[Path]:
-        """Read the logs of earlier processes; returns those to delete at the next turn."""
+        """Read the logs of earlier processes; returns those to delete at the next turn.
+
+        Their age is measured against the newest of them, by one clock: what time it is now says
+        nothing, for the machine's clock may have been set since.
+        """
         paths = [
             *sorted(folder.glob(f"*{WITHOUT_SUBJECT}")),
             *sorted(folder.glob(f"*{WRITTEN}")),
         ]
-        for path in list(paths):
-            if self._clock() - path.stat().st_mtime > self._span_s:
+        written_s = {path: path.stat().st_mtime for path in paths}
+        newest_s = max(written_s.values(), default=0.0)
+        kept = []
+        for path, at_s in written_s.items():
+            if newest_s - at_s > self._span_s:
                 path.unlink()
-                paths.remove(path)
                 continue
+            kept.append(path)
             if path.suffix == WRITTEN:
                 self._old.update(self._records(path.read_bytes(), _ACTION))
                 continue
             head = _ANSWER.size
             for key, packed in self._records(path.read_bytes(), head):
                 self._old[key] = packed[:head] + _ANYONE + packed[head:]
-        return paths
+        return kept
 
     def _records(self, data: bytes, head: int) -> Iterator[tuple[bytes, bytes]]:
         """Decision ids and answers of a log, up to where it is torn.

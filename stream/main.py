@@ -284,12 +284,12 @@ def run(
     elif not checkpoint.applied and not checkpoint.rewound:
         checkpoint.note_applied(published_offsets(broker))
     query = ReplayQuery(spark, settings, refs, checkpoint, on_batch=woken.set, tracer=tracer)
-    maintenance = Maintenance(spark, settings, query)
+    time_ = StreamTime(horizon_ms=horizon_ms(applications))
+    maintenance = Maintenance(spark, settings, query, stream_time_ms=lambda: time_.now_ms)
     lives = Lives(query, checkpoint, broker, woken=woken)
     phase.announce("starting the query")
     lives.look()
     maintenance.start()
-    time_ = StreamTime(horizon_ms=horizon_ms(applications))
     part = Stream(settings, broker, query, lives, time_, maintenance, woken)
     phase.announce(READY)
     try:

@@ -21,7 +21,7 @@ from stream.books import Books, by_place
 from stream.compaction import compact, due
 from stream.query import ReplayQuery
 from stream.repair import Repair
-from stream.retention import Cleaner, outlived
+from stream.retention import Cleaner, Pace, oldest_hour, outlived
 from stream.tables import open_table
 
 log = logging.getLogger("stream.maintenance")
@@ -48,14 +48,22 @@ class Task:
 
 
 class Maintenance:
-    """Repair, accounting, compaction and retention of one home."""
+    """Repair, accounting, compaction and retention of one home.
+
+    Args:
+        stream_time_ms: the broker's time before which everything is in the tables; 0 while it is
+            not known. What is kept or forgotten for good goes by it, never by this machine's clock.
+    """
 
     def __init__(
         self,
         spark: SparkSession,
         settings: Settings,
         query: ReplayQuery,
+        *,
+        stream_time_ms: Callable[[], int] = lambda: 0,
     ) -> None:
+        self._stream_time_ms = stream_time_ms
         self._spark = spark
         self._settings = settings
         self._query = query
@@ -68,6 +76,7 @@ class Maintenance:
             settings.home.resolve() / "stream" / "repair.json",
         )
         self._books = Books(settings, settings.home)
+        self._pace = Pace(settings.home.resolve() / "stream" / "retention.json")
         self._cleaners = [
             Cleaner(
                 open_table(settings, name),
@@ -170,7 +179,7 @@ class Maintenance:
 
     def _settle(self) -> None:
         offsets, _ = self._query.applied
-        self._books.settle(until=offsets, stream_time_ms=time.time_ns() // 1_000_000)
+        self._books.settle(until=offsets, stream_time_ms=self._stream_time_ms())
 
     def _step_compaction(self) -> None:
         quiet_ms = int(self._settings.compact_after_minutes * 60_000)
@@ -185,17 +194,24 @@ class Maintenance:
                 return  # one a step: the next rests in proportion to what this one took
 
     def _step_retention(self) -> None:
-        now_ms = time.time_ns() // 1_000_000
-        days = self._settings.replay_retention_days
-        old = {
-            t: outlived(t.files(), now_ms=now_ms, days=days) for t in (self._replay, self._ledger)
-        }
-        if any(old.values()):
-            places = {place for files in old.values() for place in by_place(files)}
-            offsets, _ = self._query.applied
-            self._books.close_places(places, until=offsets, stream_time_ms=now_ms)
-            for table, files in old.items():
-                if files:
-                    table.drop(files, now_ms=now_ms)
+        stream_time_ms = self._stream_time_ms()
+        if self._pace.allows(stream_time_ms):
+            self._drop_oldest_hour(stream_time_ms)
         for cleaner in self._cleaners:
             cleaner.step()
+
+    def _drop_oldest_hour(self, stream_time_ms: int) -> None:
+        """Delete the oldest of the hours that are older than the retention, if there is one."""
+        days = self._settings.replay_retention_days
+        files = {table: table.files() for table in (self._replay, self._ledger)}
+        old = outlived([f for of in files.values() for f in of], now_ms=stream_time_ms, days=days)
+        places = by_place(oldest_hour(old)).keys()
+        if not places:
+            return
+        offsets, _ = self._query.applied
+        # noted first: where one of the three fails, no other hour goes before its time
+        self._pace.note(stream_time_ms)
+        self._books.close_places(set(places), until=offsets, stream_time_ms=stream_time_ms)
+        for table, of in files.items():
+            if gone := [f for place, fs in by_place(of).items() if place in places for f in fs]:
+                table.drop(gone, now_ms=time.time_ns() // 1_000_000)

@@ -4,6 +4,7 @@ import json
 import os
 import struct
 import tempfile
+import time
 import zlib
 from pathlib import Path
 from typing import Any
@@ -295,6 +296,20 @@ def test_answers_are_remembered_for_their_span_and_forgotten_within_twice_of_it(
     assert memory.get(ID, WHO) is None
     assert len(list(tmp_path.iterdir())) <= 2
     memory.close()
+
+
+def test_a_clock_that_was_set_ahead_makes_no_answer_be_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = AnswerMemory(LABELS, folder=tmp_path, span_s=600)
+    memory.put(ID, 2, GIVEN)
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 31 * 86_400)
+    for number in range(3):
+        memory.put(f"{number:08x}{ID[8:]}", 0, GIVEN)
+    assert memory.get(ID) == GIVEN
+    memory.close()
+    assert AnswerMemory(LABELS, folder=tmp_path, span_s=600).get(ID) == GIVEN
 
 
 def test_the_memory_of_answers_is_bounded() -> None:

@@ -10,10 +10,13 @@ import pyarrow as pa
 import pytest
 
 from schemas.events import Decision
+from schemas.ids import uuid7
 from schemas.settings import Settings
 from stream.compaction import MIN_FILES, due
 from stream.decode import Record, decision_row
-from stream.retention import outlived
+from stream.maintenance import Maintenance
+from stream.query import Counts
+from stream.retention import MS_PER_HOUR, Cleaner, Pace, outlived
 from stream.tables import DataFile, LogGone, Table, create_tables, open_table, tables_exist
 from tests.stream_events import decision
 
@@ -64,6 +67,123 @@ def test_hours_that_ended_longer_ago_than_the_retention_are_deleted():
         days=1,
     )
     assert [f.partition["hour"] for f in found] == [HOUR - 2]
+
+
+class Clocks:
+    """Stream time and a monotonic clock, both moved by hand."""
+
+    def __init__(self, stream_time_ms: int) -> None:
+        self.stream_time_ms = stream_time_ms
+        self.monotonic_s = 50_000.0
+
+    def move(self, hours: float) -> None:
+        self.stream_time_ms += int(hours * MS_PER_HOUR)
+        self.monotonic_s += hours * 3_600
+
+
+class Consumed:
+    """What maintenance asks of the query."""
+
+    counts = Counts(batches=1)
+    applied = ({"d": {"0": 2 * (HOUR + 10)}}, 0)
+
+
+def keeping(settings: Settings, clocks: Clocks) -> Maintenance:
+    """Upkeep of a home, as at the start of a process."""
+    kept = Maintenance(
+        None,  # type: ignore[arg-type]
+        settings,
+        Consumed(),  # type: ignore[arg-type]
+        stream_time_ms=lambda: clocks.stream_time_ms,
+    )
+    kept._pace = Pace(settings.home / "stream" / "retention.json", clock=lambda: clocks.monotonic_s)
+    return kept
+
+
+@pytest.fixture
+def ten_hours(tmp_path: Path) -> Settings:
+    """A home with a decision in each of ten hours, of two applications; kept for a day."""
+    settings = Settings(home=tmp_path, replay_retention_days=1)
+    create_tables(settings, first_offsets={})
+    table = open_table(settings, "replay")
+    for hour in range(HOUR, HOUR + 10):
+        made = [
+            decision_row(
+                Decision.model_validate(decision(uuid7(hour * MS_PER_HOUR))),
+                Record("d", 0, 2 * hour + nth, hour * MS_PER_HOUR, None, b""),
+            )
+            for nth in range(2)
+        ]
+        made[1]["application"] = "another"
+        table.append(pa.Table.from_pylist(made, schema=table.schema))
+    return settings
+
+
+def hours_of(settings: Settings) -> list[int]:
+    return sorted({f.partition["hour"] for f in open_table(settings, "replay").files()})
+
+
+def test_a_machine_whose_clock_is_a_month_ahead_deletes_nothing(
+    ten_hours: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clocks = Clocks((HOUR + 10) * MS_PER_HOUR)
+    kept, before = keeping(ten_hours, clocks), hours_of(ten_hours)
+    real_ns, real_s, ahead_s = time.time_ns, time.time, 31 * 86_400
+    monkeypatch.setattr(time, "time_ns", lambda: real_ns() + ahead_s * 10**9)
+    monkeypatch.setattr(time, "time", lambda: real_s() + ahead_s)
+    for _ in range(100):
+        kept._step_retention()
+        clocks.move(0.01)
+    assert hours_of(ten_hours) == before
+    assert list((ten_hours.home / "tables" / "replay").glob("_delta_log/*.json"))
+
+
+def test_while_stream_time_is_not_known_nothing_is_deleted(ten_hours: Settings) -> None:
+    clocks = Clocks(0)
+    keeping(ten_hours, clocks)._step_retention()
+    assert len(hours_of(ten_hours)) == 10
+
+
+def test_hours_are_deleted_one_by_one_as_stream_time_passes(ten_hours: Settings) -> None:
+    clocks = Clocks((HOUR + 24) * MS_PER_HOUR)
+    kept = keeping(ten_hours, clocks)
+    for hour in range(10):
+        kept._step_retention()
+        assert hours_of(ten_hours) == list(range(HOUR + hour, HOUR + 10))
+        clocks.move(1 + 1 / 60)  # a step a minute late does not add up
+    assert kept._books.closed().applied == 2 * 9  # what was deleted stays accounted for
+
+
+def test_stream_time_that_jumps_a_month_costs_an_hour_of_the_tables_an_hour(
+    ten_hours: Settings,
+) -> None:
+    clocks = Clocks((HOUR + 10 + 31 * 24) * MS_PER_HOUR)
+    kept = keeping(ten_hours, clocks)
+    for _ in range(60):
+        kept._step_retention()
+        clocks.move(1 / 61)
+    assert hours_of(ten_hours) == list(range(HOUR + 1, HOUR + 10))
+    for _ in range(5):  # one that starts again and again is no faster
+        keeping(ten_hours, clocks)._step_retention()
+    assert len(hours_of(ten_hours)) == 9
+    clocks.stream_time_ms += 31 * 24 * MS_PER_HOUR  # nor is one whose clock jumps again
+    kept._step_retention()
+    assert len(hours_of(ten_hours)) == 9
+
+
+def test_a_broker_whose_clock_is_right_again_has_its_hours_deleted_again(
+    ten_hours: Settings,
+) -> None:
+    clocks = Clocks((HOUR + 50_000) * MS_PER_HOUR)
+    keeping(ten_hours, clocks)._step_retention()
+    assert len(hours_of(ten_hours)) == 9
+    clocks.stream_time_ms = (HOUR + 48) * MS_PER_HOUR
+    kept = keeping(ten_hours, clocks)
+    kept._step_retention()
+    assert len(hours_of(ten_hours)) == 9
+    clocks.move(1)
+    kept._step_retention()
+    assert len(hours_of(ten_hours)) == 8
 
 
 @pytest.fixture
@@ -161,3 +281,26 @@ def test_removed_files_are_deleted_once_their_retention_is_over_and_not_before(
     replay.clean(removed_files_retention_hours=1)
     assert len(on_disk()) == 2, "the one removed two hours ago is gone, the recent one is not"
     assert [f.path for f in open_table(Settings(home=tmp_path), "replay").files()] == [kept.path]
+
+
+def test_after_the_clock_was_set_removed_files_are_kept_for_as_long_as_ever(
+    replay: Table, tmp_path: Path
+) -> None:
+    wall_s, monotonic_s = [time.time()], [0.0]
+    cleaner = Cleaner(
+        replay,
+        removed_files_retention_hours=1,
+        clock=lambda: monotonic_s[0],
+        wall=lambda: wall_s[0],
+    )
+    cleaned: list[int] = []
+    replay.clean = lambda **_: cleaned.append(1)  # type: ignore[method-assign, assignment]
+    cleaner._checkpointed = -1_000  # a clean is due whenever it is asked
+    wall_s[0] += 31 * 86_400
+    cleaner.step()
+    monotonic_s[0], wall_s[0] = 3_599, wall_s[0] + 3_599
+    cleaner.step()
+    assert not cleaned
+    monotonic_s[0], wall_s[0] = 3_600, wall_s[0] + 1
+    cleaner.step()
+    assert cleaned
