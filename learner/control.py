@@ -127,6 +127,7 @@ class KafkaBus(threading.Thread):
             except Exception as error:
                 log.exception("listening failed; it begins anew")
                 self._trouble("listen", error)
+            self.listening.clear()
             self._stopping.wait(RETRY_S)
 
     def _listen(self) -> None:

@@ -200,8 +200,8 @@ def _kafka(heard: Heard, moved: Moved, now_ms: int) -> dict[str, Any]:
         return _stage("kafka", "Kafka", level, age, figures, meaning, do, blocks)
     if not kafka["listening"]:
         do = (
-            f"serving cannot hear policies and control yet{said}; it tries on. `bakehouse logs "
-            "serving`"
+            f"serving does not hear policies and controls{said}: those in place go on. It tries "
+            "again by itself; `bakehouse logs serving`"
         )
         blocks = "serving cannot hear of new policies in Kafka"
         return _stage("kafka", "Kafka", level, age, figures, meaning, do, blocks)

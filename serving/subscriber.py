@@ -69,7 +69,9 @@ class Subscriber(threading.Thread):
 
     def _trouble(self, error: BaseException) -> None:
         if self.problem is None:
-            log.warning("cannot listen for policies (%s); the current ones go on serving", error)
+            log.warning(
+                "cannot hear policies and controls (%s); the current ones go on serving", error
+            )
         self.problem = f"{type(error).__name__}: {error}"
 
     def _load(self) -> None:
@@ -95,11 +97,8 @@ class Subscriber(threading.Thread):
                 self.problem = self.problem or "the topics do not exist yet"
                 return
             consumer.assign(partitions)
-            ends = {
-                partition: end
-                for partition, end in consumer.end_offsets(partitions).items()
-                if partition.topic == self._policies
-            }
+            # of both topics: one that cannot be read says so, and not only until the other was
+            ends = consumer.end_offsets(partitions)
             while not self._stopping.is_set():
                 if (
                     not self.listening
