@@ -1,15 +1,29 @@
 """What the README says can be copied and works."""
 
+import json
+import random
 import re
 import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from typer.main import get_command
 
 from bakehouse.cli import app
 from schemas.application import Application
+from schemas.fold import fold_rows
+from schemas.ids import uuid7
 from schemas.loading import load_application
+from schemas.settings import Settings
+from stream.decode import Decoder, Record
+from stream.tables import Table, create_tables, open_table
+from tests.faults.oracle import Experience, Sent, folded
+from tests.stream_events import APPLICATION, decision, outcome
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -55,3 +69,110 @@ def test_every_benchmark_that_the_readme_names_exists():
 def test_every_file_that_the_readme_links_to_exists():
     for link in re.findall(r"\]\((?!http)([^)]+)\)", README):
         assert (ROOT / link).exists(), link
+
+
+QUERY = re.search(r"uv run python - <<'EOF'\n(.*?)\nEOF\n", README, re.DOTALL)
+TOLD = [{}, {"value": 2.5}, {"name": "lost", "value": -1.0}, {"kind": "end", "name": None}]
+
+
+def sent_by_a_game() -> list[Sent]:
+    """Decisions that are repeated, or drawn again, with no outcome or many, in any order."""
+    draw = random.Random(7)
+    events = []
+    for number in range(120):
+        one = decision(uuid7(), action=draw.choice(["easy", "hard"]))
+        events.append(("decisions", one))
+        for _ in range(draw.choice([0, 0, 1])):
+            events.append(("decisions", one | draw.choice([{}, {"propensity": 0.25}])))
+        for nth in range(draw.choice([0, 1, 1, 3])):
+            for _ in range(draw.choice([1, 1, 2])):  # told again, and not always the same
+                changes = draw.choice(TOLD)
+                if changes.get("kind") == "end":
+                    changes = changes | {"value": None}
+                told = outcome(one["decision_id"], f"{number}-{nth}", **changes)
+                events.append(("outcomes", told))
+    draw.shuffle(events)
+    now_ms = time.time_ns() // 1_000_000
+    return [Sent(now_ms + n // 3, topic, 0, n, event) for n, (topic, event) in enumerate(events)]
+
+
+def appended(sent: list[Sent]) -> Iterator[list[dict]]:
+    """Batches as stream appends them: decisions, and pairs as soon as both have come."""
+    decoder = Decoder({APPLICATION.name: APPLICATION}, "decisions")
+    records = [
+        Record(one.topic, 0, one.offset, one.received_at_ms, None, json.dumps(one.event).encode())
+        for one in sent
+    ]
+    decisions = [record for record in records if record.topic == "decisions"]
+    outcomes = [record for record in records if record.topic == "outcomes"]
+    came = [(one.offset, row) for one in decisions for row in decoder.single(one)]
+    came += [
+        (max(one.offset, told.offset), row)
+        for one in decisions
+        for told in outcomes
+        for row in decoder.pair(one, told)  # none where it is of another decision
+    ]
+    rows = [row["replay"] for _, row in sorted(came, key=lambda one: one[0])]
+    for first in range(0, len(rows), 50):
+        yield rows[first : first + 50]
+
+
+def compact_older_half(table: Table) -> None:
+    """What compaction leaves: each decision of the older files once, the newer as they came."""
+    older = sorted(table.files(), key=lambda file: file.modified_ms)[: len(table.files()) // 2]
+    rows = table.read(older, table.schema.names).to_pylist()
+    table.drop(older, now_ms=1)
+    table.append(pa.Table.from_pylist(list(fold_rows(rows).values()), schema=table.schema))
+
+
+def by_action(experiences: list[Experience]) -> dict[str, tuple[int, int, float]]:
+    """Action → decisions, contested ones, mean of what the outcomes of the others said."""
+    found = {}
+    for action in ("easy", "hard"):
+        here = [one for one in experiences if json.loads(one.says)["action"] == action]
+        values = [
+            sum(
+                said["value"]
+                for said in (json.loads(told.says) for told in one.outcomes.values())
+                if said["kind"] == "reward"
+            )
+            for one in here
+            if not one.contested
+        ]
+        found[action] = len(here), len(here) - len(values), sum(values) / len(values)
+    return found
+
+
+def test_the_query_of_the_readme_counts_each_decision_and_each_outcome_once(tmp_path):
+    sent = sent_by_a_game()
+    expected = by_action(list(folded(sent, decisions="decisions").values()))
+    assert all(contested for _, contested, _ in expected.values())
+    settings = Settings(home=tmp_path / ".bakehouse")
+    create_tables(settings, first_offsets={})
+    table = open_table(settings, "replay")
+    for rows in appended(sent):
+        table.append(pa.Table.from_pylist(rows, schema=table.schema))
+        table.append(pa.Table.from_pylist(rows[:5], schema=table.schema))  # a batch that died
+    assert sum(file.rows for file in table.files()) > 2 * 120
+    for compacted in (False, True):
+        if compacted:
+            compact_older_half(table)
+        assert query_of_the_readme(tmp_path) == {
+            action: (decisions, contested, pytest.approx(mean))
+            for action, (decisions, contested, mean) in expected.items()
+        }, f"compacted: {compacted}"
+
+
+def query_of_the_readme(folder: Path) -> dict[str, tuple[int, int, float]]:
+    """What it shows, where it is copied into a shell in `folder`."""
+    assert QUERY is not None
+    done = subprocess.run(
+        [sys.executable, "-"], input=QUERY[1], cwd=folder, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in done.stdout.splitlines()]
+    return {
+        row[1]: (int(row[2]), int(row[3]), float(row[4]))
+        for row in rows
+        if row and row[0] == APPLICATION.name
+    }
