@@ -15,6 +15,7 @@ from bakehouse.freshness import Freshness, measure_freshness
 from bakehouse.lost import Found, find_lost, folded_decisions
 from bakehouse.players import Journal
 from bakehouse.watch import PolicyWatch, ReplayWatch
+from schemas.account import NO_RECORD, OUTCOMES
 from schemas.fold import Row
 from schemas.loading import Loaded
 from schemas.settings import Settings
@@ -23,7 +24,7 @@ from schemas.world import EpisodicWorld, World
 
 MINUTE_MS = 60_000
 RUMP_MS = 10_000  # less than this at the end is no minute of its own
-ACCOUNT = ("received", "applied", "duplicate", "pending", "orphan", "quarantined")
+ACCOUNT = ("received", *OUTCOMES)
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,8 @@ def read_account(home: Path) -> dict[str, int | None]:
         account = json.loads((home / "stream" / "account.json").read_text())
     except (FileNotFoundError, json.JSONDecodeError):
         account = {}
-    return {name: account.get(name) for name in ACCOUNT}
+    unread = {NO_RECORD: account[NO_RECORD]} if NO_RECORD in account else {}
+    return {name: account.get(name) for name in ACCOUNT} | unread
 
 
 def _logged(loaded: Loaded, rows: list[Row], since_ms: int, before_ms: int) -> list[Any]:
@@ -218,7 +220,8 @@ def _tell_worth(report: DemoReport, console: Console) -> None:
 
 def _tell_promises(report: DemoReport, console: Console) -> None:
     journal, found, account = report.journal, report.found, report.account
-    parts = [account[name] for name in ACCOUNT[1:]]
+    names = [name for name in account if name != "received"]
+    parts = [account[name] for name in names]
     received = account["received"]
     if received is None or any(part is None for part in parts):
         console.print(
@@ -228,7 +231,7 @@ def _tell_promises(report: DemoReport, console: Console) -> None:
         )
     else:
         adds_up = sum(part or 0 for part in parts) == received
-        words = " + ".join(f"{account[name]:,} {name}" for name in ACCOUNT[1:])
+        words = " + ".join(f"{account[name]:,} {name}" for name in names)
         console.print(
             f"\nReceived {received:,} records = {words}"
             + ("." if adds_up else "  [red]which does not add up[/]")

@@ -11,6 +11,7 @@ from typing import Any
 from bakehouse.control import Target, find_target, get
 from bakehouse.local.home import read_run
 from bakehouse.local.part import last_lines
+from schemas.account import terms, unaccounted
 from schemas.bundle import MANIFEST, Manifest, read_manifest
 from schemas.errors import BakehouseError, BundleError, StackError
 from schemas.phase import PhaseFile
@@ -101,9 +102,9 @@ def application_words(application: str, its: dict[str, Any]) -> str:
             "fits anew"
         )
     if account := newest.get("stream", {}).get("account"):
-        ends = ("applied", "duplicate", "pending", "orphan", "quarantined")
-        adds_up = " + ".join(f"{account[name]:,} {name}" for name in ends)
-        left = account["received"] - sum(account[name] for name in ends)
+        ends = terms(account).items()
+        adds_up = " + ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in ends)
+        left = unaccounted(account)
         missing = f"; {left:,} UNACCOUNTED FOR" if left else ""
         lines.append(f"stream: {account['received']:,} received = {adds_up}{missing}")
     lines += [

@@ -19,10 +19,11 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from schemas.account import NO_RECORD, terms, unaccounted
 from serving.figures import Durations
 from serving.live import Live
 from serving.served import Served
-from serving.status import COUNTERS, OUTCOMES, StatusReport
+from serving.status import COUNTERS, StatusReport
 
 Fields = Mapping[str, Any]
 
@@ -190,13 +191,16 @@ class Metrics(Collector):
         yield from _gauge(
             "positions",
             "Kafka positions consumed, by what became of them; they add up to those received",
-            {(outcome,): float(account[outcome]) for outcome in OUTCOMES},
+            {(outcome,): float(n) for outcome, n in ({NO_RECORD: 0} | terms(account)).items()},
             ("outcome",),
         )
-        left = received - sum(account[outcome] for outcome in OUTCOMES)
         for name, value, meaning in (
             ("positions_received", received, "Kafka positions consumed, counted from offsets"),
-            ("positions_unaccounted", left, "received less the others: anything but 0 is a fault"),
+            (
+                "positions_unaccounted",
+                unaccounted(account),
+                "received less the others: anything but 0 is a fault",
+            ),
         ):
             yield from _gauge(name, meaning, {(): float(value)})
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+from schemas.account import NO_RECORD, unaccounted
 from schemas.words import count, size, span
 from serving.waits import Waiting
 
@@ -295,15 +296,16 @@ def _replay(heard: Heard) -> dict[str, Any]:
     if not stream:
         return _stage("replay", "Replay", "unknown", None, [], meaning, "it comes with stream")
     account = stream.get("account") or {}
-    parts = ("applied", "duplicate", "pending", "orphan", "quarantined")
     behind_ms = int(stream["at_ms"]) - int(stream.get("stream_time_ms") or stream["at_ms"])
     figures = [
         ("version", count(stream.get("replay_version", -1))),
         ("stream time behind", span(max(behind_ms, 0) / 1000)),
         ("applied", count(account.get("applied", 0))),
     ]
-    left = account.get("received", 0) - sum(account.get(part, 0) for part in parts)
-    if account and left:
+    if account.get(NO_RECORD):
+        figures.append(("positions without a record", count(account[NO_RECORD])))
+    left = unaccounted(account)
+    if left:
         figures.append(("unaccounted for", count(left)))
         do = (
             f"{left:,} consumed records are in no table: a fault of ours. Keep the home, stop "

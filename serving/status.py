@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from schemas.account import OUTCOMES
 from serving.figures import Durations
 from serving.hot import HotRoutes
 from serving.pipe import Moved
@@ -18,8 +19,6 @@ from serving.waits import Waits
 
 INSIGHT = "/insight/"  # in the key of a record that the learner keeps for the page
 NO_KAFKA = "no address is set: BAKEHOUSE_KAFKA_BOOTSTRAP"
-# What becomes of a Kafka position: exactly one of these.
-OUTCOMES = ("applied", "duplicate", "pending", "orphan", "quarantined")
 COUNTERS = {
     "decisions": "decisions answered",
     "outcomes": "outcomes accepted",

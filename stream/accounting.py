@@ -1,8 +1,8 @@
 """What became of every Kafka position that was consumed.
 
-Each is exactly one of: applied, duplicate, pending, orphan, quarantined. `received` is counted
-from offsets alone, so `received = applied + duplicate + pending + orphan + quarantined` can fail,
-and fails where a row is missing.
+Each is exactly one of: applied, duplicate, pending, orphan, quarantined; or it holds no record
+(`stream/gaps.py` counts those). `received` is counted from offsets alone, so `received = applied +
+duplicate + pending + orphan + quarantined + no_record` can fail, and fails where a row is missing.
 """
 
 from __future__ import annotations

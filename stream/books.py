@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from schemas.account import NO_RECORD
 from schemas.settings import Settings
 from stream.accounting import (
     LEDGER_COLUMNS,
@@ -31,8 +32,12 @@ class Books:
         self._known: dict[Place | None, tuple[frozenset[str], Account]] = {}
         self.result: dict[str, int] = {}
 
-    def settle(self, *, until: Offsets, stream_time_ms: int) -> dict[str, int]:
-        """The account of all positions before `until`, which must have been applied."""
+    def settle(self, *, until: Offsets, stream_time_ms: int, no_record: int = 0) -> dict[str, int]:
+        """The account of all positions before `until`, which must have been applied.
+
+        Args:
+            no_record: how many of them hold none.
+        """
         replay, ledger = by_place(self._replay.files()), by_place(self._ledger.files())
         total = self.closed()
         for place in replay.keys() | ledger.keys():
@@ -43,6 +48,7 @@ class Books:
         self.result = {
             "received": received(self._replay.first_offsets(), until),
             **total._asdict(),
+            **({NO_RECORD: no_record} if no_record else {}),
         }
         return self.result
 

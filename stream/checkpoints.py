@@ -45,6 +45,16 @@ def merge_offsets(sources: list[Offsets]) -> dict[str, dict[str, int]]:
     return merged
 
 
+def furthest(some: Offsets, others: Offsets) -> dict[str, dict[str, int]]:
+    """The higher next offset of every partition."""
+    found = {topic: dict(partitions) for topic, partitions in some.items()}
+    for topic, partitions in others.items():
+        known = found.setdefault(topic, {})
+        for partition, offset in partitions.items():
+            known[partition] = max(offset, known.get(partition, 0))
+    return found
+
+
 class Checkpoint:
     """The checkpoint of one home, and a record of how far it has come.
 
@@ -70,7 +80,8 @@ class Checkpoint:
             "generation": 0,
             "refused": 0,
             "applied": {},
-            "earlier": [],  # [seconds since 1970, applied], one every few seconds
+            "no_record": 0,  # positions before `applied` that hold none
+            "earlier": [],  # [seconds since 1970, applied, no_record], one every few seconds
         }
         self.rewound = False
         if self._record.is_file():
@@ -90,9 +101,11 @@ class Checkpoint:
             self._state |= {"generation": 0, "refused": 0}
         if self._state.get("boot", boot) != boot:
             earlier = self._state["earlier"]
-            settled = [one for at_s, one in earlier if at_s <= earlier[-1][0] - SETTLED_S]
+            # those of an earlier release have no third: it counted none
+            settled = [one[1:] for one in earlier if one[0] <= earlier[-1][0] - SETTLED_S]
             self.rewound = True
-            self._state["applied"] = settled[-1] if settled else {}
+            applied, *counted = settled[-1] if settled else ({},)
+            self._state |= {"applied": applied, "no_record": counted[0] if counted else 0}
             self._state |= {"generation": self._state["generation"] + 1, "refused": 0}
             log.warning(
                 "the machine was started anew: reading again from %s, in case it was a power cut",
@@ -114,6 +127,11 @@ class Checkpoint:
         found: dict[str, dict[str, int]] = self._state["applied"]
         return found
 
+    @property
+    def no_record(self) -> int:
+        """How many of the positions before `applied` hold no record."""
+        return int(self._state["no_record"])
+
     def prepare(self) -> None:
         """Leave a checkpoint behind that was refused, and delete all but the current one."""
         if self._state["refused"] >= REFUSALS:
@@ -126,7 +144,7 @@ class Checkpoint:
         """Go on in a new folder; with `forget` also from the beginning (the tables are new)."""
         self._state |= {"generation": self._state["generation"] + 1, "refused": 0}
         if forget:
-            self._state |= {"applied": {}, "earlier": []}
+            self._state |= {"applied": {}, "no_record": 0, "earlier": []}
         self._save()
 
     def planned(self, batch: int) -> dict[str, dict[str, int]]:
@@ -139,34 +157,36 @@ class Checkpoint:
             raise ValueError(f"the offset log of {self.path} is {lines[0]!r}, expected 'v1'")
         return merge_offsets([json.loads(line) for line in lines[2:] if line != "-"])
 
-    def note_applied(self, offsets: Offsets) -> None:
+    def note_applied(self, offsets: Offsets, *, no_record: int = 0) -> None:
         """Everything before `offsets` is in the tables.
 
         What was further already stays: an old checkpoint that was put back reads again what the
         tables have.
+
+        Args:
+            no_record: how many positions beyond what was applied before hold no record.
         """
-        furthest = {topic: dict(partitions) for topic, partitions in self.applied.items()}
-        for topic, partitions in offsets.items():
-            known = furthest.setdefault(topic, {})
-            for partition, offset in partitions.items():
-                known[partition] = max(offset, known.get(partition, 0))
-        self._state |= {"applied": furthest, "refused": 0}
-        self._note_time(furthest)
+        self._state |= {
+            "applied": furthest(self.applied, offsets),
+            "no_record": self.no_record + no_record,
+            "refused": 0,
+        }
+        self._note_time()
         self._save()
 
-    def _note_time(self, applied: dict[str, dict[str, int]]) -> None:
+    def _note_time(self) -> None:
         """Remember what was applied when, for as long as a power cut could make it matter."""
         earlier, now_s = self._state["earlier"], self._clock()
         if earlier and now_s - earlier[-1][0] < NOTE_EVERY_S:
             return
-        earlier.append([now_s, applied])
+        earlier.append([now_s, self.applied, self.no_record])
         while len(earlier) > 1 and earlier[1][0] <= now_s - 2 * SETTLED_S:
             del earlier[0]
 
     def restart_at(self, offsets: Offsets) -> None:
         """Go on in a new folder at `offsets`, though more was applied: the topics are new."""
         applied = {topic: dict(at) for topic, at in offsets.items()}
-        self._state |= {"applied": applied, "earlier": []}
+        self._state |= {"applied": applied, "no_record": 0, "earlier": []}
         self.renew()
 
     def note_refused(self) -> None:

@@ -178,8 +178,10 @@ class Maintenance:
             self._bridged.set()
 
     def _settle(self) -> None:
-        offsets, _ = self._query.applied
-        self._books.settle(until=offsets, stream_time_ms=self._stream_time_ms())
+        offsets, no_record = self._query.consumed
+        self._books.settle(
+            until=offsets, stream_time_ms=self._stream_time_ms(), no_record=no_record
+        )
 
     def _step_compaction(self) -> None:
         quiet_ms = int(self._settings.compact_after_minutes * 60_000)

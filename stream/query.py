@@ -18,8 +18,9 @@ from schemas.errors import StackError
 from schemas.failpoints import during, reach
 from schemas.settings import Settings
 from schemas.spans import Tracer
-from stream.checkpoints import Checkpoint
+from stream.checkpoints import Checkpoint, furthest
 from stream.decode import OUTPUTS
+from stream.gaps import without_record
 from stream.replay_query import table_rows
 from stream.sources import Offsets, stream_records
 from stream.tables import Table, open_table
@@ -67,6 +68,8 @@ class ReplayQuery:
             checkpoint.applied,
             self._tables["replay"].version,
         )
+        self._no_record = checkpoint.no_record
+        self._start: Offsets = {}  # where the first batch of a new checkpoint begins
         self.counts = Counts()
 
     @property
@@ -75,12 +78,19 @@ class ReplayQuery:
         with self._lock:
             return self._applied
 
+    @property
+    def consumed(self) -> tuple[Offsets, int]:
+        """Next offsets, as in `applied`, and how many positions before them hold no record."""
+        with self._lock:
+            return self._applied[0], self._no_record
+
     def _opened(self) -> dict[str, Table]:
         return {output: open_table(self._settings, table) for output, table in OUTPUTS.items()}
 
     def start(self, start: Offsets) -> None:
         """Start at these offsets, or where the checkpoint left off; also again after an end."""
         self._tables = self._opened()  # a commit that failed may have left a handle behind
+        self._start = start
         both = ["decisions", "outcomes"]
         rows = table_rows(
             stream_records(self._spark, self._settings, both, start=start),
@@ -125,10 +135,14 @@ class ReplayQuery:
         self.counts.collect_s = collected - started
         self.counts.commit_s = time.perf_counter() - collected
         offsets = self._checkpoint.planned(number)
-        self._checkpoint.note_applied(offsets)
+        no_record = without_record(
+            _rows_of(rows, "read").to_pylist(), since=self._news_since(number), until=offsets
+        )
+        self._checkpoint.note_applied(offsets, no_record=no_record)
         reach("stream.append.noted")
         with self._lock:
             self._applied = (self._checkpoint.applied, version)
+            self._no_record = self._checkpoint.no_record
         if self._tracer is not None:
             committed_ns = started_ns + int(1e9 * (committed - started))
             for span in joined(
@@ -136,6 +150,11 @@ class ReplayQuery:
             ):
                 self._tracer.add(span)
         self._on_batch()
+
+    def _news_since(self, batch: int) -> Offsets:
+        """Where a batch begins, and no earlier than what was applied before it."""
+        begin = self._checkpoint.planned(batch - 1) if batch else self._start
+        return furthest(begin, self._checkpoint.applied)
 
     def await_termination(self) -> Exception | None:
         """Block until the query ends; what it died of, None where it was stopped."""

@@ -15,6 +15,7 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from stream.columns import spark_schema
 from stream.decode import OUTPUTS, decoder
+from stream.gaps import READ_COLUMN, noting
 from stream.join import join_outcomes
 from stream.sources import RECORD
 
@@ -67,6 +68,8 @@ def table_rows(
 ) -> DataFrame:
     """What records add to the tables: `replay, outcome, quarantined`, one of them in each row.
 
+    A fourth column, `read`, says in rows of its own which offsets were read (`stream/gaps.py`).
+
     Args:
         every: records of both topics.
         decisions: records of the decisions topic.
@@ -90,5 +93,5 @@ def table_rows(
     return (
         singles.unionByName(pairs)
         .coalesce(tasks)
-        .mapInArrow(decoder(refs, decisions_topic), output)
+        .mapInArrow(noting(decoder(refs, decisions_topic)), f"{output}, {READ_COLUMN}")
     )

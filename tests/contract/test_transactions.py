@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -12,15 +13,18 @@ import pytest
 from kafka import KafkaProducer
 
 from learner.control import KafkaBus
+from schemas.account import OUTCOMES, unaccounted
 from schemas.events import PolicyPointer, Progress
 from schemas.ids import uuid7
 from schemas.settings import Settings
+from stream.books import Books
 from stream.broker import Broker
+from stream.checkpoints import Checkpoint
 from stream.rebuild import rebuild
 from stream.stream_time import reaches
-from stream.tables import open_table
+from stream.tables import DataFile, Table, open_table
 from tests.stream_events import GAME, decision, expected_replay, outcome, publish
-from tests.stream_tables import folded_table, replay_rows, streaming, work_off
+from tests.stream_tables import folded_table, repair_of, replay_rows, streaming, work_off
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -29,6 +33,17 @@ if TYPE_CHECKING:
     from stream.query import ReplayQuery
 
 SettingsOf = Callable[[str], Settings]
+
+
+def ended(**terms: int) -> dict[str, int]:
+    """An account that adds up, of which the rest is 0."""
+    return {"received": sum(terms.values()), **dict.fromkeys(OUTCOMES, 0), **terms}
+
+
+def account_of(query: ReplayQuery, settings: Settings) -> dict[str, int]:
+    until, no_record = query.consumed
+    books = Books(settings, settings.home)
+    return books.settle(until=until, stream_time_ms=0, no_record=no_record)
 
 
 @contextmanager
@@ -82,6 +97,9 @@ def test_what_was_aborted_is_in_no_table_and_what_was_committed_is_in_them_all(
         producer.commit_transaction()
     with streaming(spark, settings) as query:
         work_off(query, settings)
+        repair_of(spark, settings).step()
+        # of each topic: two aborted records, the end of either transaction
+        assert account_of(query, settings) == ended(applied=2, no_record=8)
         assert stands_in(settings, "replay") == {"committed"}
         assert stands_in(settings, "outcomes") == {"committed-won"}
         assert stands_in(settings, "quarantine") == set()
@@ -128,6 +146,53 @@ def nothing_but_markers(producer: KafkaProducer, settings: Settings, query: Repl
     work_off(query, settings)
     assert query.applied[0] != before
     assert "never" not in stands_in(settings, "replay")
+
+
+def test_positions_without_a_record_are_counted_once_whatever_is_read_again(
+    spark: SparkSession, settings_of: SettingsOf, tmp_path: Path
+) -> None:
+    settings = settings_of("again")
+    with transactions(settings, "game again") as producer:
+        producer.begin_transaction()
+        write_loop(producer, settings, "first")
+        producer.commit_transaction()
+        with streaming(spark, settings) as query:
+            work_off(query, settings)
+            repair_of(spark, settings).step()
+            assert account_of(query, settings) == ended(applied=2, no_record=2)
+        before = tmp_path / "before"
+        shutil.copytree(Checkpoint(settings.home, "test").path, before)
+        producer.begin_transaction()
+        write_loop(producer, settings, "aborted")
+        producer.abort_transaction()
+        publish(settings, "outcomes", [outcome(uuid7(), "nobody's")])
+        everything = ended(applied=2, pending=1, no_record=6)
+        with streaming(spark, settings) as query:
+            work_off(query, settings)
+            assert account_of(query, settings) == everything
+    # an old checkpoint is put back: its batches are read again
+    path = Checkpoint(settings.home, "test").path
+    shutil.rmtree(path)
+    shutil.copytree(before, path)
+    with streaming(spark, settings) as query:
+        wait_until(lambda: query.counts.batches > 0, "what was read before is read again")
+        assert account_of(query, settings) == everything
+    # the checkpoint is lost, and nothing comes
+    Checkpoint(settings.home, "test").renew()
+    with streaming(spark, settings) as query:
+        publish(settings, "outcomes", [outcome(uuid7(), "nobody's either")])
+        work_off(query, settings)
+        assert account_of(query, settings) == ended(applied=2, pending=2, no_record=6)
+        # a row that is missing is missing, and is no position without a record
+        ledger = open_table(settings, "outcomes")
+        gone = [f for f in ledger.files() if "nobody's either" in ids_in(ledger, f)]
+        ledger.drop(gone, now_ms=1)
+        assert unaccounted(account_of(query, settings)) == 1
+
+
+def ids_in(ledger: Table, file: DataFile) -> list[str]:
+    found: list[str] = ledger.read([file], ["outcome_id"]).column("outcome_id").to_pylist()
+    return found
 
 
 @pytest.mark.parametrize("end", ["abort", "commit"])

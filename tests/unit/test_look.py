@@ -69,6 +69,13 @@ def test_a_blocked_pipe_is_said_first_and_once():
     assert len([line for line in lines if "roker answers" in line]) == 1
 
 
+def test_positions_without_a_record_are_a_term_of_the_sum_where_there_are_any():
+    stream = SAID["parts"]["stream/3"]
+    account = stream["account"] | {"received": 8860, "no_record": 7}
+    said = words(parts={"stream/3": stream | {"account": account}})[-1]
+    assert said.endswith("+ 1 quarantined + 7 no record")
+
+
 def test_an_account_that_does_not_add_up_is_said_aloud():
     stream = SAID["parts"]["stream/3"]
     short = stream | {"account": stream["account"] | {"applied": 8690}}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -517,6 +518,22 @@ def test_what_is_not_there_is_a_problem_too(
 )
 def test_what_people_read_is_there(server: Server, path: str) -> None:
     assert server.request("GET", path).status_code == 200
+
+
+@pytest.mark.parametrize(("said", "shown"), [({}, 0.0), ({"no_record": 3}, 3.0)])
+def test_metrics_show_positions_without_a_record_and_an_account_of_before_adds_up(
+    server: Server, said: dict[str, int], shown: float
+) -> None:
+    account = {"received": 9, "applied": 5, "duplicate": 1, "pending": 1, "orphan": 1}
+    account |= {"quarantined": 1, **said, "received": 9 + sum(said.values())}
+    stream = {"part": "stream", "process": "1", "at_ms": 1, "account": account}
+    server.report._subscriber = SimpleNamespace(  # type: ignore[assignment]
+        statuses={"stream/1": stream}, listening=True, problem=None
+    )
+    lines = server.request("GET", "/metrics").text.splitlines()
+    assert f'bakehouse_positions{{outcome="no_record"}} {shown}' in lines
+    assert 'bakehouse_positions{outcome="quarantined"} 1.0' in lines
+    assert "bakehouse_positions_unaccounted 0.0" in lines
 
 
 def test_metrics_count_what_happened(server: Server) -> None:

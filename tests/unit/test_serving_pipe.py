@@ -229,6 +229,22 @@ def test_records_that_are_in_no_table_block_replay_whatever_else_is_well() -> No
     assert stage["do"].startswith("3 consumed records")
 
 
+def test_ends_of_transactions_are_positions_without_a_record_and_no_fault() -> None:
+    account = STREAM["account"] | {"received": 4_903, "no_record": 3}  # type: ignore[operator]
+    stage = found(stream=STREAM | {"account": account})["replay"]
+    assert stage["level"] == "ok"
+    assert {"name": "positions without a record", "value": "3"} in stage["figures"]
+
+
+def test_serving_that_cannot_read_a_topic_says_why_and_that_policies_go_on() -> None:
+    said = "UnsupportedCodecError: Libraries for zstd compression codec not found"
+    deaf = OWN["kafka"] | {"listening": False}  # type: ignore[operator]
+    assert found(own=OWN | {"kafka": deaf})["kafka"]["level"] == "busy"  # it has just started
+    stage = found(own=OWN | {"kafka": deaf | {"problem": said}})["kafka"]
+    assert stage["level"] == "blocked"
+    assert said in stage["do"]
+
+
 def test_quarantined_events_ask_for_a_look_at_the_games_client() -> None:
     account = STREAM["account"] | {"applied": 4_879, "quarantined": 1}  # type: ignore[operator]
     stage = found(stream=STREAM | {"account": account})["join"]
