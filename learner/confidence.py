@@ -18,10 +18,13 @@ TIGHTEST_AT = 1_000  # values at which the interval is narrowest for its α
 # The largest deviation seen counts this many times more in the variance: of a heavy tail,
 # a young sample has seen too little.
 TAIL_COPIES = 2.0
+# Standard deviation, as a share of the numbers that values were computed from, up to which they
+# are all the same and apart by rounding alone: 0.1 + 0.2 is not 0.3.
+ROUNDING = 1e-9
 
 
 class Interval(NamedTuple):
-    """What a sequence says now; infinite before the burn-in is over."""
+    """What a sequence says now; infinite where there are no bounds."""
 
     mean: float
     lower: float
@@ -70,6 +73,11 @@ class Moments:
     def std(self) -> float:
         return math.sqrt(self.variance)
 
+    @property
+    def varies(self) -> bool:
+        """Whether values differ by more than rounding."""
+        return self.sum_squares > self.n * (ROUNDING * self.mean) ** 2
+
     def state(self) -> dict[str, Any]:
         return {"n": self.n, "mean": self.mean, "sum_squares": self.sum_squares}
 
@@ -83,7 +91,8 @@ class ConfidenceSequence:
     """Bounds on the running mean of conditional means, at every n from the burn-in on.
 
     The means may change over time (candidates do): what is bounded is their average so far, and
-    the empirical variance, which counts their changes as noise, errs on the safe side.
+    the empirical variance, which counts their changes as noise, errs on the safe side. Values that
+    are all the same have no bounds, however many they are: what varies has not been seen yet.
 
     Args:
         alpha: probability that the bounds ever exclude it (both sides together).
@@ -102,6 +111,7 @@ class ConfidenceSequence:
         self._moments = Moments()
         self._expected_squares = 0.0  # sum of the variances that the caller expects
         self._farthest = 0.0  # largest |value|
+        self._size = 0.0  # of what values were computed from; see ROUNDING
 
     @property
     def n(self) -> int:
@@ -119,13 +129,27 @@ class ConfidenceSequence:
         seen = self._moments.sum_squares + TAIL_COPIES * (self._farthest + abs(self.mean)) ** 2
         return math.sqrt(max(seen, self._expected_squares) / self.n)
 
-    def update(self, values: np.ndarray, expected_variance: np.ndarray | None = None) -> None:
+    @property
+    def varies(self) -> bool:
+        """Whether values differ by more than rounding, or are expected to."""
+        spread = max(self._moments.sum_squares, self._expected_squares)
+        return spread > self.n * (ROUNDING * max(self._size, self._farthest)) ** 2
+
+    def update(
+        self,
+        values: np.ndarray,
+        expected_variance: np.ndarray | None = None,
+        *,
+        size: float = 0.0,
+    ) -> None:
         """Take the next values in order.
 
         Args:
             values: float `[B]`
             expected_variance: float `[B]`, variance of each value as far as it can be known
                 without the value. A floor: rare large values are expected before they are seen.
+            size: largest magnitude of what values were computed from, where that is larger than
+                they are.
 
         Raises:
             ValueError: a value is not finite; the sequence is unchanged.
@@ -137,17 +161,24 @@ class ConfidenceSequence:
             self._expected_squares += float(np.sum(expected_variance))
         if len(values):
             self._farthest = max(self._farthest, float(np.max(np.abs(values))))
+        self._size = max(self._size, size)
         self._moments.update(values)
 
-    def interval(self) -> Interval:
-        """Mean and bounds."""
-        return Interval(self.mean, *self.bounds(), self.n)
+    def interval(self, *, known_std: float = 0.0) -> Interval:
+        """Mean and bounds; see `bounds`."""
+        return Interval(self.mean, *self.bounds(known_std=known_std), self.n)
 
-    def bounds(self) -> tuple[float, float]:
-        """(lower, upper); infinite during the burn-in."""
-        if self.n < max(self.burn_in, 2):
+    def bounds(self, *, known_std: float = 0.0) -> tuple[float, float]:
+        """(lower, upper); infinite during the burn-in, and where nothing varies.
+
+        Args:
+            known_std: standard deviation of such values as seen elsewhere, for while these have
+                none. 0: not known.
+        """
+        std = self.std if self.varies else known_std
+        if self.n < max(self.burn_in, 2) or std == 0.0:
             return -math.inf, math.inf
-        half = self.std / math.sqrt(self.n) * boundary(self.n, self.alpha, self.tightest_at)
+        half = std / math.sqrt(self.n) * boundary(self.n, self.alpha, self.tightest_at)
         return self.mean - half, self.mean + half
 
     def state(self) -> dict[str, Any]:
@@ -157,6 +188,7 @@ class ConfidenceSequence:
             "moments": self._moments.state(),
             "expected_squares": self._expected_squares,
             "farthest": self._farthest,
+            "size": self._size,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -165,6 +197,17 @@ class ConfidenceSequence:
         self._moments.restore(state["moments"])
         self._expected_squares = float(state["expected_squares"])
         self._farthest = float(state["farthest"])
+        self._size = float(state.get("size", 0.0))  # not kept by earlier releases
+
+
+def are_alike(values: np.ndarray, size: float = 0.0) -> bool:
+    """Whether finite values, float `[n]`, are all the same but for rounding.
+
+    Args:
+        size: largest magnitude of what they were computed from, where that is larger.
+    """
+    size = max(size, float(np.max(np.abs(values), initial=0.0)))
+    return float(np.std(values)) <= ROUNDING * size if len(values) else True
 
 
 def refuse_non_finite(what: str, values: np.ndarray) -> None:

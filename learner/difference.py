@@ -14,6 +14,7 @@ import numpy as np
 
 from learner.alike import NOBODY, SubjectSums
 from learner.confidence import (
+    ROUNDING,
     TAIL_COPIES,
     TIGHTEST_AT,
     Interval,
@@ -28,7 +29,8 @@ class DifferenceSequence:
     With subjects assigned by chance this is the effect of the assignment (Waudby-Smith et al.
     2024, section 3, with no covariates): both means' squared errors added up, n the values of both
     over the design effect (Kish 1965), as many as would tell as much were each of a subject of its
-    own. Values of the first group may carry importance weights of mean 1 (self-normalised).
+    own. Values of the first group may carry importance weights of mean 1 (self-normalised). Where
+    values of both groups are all the same there are no bounds.
 
     Args:
         alpha: probability that the bounds ever exclude the difference.
@@ -101,8 +103,17 @@ class DifferenceSequence:
 
     @property
     def is_burnt_in(self) -> bool:
-        """Whether there are bounds."""
+        """Whether there are values and subjects enough for bounds."""
         return min(*self.sizes, *self.subjects_at_least) >= max(self.burn_in, 2)
+
+    @property
+    def has_bounds(self) -> bool:
+        """Whether they are enough, and differ by more than rounding in one group at least."""
+        if not self.is_burnt_in:
+            return False
+        size = max(group.farthest for group in self._groups)
+        spread = sum(error * n for error, n in zip(self.squared_errors, self.sizes, strict=True))
+        return spread > (ROUNDING * size) ** 2
 
     @property
     def squared_errors(self) -> tuple[float, float]:
@@ -135,9 +146,9 @@ class DifferenceSequence:
         return boundary(n, self.alpha, self.tightest_at)
 
     def interval(self) -> Interval:
-        """Difference (first − second) and bounds; infinite until both groups have burnt in."""
+        """Difference (first − second) and bounds; infinite where there are none."""
         mean = self.means[0] - self.means[1]
-        if not self.is_burnt_in:
+        if not self.has_bounds:
             return Interval(mean, -math.inf, math.inf, self.n)
         half = self.width * math.sqrt(sum(self.squared_errors))
         return Interval(mean, mean - half, mean + half, self.n)
@@ -211,6 +222,11 @@ class WeightedMoments:
     @property
     def mean(self) -> float:
         return self._origin + self._sums["wx"] / self._sums["w"] if self.n else 0.0
+
+    @property
+    def farthest(self) -> float:
+        """From 0 that any value may lie, weights included."""
+        return abs(self._origin) + self._farthest
 
     @property
     def squared_error(self) -> float:

@@ -13,9 +13,16 @@ from typing import Any
 
 import numpy as np
 
+from learner.confidence import BURN_IN as ALL_BURN_IN
 from learner.confidence import ConfidenceSequence, Interval, Moments
 from learner.difference import DifferenceSequence
 from learner.estimators.estimate import effective_sample
+from learner.recent_mean import RecentMean
+
+# Largest difference of two policies' probabilities of an action up to which both do the same.
+SAME = 0.01
+BURN_IN = 50  # decisions on which the two differ, before the first bounds
+TIGHTEST_AT = 700  # of those: the number at which bounds are narrowest for their α
 
 
 def paired_difference(
@@ -89,8 +96,11 @@ def expected_square(
 class ProgressiveEvaluation:
     """The evidence that the gate decides on, kept one matured decision after another.
 
-    The sequence is over "newest candidate when the decision was read − anchor". Candidates
-    change all the time, so what is bounded is the running mean of the differences of those that
+    The sequence is over "newest candidate when the decision was read − anchor", where the two
+    differ: a decision on which both do the same is a difference of 0 whatever they are worth, and
+    a thousand of those are no evidence about the candidate that comes next. Mean and bounds are
+    told of any decision, by the share of recent ones on which they differ. Candidates change all
+    the time, so what is bounded is the running mean of the differences of those that
     were newest, not the value of the one candidate at hand. The sequence begins anew when the
     anchor moves; the k-th anchor spends α/2^k (version 0 is the first), so all of them together
     err with probability at most α.
@@ -115,7 +125,8 @@ class ProgressiveEvaluation:
     def _begin(self) -> None:
         # anchors move for months: 2^k leaves the floats at k = 1,024, and α may not become 0
         spent = math.ldexp(self._alpha, -min(self.era, 1_000))
-        self._differences = ConfidenceSequence(spent)
+        self._differences = ConfidenceSequence(spent, burn_in=BURN_IN, tightest_at=TIGHTEST_AT)
+        self._compared = RecentMean()  # whether the two differ
         self._episodes = DifferenceSequence(spent)
         self._weights = np.zeros(2)  # Σw, Σw² of the candidate
 
@@ -157,31 +168,31 @@ class ProgressiveEvaluation:
             return
         candidate, anchor, model = candidate[now], anchor[now], model[now]
         action, propensity, reward = action[now], propensity[now], reward[now]
+        size = float(max(np.max(np.abs(reward)), np.max(np.abs(model))))
         if not labels:
             residual = reward - model[:, 0]
             ratio = density_ratios(candidate[:, 0], propensity, weight_cap=self._weight_cap)
             shift = ratio - density_ratios(anchor[:, 0], propensity, weight_cap=self._weight_cap)
-            self._differences.update(shift * residual, self._residuals.variance * shift**2)
+            apart = np.abs(shift) > SAME
+            self._compared.update(apart)
+            shift, residual = shift[apart], residual[apart]
+            variance = self._residuals.variance * shift**2
+            self._differences.update(shift * residual, variance, size=size)
             self._weights += [float(np.sum(ratio)), float(np.sum(ratio**2))]
             return
+        apart = np.max(np.abs(candidate - anchor), axis=1) > SAME
+        self._compared.update(apart)
+        drawn = {
+            "candidate": candidate[apart],
+            "anchor": anchor[apart],
+            "action": action[apart],
+            "propensity": propensity[apart],
+            "weight_cap": self._weight_cap,
+        }
         self._differences.update(
-            paired_difference(
-                candidate=candidate,
-                anchor=anchor,
-                model=model,
-                action=action,
-                propensity=propensity,
-                reward=reward,
-                weight_cap=self._weight_cap,
-            ),
-            self._residuals.variance
-            * expected_square(
-                candidate=candidate,
-                anchor=anchor,
-                action=action,
-                propensity=propensity,
-                weight_cap=self._weight_cap,
-            ),
+            paired_difference(model=model[apart], reward=reward[apart], **drawn),
+            self._residuals.variance * expected_square(**drawn),
+            size=size,
         )
         weight = candidate[np.arange(len(action)), action] * np.minimum(
             1.0 / propensity, self._weight_cap
@@ -223,8 +234,13 @@ class ProgressiveEvaluation:
 
     @property
     def difference(self) -> Interval:
-        """Candidate − anchor, a decision, in units of reward."""
-        return self._differences.interval()
+        """Candidate − anchor, a decision, in units of reward; n counts those, too, on which the
+        two do the same."""
+        told, share = self._differences.interval(), self._compared.mean
+        if self._compared.n < ALL_BURN_IN or not math.isfinite(told.lower) or not share:
+            return Interval(share * told.mean, -math.inf, math.inf, self._compared.n)
+        mean, lower, upper = (share * number for number in told[:3])
+        return Interval(mean, lower, upper, self._compared.n)
 
     @property
     def episodes(self) -> Interval:
@@ -257,6 +273,7 @@ class ProgressiveEvaluation:
             "residuals": self._residuals.state(),
             "returns": self._returns.state(),
             "differences": self._differences.state(),
+            "compared": self._compared.state(),
             "episodes": self._episodes.state(),
         }
 
@@ -268,7 +285,11 @@ class ProgressiveEvaluation:
         self._rewards.restore(state["rewards"])
         self._residuals.restore(state["residuals"])
         self._returns.restore(state["returns"])
-        self._differences.restore(state["differences"])
+        if "compared" in state:
+            self._differences.restore(state["differences"])
+            self._compared.restore(state["compared"])
+        else:  # an earlier release took decisions, too, on which the two do the same: begin anew
+            self._differences.alpha = float(state["differences"]["alpha"])
         self._episodes.restore(state["episodes"])
 
 

@@ -175,7 +175,8 @@ class Collector:
         by_policy = slots[ring.support[slots] & (ring.policy_version[slots] > 0)]
         versions = ring.policy_version[by_policy]
         self.decided_by = versions
-        self.guards.update(ring.guarded[by_policy[versions >= self._guarded_from]])
+        guarded = by_policy[versions >= self._guarded_from]
+        self.guards.update(ring.guarded[guarded], ring.guarded[slots])
         if self._by_returns:
             return 0
         evaluated = slots[ring.predicted[slots] & ring.support[slots]]

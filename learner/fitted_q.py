@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from learner.confidence import boundary
+from learner.confidence import ROUNDING, boundary
 
 PRODUCTS_UP_TO = 12  # dimensions for which all squares and products are features too
 RIDGE = 0.1  # rows' worth of shrinkage: enough to solve, little enough not to bias
@@ -102,8 +102,9 @@ def fitted_q_difference(
     # candidate that goes where the log has not been would look certain.
     unseen = RIDGE * max(ours.noise, theirs.noise) * float(np.sum((ours.pull - theirs.pull) ** 2))
     variance = float(np.sum(influence**2)) + float(np.var(apart)) / m + unseen
-    half = math.inf
-    if m >= BURN_IN:
+    half = math.inf  # also where the two do the same throughout, or all rewards are 0
+    size = float(np.max(np.abs(transitions.reward)))
+    if m >= BURN_IN and variance > (ROUNDING * size) ** 2:
         half = math.sqrt(variance) * boundary(len(episodes), 1.0 - confidence, TIGHTEST_AT)
     return FittedQDifference(
         estimate,

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from learner.confidence import Interval
+from learner.confidence import BURN_IN, Interval
 from learner.guards import broken
 from schemas.application import Gate
 from schemas.rollout import Guardrail
@@ -158,7 +158,8 @@ def decide(
         f"lower bound to leave version 0 ({evidence.label})",
         _number(leaving.lower),
         least,
-        leaving.lower > least and leaving.upper >= 0,
+        # an interval without width comes of what has not varied: it bounds nothing
+        least < leaving.lower < leaving.upper and leaving.upper >= 0,
     )
     if evidence.match is not None:
         rate, wanted = evidence.match
@@ -248,8 +249,9 @@ def _bound_words(rule: Rule) -> str:
 
 
 def _waiting(leaving: Interval, least: float, label: str) -> str:
-    if not math.isfinite(leaving.lower):
-        return f"waits at version 0: {leaving.n} decisions are too few for bounds ({label})"
+    if not math.isfinite(leaving.lower) or leaving.lower == leaving.upper:
+        few = "too few" if leaving.n < BURN_IN else "too few, or too much alike,"
+        return f"waits at version 0: {leaving.n} decisions are {few} for bounds ({label})"
     if leaving.upper < 0:
         return f"stays at version 0: shown to be worse than the baseline, {label} {_of(leaving)}"
     return f"waits at version 0: {label} {_of(leaving)}, expected a lower bound above {least:.4g}"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from learner.confidence import ConfidenceSequence, Interval
+from learner.confidence import ConfidenceSequence, Interval, Moments
 from schemas.reward import DecisionTimes, Reward, TimedOutcome, delay_ms
 from schemas.rollout import Guardrail
 
@@ -35,6 +35,11 @@ def guarded_values(
 class Guards:
     """Always-valid bounds on each guardrail's mean over decisions of policies.
 
+    While all decisions of policies are alike (none was won, all were quit), their spread is taken
+    from everybody's, the rules' included: a policy under which an outcome never comes is stopped by
+    `least` where the outcome comes to others. What has been the same for everybody, policies and
+    rules, has no bounds, and going back to the rules would not change it.
+
     Args:
         alpha: probability that any of the bounds ever excludes its mean; shared out equally.
     """
@@ -42,38 +47,51 @@ class Guards:
     def __init__(self, guardrails: Sequence[Guardrail], *, alpha: float) -> None:
         self.guardrails = tuple(guardrails)
         self._share = alpha / max(len(self.guardrails), 1)
+        self._everybody = [Moments() for _ in self.guardrails]
         self.begin()
 
     def begin(self) -> None:
         """Forget what was seen: someone has looked, or another policy begins."""
         self._means = [ConfidenceSequence(self._share) for _ in self.guardrails]
 
-    def update(self, values: np.ndarray) -> None:
-        """Take matured decisions of policies, in order; float `[n, G]`. Not finite: left out."""
-        for at, mean in enumerate(self._means):
+    def update(self, values: np.ndarray, everybody: np.ndarray | None = None) -> None:
+        """Take matured decisions, in order; what is not finite is left out.
+
+        Args:
+            values: of policies, float `[n, G]`
+            everybody: of policies and rules, float `[m, G]`; None: `values` alone.
+        """
+        everybody = values if everybody is None else everybody
+        for at, (mean, moments) in enumerate(zip(self._means, self._everybody, strict=True)):
             mean.update(values[np.isfinite(values[:, at]), at])
+            moments.update(everybody[np.isfinite(everybody[:, at]), at])
 
     def intervals(self) -> list[tuple[Guardrail, Interval]]:
         """Each guardrail with the bounds on its mean."""
         return [
-            (guardrail, mean.interval())
-            for guardrail, mean in zip(self.guardrails, self._means, strict=True)
+            (guardrail, mean.interval(known_std=moments.std if moments.varies else 0.0))
+            for guardrail, mean, moments in self._each()
         ]
+
+    def _each(self) -> Iterable[tuple[Guardrail, ConfidenceSequence, Moments]]:
+        return zip(self.guardrails, self._means, self._everybody, strict=True)
 
     def state(self) -> list[dict[str, Any]]:
         """Everything, as JSON carries it."""
         return [
-            {"outcome": guardrail.outcome, "mean": mean.state()}
-            for guardrail, mean in zip(self.guardrails, self._means, strict=True)
+            {"outcome": guardrail.outcome, "mean": mean.state(), "everybody": moments.state()}
+            for guardrail, mean, moments in self._each()
         ]
 
     def restore(self, state: Sequence[Mapping[str, Any]]) -> None:
         """Continue; a guardrail that is new on the page begins with nothing seen."""
-        known = {saved["outcome"]: saved["mean"] for saved in state}
-        for guardrail, mean in zip(self.guardrails, self._means, strict=True):
-            if guardrail.outcome in known:
-                mean.restore(known[guardrail.outcome])
+        known = {saved["outcome"]: saved for saved in state}
+        for guardrail, mean, moments in self._each():
+            if saved := known.get(guardrail.outcome):
+                mean.restore(saved["mean"])
                 mean.alpha = self._share  # as many share it as there are now
+                if "everybody" in saved:  # not kept by earlier releases
+                    moments.restore(saved["everybody"])
 
 
 def broken(guardrail: Guardrail, interval: Interval) -> bool:

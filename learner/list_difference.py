@@ -15,7 +15,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from learner.confidence import Interval
+from learner.confidence import ROUNDING, Interval
 
 ROUNDS = 4  # of alternating least squares
 RIDGE = 1.0  # a prior on every weight, worth about one decision
@@ -69,6 +69,8 @@ def list_difference(
     mean_move = np.einsum("nkp,k->p", moved, seen) / n
     mean = float(mean_move @ weights)
     error = math.sqrt(variance * float(mean_move @ np.linalg.solve(gram, mean_move)))
+    if error <= ROUNDING * float(np.max(np.abs(reward))):  # they would show the same lists
+        return Interval(mean, -math.inf, math.inf, n)
     width = NormalDist().inv_cdf((1.0 + confidence) / 2) * error
     return Interval(mean, mean - width, mean + width, n)
 

@@ -14,6 +14,7 @@ import scipy.stats
 
 from learner.agents.adapter import Agent as Learner
 from learner.agents.adapter import Setup
+from learner.confidence import are_alike
 from learner.estimators.estimate import linearised, value_of
 from learner.history import History
 from learner.judging import material
@@ -118,10 +119,10 @@ class InWorld:
 
 
 def paired(best: Sequence[float], page: Sequence[float]) -> Difference:
-    """The mean difference of pairs, with Student's interval; infinite for fewer than two."""
+    """The mean difference of pairs, with Student's interval; infinite where they are all alike."""
     apart = np.array(best) - np.array(page)
     half, n = math.inf, len(apart)
-    if n > 1:
+    if n > 1 and not are_alike(apart, float(np.max(np.abs([*best, *page])))):
         quantile = float(scipy.stats.t.ppf(0.5 + CONFIDENCE / 2, n - 1))
         half = quantile * float(np.std(apart, ddof=1)) / math.sqrt(n)
     mean = float(np.mean(apart))
@@ -169,7 +170,8 @@ class ByHistory:
             of_units = scipy.stats.norm.ppf(outside) ** 2 * np.var(by_unit, ddof=1) / len(by_unit)
             student = scipy.stats.t.ppf(outside, len(by_seed) - 1)
             of_seeds = student**2 * np.var(by_seed, ddof=1) / len(by_seed)
-            half = math.sqrt(float(of_units + of_seeds))
+            if spread := float(of_units + of_seeds):
+                half = math.sqrt(spread)
         mean = float(np.mean(by_seed))
         return Difference(mean, mean - half, mean + half, *scores)
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from learner.confidence import boundary
+from learner.confidence import ROUNDING, boundary
 from learner.fitted_q import BURN_IN, LEAST_FREEDOM, RIDGE, TIGHTEST_AT, Features
 
 
@@ -98,8 +98,9 @@ def weighted_td_difference(
     # has not been would look certain else
     unseen = RIDGE * max(ours.noise, theirs.noise) * float(np.sum((ours.pull - theirs.pull) ** 2))
     variance = float(np.sum(influence**2)) + float(np.var(apart)) / m + unseen
-    half = math.inf
-    if m >= BURN_IN:
+    half = math.inf  # also where the two do the same throughout, or all rewards are 0
+    size = float(np.max(np.abs(steps.reward)))
+    if m >= BURN_IN and variance > (ROUNDING * size) ** 2:
         half = math.sqrt(variance) * boundary(len(episodes), 1.0 - confidence, TIGHTEST_AT)
     return ValueDifference(
         estimate,

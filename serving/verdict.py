@@ -28,6 +28,7 @@ State = Literal[
 ]
 Fields = Mapping[str, Any]
 ALIKE = 1.5  # design effect from which more decisions of the same players tell little
+ALIKE_BUT_ROUNDED = 1e-9  # standard deviation, as a share of the mean: rounding alone
 
 
 def verdict(
@@ -159,6 +160,10 @@ def _compared(
             )
             then = "more players come with time, and with a holdout nearer to half"
             return ("not_enough_data", words, then), ""
+        earned = abs(float((lift.get("policy") or {}).get("mean") or 0.0))
+        if fewest >= least > 0 and float(lift.get("scale") or 0.0) <= ALIKE_BUT_ROUNDED * earned:
+            words = f"cannot be told from the baseline: all {count(n)} {what} earned the same"
+            return ("not_enough_data", words, "`bakehouse advise` says what rewards there are"), ""
         words = f"has too few {what} to be told from the baseline ({count(n)} so far)"
         return ("not_enough_data", words, f"{what} of the holdout come with time"), ""
     relative = lift.get("relative")

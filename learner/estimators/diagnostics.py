@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from learner.confidence import ConfidenceSequence
+from learner.confidence import ROUNDING, ConfidenceSequence
 from learner.estimators.estimate import effective_sample_of
 
 Verdict = Literal["sound", "weak", "a guess"]
@@ -85,14 +85,16 @@ def diagnose(
     elif unsupported > 0.001:
         light.append(f"{_share(unsupported)} of what this policy would do, the log hardly tried")
     told = worth >= VERY_FEW  # of fewer, the average itself says nothing
-    if told and upper < 1.0 - MUCH_MISSING:
+    # weights that are all the same have no bounds, and their average is what each of them is
+    low, high = (mean - ROUNDING, mean + ROUNDING) if math.isinf(upper) else (lower, upper)
+    if told and high < 1.0 - MUCH_MISSING:
         grave.append(
-            f"weights average {mean:.2f} instead of 1: at least {_share(1 - upper)} of what this "
+            f"weights average {mean:.2f} instead of 1: at least {_share(1 - high)} of what this "
             "policy would do is not in the log, or its propensities are not those it was drawn with"
         )
-    elif told and not lower <= 1.0 <= upper:
+    elif told and not low <= 1.0 <= high:
         light.append(
-            f"weights average {mean:.3f} ({lower:.3f} to {upper:.3f}) instead of 1: propensities "
+            f"weights average {mean:.3f} ({low:.3f} to {high:.3f}) instead of 1: propensities "
             "may not be those that actions were drawn with"
         )
     if n and total > 0 and largest / total > LARGE_SHARE:

@@ -93,7 +93,7 @@ class Lift:
     def figures(self) -> dict[str, Any]:
         """As JSON carries it: None where nothing can be said yet."""
         found = self._difference
-        interval, told = found.interval(), found.is_burnt_in
+        interval, told = found.interval(), found.has_bounds
         sides = zip(self._groups, found.subjects_at_least, strict=True)
         policy, holdout = (_described(*side) for side in sides)
         return {

@@ -7,17 +7,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from learner.confidence import boundary
+from learner.confidence import ROUNDING, boundary
 from learner.difference import squared_error
 from learner.estimators.estimate import effective_sample
 
 BURN_IN = 30  # values of positive weight before the first bounds
 TIGHTEST_AT = 200  # values at which they are narrowest
+CANCELLED = 1e-12  # share of a sum of squares that may be left by rounding where all cancels
 LARGEST_WEIGHT = 1e75  # what is beyond it, or below its inverse, leaves float64 when squared
 
 
 class Bounded(NamedTuple):
-    """A mean and bounds that hold at every look; None where there is none yet."""
+    """A mean and bounds that hold at every look; None where there is none yet, or no variance."""
 
     mean: float | None
     lower: float | None
@@ -77,14 +78,23 @@ class WeightedSums:
         with np.errstate(invalid="ignore", divide="ignore"):  # of groups without any value
             means = self._origin + sums[1] / sums[0]
             errors = np.sqrt(squared_error(sums, self._farthest[groups]))
+            alike = self._alike(groups)
         found = []
-        for size, mean, error in zip(n.tolist(), means.tolist(), errors.tolist(), strict=True):
-            if size < BURN_IN:
+        for size, mean, error, same in zip(
+            n.tolist(), means.tolist(), errors.tolist(), alike.tolist(), strict=True
+        ):
+            if size < BURN_IN or same:
                 found.append(Bounded(mean if size else None, None, None))
                 continue
             half = error * boundary(size, alpha, TIGHTEST_AT)
             found.append(Bounded(mean, mean - half, mean + half))
         return found
+
+    def _alike(self, groups: np.ndarray) -> np.ndarray:
+        """Whether the values of each group are all the same but for rounding. bool `[m]`"""
+        sums, origin = self._sums[:, groups], self._origin or 0.0
+        apart = squared_error(sums, 0.0) * sums[0] ** 2  # Σw²(x − mean)²
+        return np.asarray(apart <= CANCELLED * sums[4] + ROUNDING**2 * origin**2 * sums[2])
 
     def effective_sample(self, group: int) -> float:
         """`(Σw)² / Σw²` (Kish 1965)."""

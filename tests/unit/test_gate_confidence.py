@@ -26,10 +26,10 @@ def test_moments_of_batches_are_the_moments_of_all():
 
 def test_there_are_no_bounds_before_the_burn_in():
     sequence = ConfidenceSequence(0.05)
-    sequence.update(np.zeros(99))
+    sequence.update(np.arange(99.0))
     assert sequence.bounds() == (-math.inf, math.inf)
     sequence.update(np.zeros(1))
-    assert sequence.bounds() == (0.0, 0.0)
+    assert np.isfinite(sequence.bounds()).all()
 
 
 def test_a_value_that_is_not_finite_changes_nothing():

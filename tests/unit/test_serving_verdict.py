@@ -116,6 +116,20 @@ def test_of_too_few_players_many_decisions_say_nothing() -> None:
     assert "more players" in found["next"]
 
 
+def test_where_everybody_earned_the_same_it_says_so() -> None:
+    found = said(
+        {
+            "policy": {"n": 9_000, "subjects_at_least": 400, "mean": 0.0},
+            "holdout": {"n": 800, "subjects_at_least": 80, "mean": 0.0},
+            "burn_in": 30,
+            "difference": None,
+            "scale": 0.0,
+        }
+    )
+    assert found["state"] == "not_enough_data"
+    assert "all 9,800 decisions earned the same" in found["sentence"]
+
+
 def test_where_players_are_alike_it_takes_others_to_tell() -> None:
     wide = {"mean": 0.01, "lower": -0.19, "upper": 0.21}
     found = said(WINNING | {"difference": wide, "relative": None, "design_effect": 3.0})
