@@ -8,9 +8,18 @@ from typing import Any
 from schemas.actions import Actions, Continuous, Parts, Ranking
 from schemas.agents import AGENTS
 from schemas.application import Application, Episodic
-from schemas.exploration import AgentsOwn, Explores, Gaussian, Softmax, Thompson
+from schemas.exploration import (
+    AgentsOwn,
+    DefaultFloor,
+    EpsilonGreedy,
+    Explores,
+    Gaussian,
+    Softmax,
+    Thompson,
+)
 from schemas.hydration import missing_packages
 from schemas.observation import Boolean, Categorical, Feature, Numeric, Vector
+from schemas.propensity import uniform_share
 from schemas.reward import Reward
 from schemas.rollout import Guardrail
 from schemas.segments import Segments
@@ -40,7 +49,7 @@ def describe(application: Application) -> dict[str, Any]:
         "reward": reward_words(application.reward),
         "learning": learning_words(application.reward),
         "agent": agent_words(application),
-        "exploration": exploration_words(application.exploration),
+        "exploration": exploration_words(application),
         "training": training_words(application),
         "gate": gate_words(application),
         "rollout": rollout_words(application),
@@ -176,37 +185,57 @@ def action_lines(actions: Actions) -> list[str]:
             return list(actions.labels)
 
 
-def exploration_words(exploration: Explores) -> str:
-    """How often something else than the policy's answer is tried."""
-    floor = f"every eligible choice keeps a share of at least {exploration.floor:g}"
+def exploration_words(application: Application) -> str:
+    """How often something else than the policy's answer is tried, and what the floor adds."""
+    exploration, choices = application.exploration, application.shape.most_choices
     match exploration:
+        case EpsilonGreedy():
+            share = uniform_share(exploration.epsilon, exploration.floor, choices)
+            words = f"{_percent(share)} of the decisions are drawn at random"
+            if exploration.start is not None and exploration.start != exploration.epsilon:
+                start = uniform_share(exploration.start, exploration.floor, choices)
+                goes = "falling" if start > share else "rising"
+                words += (
+                    f" (from {_percent(start)} at first, {goes} over {exploration.decay:,} "
+                    "decisions)"
+                )
+            return f"{words}; {_floor_words(exploration, choices)}"
         case Softmax():
-            return (
+            words = (
                 f"actions in proportion to exp(score / {exploration.temperature:g}), "
-                f"{exploration.uniform:.0%} at random before anything is learned; {floor}"
+                f"{exploration.uniform:.0%} at random before anything is learned"
             )
         case Thompson():
-            return (
+            words = (
                 "each action with the probability that it is the best, "
-                f"{exploration.uniform:.0%} at random before anything is learned; {floor}"
+                f"{exploration.uniform:.0%} at random before anything is learned"
             )
         case Gaussian():
-            return (
-                f"numbers vary around the policy's own by {exploration.std:.0%} of their range; "
-                f"{floor}"
-            )
+            words = f"numbers vary around the policy's own by {exploration.std:.0%} of their range"
         case AgentsOwn():
-            return (
+            words = (
                 f"the agent's own randomness, {exploration.uniform:.0%} at random before anything "
-                f"is learned; {floor}"
+                "is learned"
             )
-    share = f"{exploration.epsilon:.0%} of the decisions are drawn at random"
-    if exploration.start is not None and exploration.start != exploration.epsilon:
-        share += (
-            f" (from {exploration.start:.0%} at first, falling over {exploration.decay:,} "
-            "decisions)"
+    share = uniform_share(0.0, exploration.floor, choices)
+    return f"{words}; {_floor_words(exploration, choices)}, {_percent(share)} together at random"
+
+
+def _floor_words(exploration: Explores, choices: int) -> str:
+    floor, most = exploration.floor, exploration.least_share
+    if choices < 2:
+        return f"numbers keep a share of at least {_percent(floor)} that is uniform"
+    words = f"each of {choices:,} choices is drawn at least {_percent(floor)} of the time"
+    if not isinstance(floor, DefaultFloor) and uniform_share(0.0, floor, choices) > most:
+        words += (
+            f" (more at random than {_percent(most)}: floor={floor:g} times {choices:,} choices; "
+            f"leave it out, or write at most {most / choices:.3g})"
         )
-    return f"{share}; every eligible action keeps a probability of at least {exploration.floor:g}"
+    return words
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g}%"
 
 
 def training_words(application: Application) -> str:

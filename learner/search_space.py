@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 from schemas.agents import AGENTS
 from schemas.application import Agent, Application, Training
 from schemas.errors import ApplicationError
-from schemas.exploration import Explores
+from schemas.exploration import DefaultFloor, Explores
 
 DIGITS = 3  # significant ones of what is suggested: what is pasted is what was tried
 HIDDEN: tuple[tuple[int, ...], ...] = ((32,), (64,), (32, 32), (64, 64), (128, 128), (256, 256))
@@ -278,9 +278,16 @@ def _of_dataclass(value: Any) -> str:
     given: Mapping[str, Any] = {
         field.name: getattr(value, field.name)
         for field in sorted(fields(value), key=lambda field: field.name not in mine)
-        if field.init and getattr(value, field.name) != field.default
+        if field.init and _is_written(getattr(value, field.name), field.default)
     }
     return f"{type(value).__name__}({', '.join(f'{k}={_written(v)}' for k, v in given.items())})"
+
+
+def _is_written(value: Any, default: Any) -> bool:
+    """Whether a page says it: a floor may be written though it is the usual one."""
+    return not isinstance(value, DefaultFloor) and (
+        value != default or isinstance(default, DefaultFloor)
+    )
 
 
 def _written(value: Any) -> str:

@@ -59,6 +59,13 @@ class Shape(NamedTuple):
         return len(self.low)
 
     @property
+    def most_choices(self) -> int:
+        """Most labels, or items, that one draw is from; 0: numbers alone."""
+        if self.slots:
+            return self.choices
+        return max((stop - start for start, stop in self.segments), default=0)
+
+    @property
     def width(self) -> int:
         """Numbers of an action's row, W: positions of the discrete parts (or of the ranked
         items), then the bounded numbers."""

@@ -368,9 +368,9 @@ class Application:
                 f"Thompson(…): Agent({self.agent.name!r}) does not say with which probability an "
                 f"action is the best; use {' or '.join(believing) or 'another exploration'}"
             )
-        most = max((stop - start for start, stop in self.shape.segments), default=0)
-        if kind == "ranking":
-            most = self.shape.choices
+        most = self.shape.most_choices
+        exploration = exploration.among(most)
+        object.__setattr__(self, "exploration", exploration)
         if exploration.floor * most > 1:
             raise ApplicationError(
                 f"{type(exploration).__name__}(floor={exploration.floor}) with {most} actions "

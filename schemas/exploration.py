@@ -7,9 +7,9 @@ with each decision. `schemas/propensity.py` alone says what an `Exploration` doe
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,6 +17,8 @@ from schemas.errors import ApplicationError
 from schemas.numbers import in_short, is_finite, is_whole
 
 Schedule = Literal["linear", "exponential", "cosine"]
+MOST_FLOOR = 0.01  # of each choice, where nobody says another
+MOST_FLOORED = 0.1  # of all choices together, where the rule names no share of its own
 SCHEDULES: tuple[Schedule, ...] = ("linear", "exponential", "cosine")
 
 
@@ -73,15 +75,38 @@ def _check_share(what: str, value: Any) -> None:
     )
 
 
+class DefaultFloor(float):
+    """A floor that nobody wrote: an application lowers it to what its choices leave room for."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Floored:
     """What all rules share.
 
     Args:
-        floor: least share of each eligible choice.
+        floor: least share of each eligible choice. As written; where it is not, 0.01, or less in an
+            application of so many choices that these would be more than the rule's own share.
     """
 
-    floor: float = 0.01
+    floor: float = DefaultFloor(MOST_FLOOR)
+
+    @property
+    def least_share(self) -> float:
+        """Share of uniform choice that a default floor may not exceed."""
+        return MOST_FLOORED
+
+    def among(self, choices: int) -> Self:
+        """The rule in an application, which knows how many choices there are to keep open.
+
+        Args:
+            choices: most that one draw is from; see `schemas.propensity`.
+        """
+        if not isinstance(self.floor, DefaultFloor):
+            return self
+        floor = min(MOST_FLOOR, self.least_share / max(choices, 1))
+        while floor * choices > self.least_share:  # by rounding
+            floor = math.nextafter(floor, 0.0)
+        return replace(self, floor=DefaultFloor(floor))
 
     def __post_init__(self) -> None:
         _check(
@@ -128,7 +153,8 @@ class EpsilonGreedy(_Scheduled):
     Args:
         epsilon: final share of uniform exploration.
         start: share at version 0; falls to `epsilon` over `decay` decisions read.
-        floor: no eligible action has a propensity below this.
+        floor: no eligible action has a propensity below this; where it is not written, 0.01 or
+            the least ε of the schedule divided by the number of actions, whichever is less.
     """
 
     epsilon: float = 0.1
@@ -150,6 +176,11 @@ class EpsilonGreedy(_Scheduled):
         return Exploration(
             kind="epsilon_greedy", epsilon=self.epsilon_after(decisions), floor=self.floor
         )
+
+    @property
+    def least_share(self) -> float:
+        """The least ε of the schedule."""
+        return self.epsilon if self.start is None else min(self.start, self.epsilon)
 
 
 @dataclass(frozen=True)
@@ -178,6 +209,11 @@ class Softmax(_Scheduled):
             )
         _check_share("Softmax(uniform", self.uniform)
 
+    @property
+    def least_share(self) -> float:
+        """As little as version 0 has, if that is less than others keep open."""
+        return min(self.uniform, MOST_FLOORED)
+
     def after(self, decisions: int) -> Exploration:
         """What is executed once this many decisions have been read."""
         return Exploration(
@@ -202,6 +238,11 @@ class Thompson(_Floored):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_share("Thompson(uniform", self.uniform)
+
+    @property
+    def least_share(self) -> float:
+        """As little as version 0 has, if that is less than others keep open."""
+        return min(self.uniform, MOST_FLOORED)
 
     def after(self, decisions: int) -> Exploration:
         """What is executed once this many decisions have been read."""
@@ -259,6 +300,11 @@ class AgentsOwn(_Floored):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_share("AgentsOwn(uniform", self.uniform)
+
+    @property
+    def least_share(self) -> float:
+        """As little as version 0 has, if that is less than others keep open."""
+        return min(self.uniform, MOST_FLOORED)
 
     def after(self, decisions: int) -> Exploration:
         """What is executed once this many decisions have been read."""
