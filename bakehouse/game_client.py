@@ -32,11 +32,13 @@ class RequestFailed(BakehouseError):
 
     Attributes:
         status: of the HTTP answer; None where there was none.
+        body: of the HTTP answer.
     """
 
-    def __init__(self, message: str, status: int | None = None) -> None:
+    def __init__(self, message: str, status: int | None = None, body: bytes = b"") -> None:
         super().__init__(message)
         self.status = status
+        self.body = body
 
 
 class _Stale(RequestFailed):
@@ -80,9 +82,8 @@ class _Connection(asyncio.Protocol):
             if 200 <= self._status < 300:
                 self._finish(body)
             else:
-                self._fail(
-                    RequestFailed(f"answered {self._status}: {body.decode()[:300]}", self._status)
-                )
+                said = f"answered {self._status}: {body.decode(errors='replace')[:300]}"
+                self._fail(RequestFailed(said, self._status, body))
 
     def _read_head(self) -> bool:
         end = self._buffer.find(b"\r\n\r\n")
@@ -197,8 +198,15 @@ class GameClient:
         return list(answer["decisions"] if isinstance(answer, dict) else answer)
 
     async def send_outcomes(self, outcomes: list[dict[str, Any]]) -> dict[int, Any]:
-        """Several outcomes; returns the problems of those rejected, by index."""
-        answer = await self._post("outcomes", {"outcomes": outcomes})
+        """Several outcomes; returns the problems of those rejected, by index. Raises RequestFailed.
+
+        Where all were rejected the answer is a 422 that lists them, and no failure of the request.
+        """
+        try:
+            answer = await self._post("outcomes", {"outcomes": outcomes})
+        except RequestFailed as error:
+            if error.status != 422 or (answer := _listed(error.body)) is None:
+                raise
         return {entry["index"]: entry["problem"] for entry in answer.get("rejected", ())}
 
     async def _post(self, route: str, value: Any) -> Any:
@@ -278,6 +286,15 @@ class GameClient:
             for connection in list(self._open):
                 if connection not in idle and now - connection.sent_at > self._timeout_s:
                     connection.time_out(self._timeout_s)
+
+
+def _listed(body: bytes) -> dict[str, Any] | None:
+    """A refusal that says which entries were rejected; None where it is of the whole request."""
+    try:
+        said = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    return said if isinstance(said, dict) and said.get("rejected") else None
 
 
 def _authorization(settings: Settings | None, scope: Scope) -> str:

@@ -88,6 +88,7 @@ def application_words(application: str, its: dict[str, Any]) -> str:
         f"{its.get('decisions', 0):,} decisions and {its.get('outcomes', 0):,} outcomes since "
         f"the start; refused: {its.get('invalid', 0):,} and {its.get('rejected', 0):,}",
     ]
+    lines += uncounted_words(its)
     parts = sorted(its.get("parts", {}).values(), key=lambda record: record.get("at_ms", 0))
     newest = {record.get("part"): record for record in parts}
     learned = newest.get("learner", {}).get("applications", {}).get(application, {})
@@ -113,6 +114,18 @@ def application_words(application: str, its: dict[str, Any]) -> str:
         if stage["level"] in ("busy", "blocked") and stage["do"] not in then
     ]
     return "\n".join(lines)
+
+
+def uncounted_words(its: dict[str, Any]) -> list[str]:
+    """Outcomes that nothing counts, by name; no line where there are none."""
+    if not its.get("uncounted"):
+        return []
+    named = [
+        f"{one['name']} × {one['count']:,}"
+        + (f" (did you mean {one['meant']}?)" if one["meant"] else "")
+        for one in its.get("uncounted_names", ())
+    ]
+    return [f"NOTHING COUNTS {its['uncounted']:,} of the outcomes: {', '.join(named)}"]
 
 
 def policy_words(its: dict[str, Any]) -> str:

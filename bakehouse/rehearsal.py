@@ -9,6 +9,7 @@ import numpy as np
 
 from schemas.actions import Ranking
 from schemas.application import Application
+from schemas.counted import counted_by, meant
 from schemas.errors import ApplicationError, BakehouseError
 from schemas.loading import Loaded
 from schemas.world import BanditWorld, EpisodicWorld, Happening, blamed_on
@@ -22,14 +23,22 @@ class Rehearsal(NamedTuple):
 
     unweighted: tuple[str, ...]  # outcomes that came, and that nothing counts
     missing: tuple[str, ...]  # those that the reward counts, and that did not come
+    guarded: tuple[tuple[str, str | None], ...] = ()  # by guardrails alone, that did not; meant
 
     @property
     def caution(self) -> str | None:
         """Names that look mistyped; None where there are none."""
-        if not self.unweighted:
-            return None
-        words = f"the players cause {', '.join(self.unweighted)}, which the reward does not count"
-        return f"{words}; it counts {', '.join(self.missing)}" if self.missing else words
+        said = []
+        if self.unweighted:
+            caused = ", ".join(self.unweighted)
+            words = f"the players cause {caused}, which the reward does not count"
+            if self.missing:
+                words = f"{words}; it counts {', '.join(self.missing)}"
+            said.append(words)
+        for name, close in self.guarded:
+            hint = "" if close is None else f"; did you mean {close}?"
+            said.append(f"a guardrail counts {name}, which no player caused{hint}")
+        return "; ".join(said) or None
 
     @property
     def words(self) -> str:
@@ -59,10 +68,15 @@ def rehearse(loaded: Loaded) -> Rehearsal | None:
                 happenings = _one_step(application, world, states[at % len(states)], rng)
             seen.update(happening.name for happening in happenings)
     weights = application.reward.weights
-    if callable(weights):
-        return Rehearsal((), ())
-    counted = {*weights, *(guardrail.outcome for guardrail in application.gate.guardrails)}
-    return Rehearsal(tuple(sorted(seen - counted)), tuple(sorted(set(weights) - seen)))
+    rewarded = set() if callable(weights) else set(weights)
+    guards = {guardrail.outcome for guardrail in application.gate.guardrails} - seen - rewarded
+    others = frozenset(seen | rewarded)
+    guarded = tuple((name, meant(name, others)) for name in sorted(guards))
+    counted = counted_by(application).names
+    if counted is None:
+        return Rehearsal((), (), guarded)
+    missing = tuple(sorted(rewarded - seen))
+    return Rehearsal(tuple(sorted(seen - counted)), missing, guarded)
 
 
 def _one_decision(

@@ -30,7 +30,7 @@ class OneByOne:
 
     async def send(self, outcome: dict[str, Any]) -> None:
         for problem in (await self._client.send_outcomes([outcome])).values():
-            raise RequestFailed(f"outcome rejected: {problem}", 202)
+            raise RequestFailed(f"outcome rejected: {problem}", 422)
 
 
 class Batched:

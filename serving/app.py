@@ -122,6 +122,7 @@ def make_app(
             {
                 "application": application,
                 **report.application(application),
+                "uncounted_names": find(application).uncounted.most(),
                 "verdict": seen["verdict"],
                 "pipe": seen["pipe"],
                 "serving": report.status(),

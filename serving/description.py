@@ -100,6 +100,24 @@ DECISION = _object(
 # of a batch, where one entry was refused: 422, or 409 as of a single decision
 REFUSED = _object({"problem": _A_PROBLEM})
 REJECTED = _object({"index": {"type": "integer"}, "problem": _A_PROBLEM})
+NOTE = _object(
+    {
+        "kind": _TEXT,
+        "name": {"type": ["string", "null"]},
+        "count": {"type": "integer", "description": "Of this request's outcomes"},
+        "problem": _TEXT,
+    },
+    meant={"type": ["string", "null"], "description": "The name that may have been meant"},
+)
+OUTCOMES_TOLD: dict[str, Any] = {
+    "accepted": {"type": "integer"},
+    "rejected": {"type": "array", "items": REJECTED},
+    "notes": {
+        "type": "array",
+        "items": NOTE,
+        "description": "Accepted and kept, and counted by nothing: a misspelt name, most likely",
+    },
+}
 CONTROL = _object(
     {
         "control": {"type": "object"},
@@ -121,16 +139,7 @@ _SUCCESS: dict[str, tuple[int, str, dict[str, Any]]] = {
         _JSON,
         _listed("decisions", {"anyOf": [DECISION, REFUSED]}),
     ),
-    "outcomes": (
-        202,
-        _JSON,
-        _object(
-            {
-                "accepted": {"type": "integer"},
-                "rejected": {"type": "array", "items": REJECTED},
-            }
-        ),
-    ),
+    "outcomes": (202, _JSON, _object(OUTCOMES_TOLD)),
     "livez": (200, "text/plain", _TEXT),
     "metrics": (200, "text/plain", _TEXT),
     "readyz": (
@@ -200,6 +209,12 @@ def _describe_one(
             "description": _WHY.get(end, WHY)[failure],
             "content": {MEDIA_TYPE: {"schema": _A_PROBLEM}},
         }
+    if end == "outcomes":
+        some = {"schema": _object(OUTCOMES_TOLD)}
+        answers["207"] = {"description": "Some were rejected", "content": {_JSON: some}}
+        all_ = {"schema": {"allOf": [_A_PROBLEM, {"type": "object", "properties": OUTCOMES_TOLD}]}}
+        why = f"{WHY[422]}; or all outcomes were rejected, each for its reason"
+        answers["422"] = {"description": why, "content": {MEDIA_TYPE: all_}}
     operation["responses"] = answers
     if locked and path not in OPEN_PAGES:
         operation["security"] = [{KEY_SCHEME: []}]

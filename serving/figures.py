@@ -111,6 +111,7 @@ class Figures:
         self.unlogged = 0  # the spool was full: baseline, never learned from
         self.outcomes = 0
         self.rejected = 0  # outcomes
+        self.uncounted = 0  # outcomes that were accepted, and that nothing counts
         self.invalid = 0  # decision requests and bodies with a problem
         self.explored = 0
         self.baseline_failed = 0
@@ -129,6 +130,7 @@ class Figures:
             "repeated": self.repeated,
             "unlogged": self.unlogged,
             "rejected": self.rejected,
+            "uncounted": self.uncounted,
             "invalid": self.invalid,
             "explored": self.explored,
             "baseline_failed": self.baseline_failed,

@@ -53,12 +53,13 @@ class Outcomes:
         entries = entries_of(parse_object(body), "outcomes")
         spelling = Spelling()
         records: list[Record] = []
+        uncounted: dict[tuple[str, str | None], int] = {}
         rejected: list[dict[str, Any]] = []
         for at, entry in enumerate(entries):
             if at and at % AT_ONCE == 0:
                 await asyncio.sleep(0)  # many outcomes do not hold up the short requests
             try:
-                records.append(self._outcome(route, entry, now_ms, spelling))
+                records.append(self._outcome(route, entry, now_ms, spelling, uncounted))
             except InvalidEvent as error:
                 rejected.append({"index": at, "problem": problem(422, str(error))})
             except TokenRefused as error:
@@ -81,7 +82,9 @@ class Outcomes:
         if self._tracer is not None:
             self._trace_outcomes(self._tracer, served.application.name, records, began_s)
         served.figures.rejected += len(rejected)
-        return Reply(202, orjson.dumps({"accepted": len(records), "rejected": rejected}))
+        served.figures.uncounted += sum(uncounted.values())
+        notes = served.uncounted.note(uncounted) if uncounted else []
+        return _told(len(records), rejected, notes)
 
     def _trace_outcomes(
         self, tracer: Tracer, application: str, records: list[Record], began_s: float
@@ -93,7 +96,14 @@ class Outcomes:
                 told.append((decision_id, event["outcome_id"], event["kind"]))
         trace_outcomes(tracer, application, told, began_s, self._clock())
 
-    def _outcome(self, route: Route, entry: Any, now_ms: int, spelling: Spelling) -> Record:
+    def _outcome(
+        self,
+        route: Route,
+        entry: Any,
+        now_ms: int,
+        spelling: Spelling,
+        uncounted: dict[tuple[str, str | None], int],
+    ) -> Record:
         if not isinstance(entry, dict):
             raise InvalidEvent(f"expected an object, got {type(entry).__name__}")
         outcome = validated(OutcomeRequest, entry, spelling)
@@ -113,4 +123,19 @@ class Outcomes:
             if (value := getattr(outcome, name)) is not None:
                 event[name] = value
         most = self._most_record_bytes
-        return recorded(Topic.OUTCOMES, outcome.decision_id, event, "payload", most)
+        record = recorded(Topic.OUTCOMES, outcome.decision_id, event, "payload", most)
+        if not route.served.uncounted.counted.counts(outcome.kind, outcome.name):
+            key = outcome.kind, outcome.name if outcome.kind == "reward" else None
+            uncounted[key] = uncounted.get(key, 0) + 1
+        return record
+
+
+def _told(accepted: int, rejected: list[dict[str, Any]], notes: list[dict[str, Any]]) -> Reply:
+    """202; 207 where some were rejected; 422, a problem too, where all were."""
+    said: dict[str, Any] = {"accepted": accepted, "rejected": rejected, "notes": notes}
+    if accepted or not rejected:
+        return Reply(207 if rejected else 202, orjson.dumps(said))
+    detail = f"all {len(rejected)} outcomes were rejected; the first: " + (
+        str(rejected[0]["problem"]["detail"])
+    )
+    return Reply(422, orjson.dumps(problem(422, detail) | said), MEDIA_TYPE.encode())

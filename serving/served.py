@@ -36,6 +36,7 @@ from serving.figures import Figures
 from serving.hydration import hydrator_for
 from serving.traced import trace_first_answer, trace_swap
 from serving.trail import HEARD, Trail
+from serving.uncounted import Uncounted
 
 log = logging.getLogger(__name__)
 ACTIONS = ("promote", "rollback", "freeze", "release", "kill", "revive", "explore", "retrain")
@@ -83,6 +84,7 @@ class Served:
     ) -> None:
         self.application = application
         self.figures = Figures()
+        self.uncounted = Uncounted(application)
         self.hydrator = hydrator_for(application, self.figures)
         self.slot: Slot = version_zero(application)
         self.control = Control(application=application.name, at_ms=0)

@@ -25,6 +25,7 @@ COUNTERS = {
     "repeated": "decisions whose id had been answered before",
     "unlogged": "decisions answered by the baseline because the spool was full",
     "rejected": "outcomes rejected",
+    "uncounted": "outcomes accepted that no reward, guardrail or kind counts",
     "invalid": "requests and decisions refused as invalid",
     "explored": "decisions whose action was not the policy's most probable one",
     "baseline_failed": "decisions for which the baseline gave no usable action",

@@ -159,6 +159,9 @@ def _tiles(
             "total": answered,
             "outcomes_per_s": rates["outcomes_per_s"],
             "outcomes_total": figures["outcomes"],
+            "outcomes_rejected": figures["rejected"],
+            "outcomes_uncounted": figures["uncounted"],
+            "uncounted_names": served.uncounted.most(),
         },
         "freshness": {
             "p50_s": fresh["p50"],

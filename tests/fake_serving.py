@@ -51,7 +51,8 @@ class FakeServing:
                 for outcome in body["outcomes"]:
                     validated(OutcomeRequest, outcome)
                 self.outcomes += body["outcomes"]
-                return http(202, {"accepted": len(body["outcomes"]), "rejected": []})
+                accepted = len(body["outcomes"])
+                return http(202, {"accepted": accepted, "rejected": [], "notes": []})
 
     def _decide(self, body: dict[str, Any]) -> dict[str, Any]:
         validated(DecisionRequest, body)

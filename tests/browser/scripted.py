@@ -12,9 +12,9 @@ SENTENCES = {
     "holdout 10%). Policy 37 is 12 s old.",
     "no_difference": "levels earns as much as the baseline (95% CI −1.2 to +1.4).",
     "hurting": "levels earns −6.1% against the baseline (95% CI −9.0 to −3.2, 41,200 decisions).",
-    "blocked": "levels is blocked: nothing is being learned because Kafka cannot be reached; players "
-    "get policy 37. It earns +8.4% over the baseline (95% CI +3.1 to +13.9, 41,200 decisions, "
-    "holdout 10%). Policy 37 is 12 min old.",
+    "blocked": "levels is blocked: nothing is being learned because Kafka cannot be reached; "
+    "players get policy 37. It earns +8.4% over the baseline (95% CI +3.1 to +13.9, 41,200 "
+    "decisions, holdout 10%). Policy 37 is 12 min old.",
     "frozen": "levels is frozen at policy 37 by ada: “release weekend”.",
     "killed": "levels is killed: the game's own rules answer, by ada: “players complain”.",
 }

@@ -59,7 +59,7 @@ def test_the_curl_lines_ask_and_tell(url: str, tmp_path: Path) -> None:
     )
     assert ran.returncode == 0, ran.stderr
     assert '"action":' in ran.stdout
-    assert '{"accepted":1,"rejected":[]}' in ran.stdout
+    assert '{"accepted":1,"rejected":[],"notes":[]}' in ran.stdout
 
 
 def python_of_the_page(url: str) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def python_of_the_page(url: str) -> dict[str, Any]:
     return names
 
 
-def test_the_python_lines_ask_and_tell(url: str) -> None:
+def test_the_python_lines_ask_and_tell(url: str, caplog: pytest.LogCaptureFixture) -> None:
     page = python_of_the_page(url)
     action, decision_id = page["difficulty"]("player-4711", CONTEXT)
     assert action in ("easy", "normal", "hard")
@@ -78,6 +78,11 @@ def test_the_python_lines_ask_and_tell(url: str) -> None:
     told = {"outcomes": [{"decision_id": decision_id, "kind": "executed"}]}
     refused = page["bakehouse"].post("/outcomes", json=told).json()["rejected"]
     assert "executed_action" in refused[0]["problem"]["detail"]
+    assert caplog.text == ""
+    page["tell"](decision_id, "level_wno")
+    assert "did you mean 'level_won'?" in caplog.text
+    page["tell"](f"{decision_id}?", "level_won")
+    assert "decision_id: expected a UUIDv7" in caplog.text
     page["bakehouse"].close()
 
 
@@ -100,5 +105,14 @@ def test_the_same_id_gets_the_same_answer(url: str) -> None:
 def test_the_other_languages_use_the_same_calls_and_fields() -> None:
     for language in ("csharp", "js"):
         text = block(language)
-        for word in ("decisions", "outcomes", "subject_id", "decision_id", "outcome_id", "200"):
+        for word in (
+            "decisions",
+            "outcomes",
+            "subject_id",
+            "decision_id",
+            "outcome_id",
+            "200",
+            "rejected",
+            "notes",
+        ):
             assert word in text, (language, word)

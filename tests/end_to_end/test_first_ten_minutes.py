@@ -124,7 +124,7 @@ def test_every_command_of_the_page_does_what_the_page_says(terminal: Terminal) -
     assert "Bakehouse learns my-game" in terminal.of("demo --application my_game.py")
     assert "my-game" in terminal.of("status")
     explained = terminal.of("explain $ID")
-    assert '"action":' in explained and '{"accepted":1,"rejected":[]}' in explained
+    assert '"action":' in explained and '{"accepted":1,"rejected":[],"notes":[]}' in explained
     for words in ("Player player-4712", "“quest_done”", "Decided again from its log", "reward 1"):
         assert words in explained, explained
     last = terminal.of("kill")

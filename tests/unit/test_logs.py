@@ -278,7 +278,7 @@ def play_serving(ask: Any) -> None:
         assert ask("/decisions", bad) < 500
     assert ask("/decisions:batch", {"decisions": [GOOD, *BAD]}) == 200
     assert ask("/decisions", orjson.dumps(GOOD)[:-2]) == 422
-    assert ask("/outcomes", {"outcomes": outcomes(uuid7())}) == 202
+    assert ask("/outcomes", {"outcomes": outcomes(uuid7())}) == 207
     assert ask(f"/{MARK}", {}) == 404
     assert ask("/policy:promote", {"by": MARK, "why": MARK, "version": 9}) == 409
     assert ask("/policy:kill", {"by": MARK, "why": MARK, MARK: MARK}) == 422

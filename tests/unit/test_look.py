@@ -76,6 +76,17 @@ def test_positions_without_a_record_are_a_term_of_the_sum_where_there_are_any():
     assert said.endswith("+ 1 quarantined + 7 no record")
 
 
+def test_outcomes_that_nothing_counts_are_said_aloud_by_name():
+    assert not [line for line in words(uncounted=0) if "NOTHING" in line]
+    names = [
+        {"name": "revenue", "count": 412, "meant": "revenue_usd"},
+        {"name": "shop", "count": 1, "meant": None},
+    ]
+    assert words(uncounted=1413, uncounted_names=names)[3] == (
+        "NOTHING COUNTS 1,413 of the outcomes: revenue × 412 (did you mean revenue_usd?), shop × 1"
+    )
+
+
 def test_an_account_that_does_not_add_up_is_said_aloud():
     stream = SAID["parts"]["stream/3"]
     short = stream | {"account": stream["account"] | {"applied": 8690}}

@@ -227,6 +227,21 @@ def test_more_requests_than_connections_wait_for_their_turn() -> None:
     assert with_server(play, connections=2).requests == 50
 
 
+def test_a_refusal_that_lists_the_outcomes_is_an_answer_and_any_other_an_error() -> None:
+    rejected = [{"index": 0, "problem": {"detail": "value: expected a number"}}]
+
+    async def play(client: GameClient, serving: FakeServing) -> None:
+        serving.broken = lambda path: http(422, {"detail": "all", "rejected": rejected})
+        assert await client.send_outcomes([{}]) == {0: rejected[0]["problem"]}
+        serving.broken = lambda path: http(207, {"accepted": 1, "rejected": rejected})
+        assert await client.send_outcomes([{}, {}]) == {0: rejected[0]["problem"]}
+        serving.broken = lambda path: http(422, {"detail": "outcomes: expected a list"})
+        with pytest.raises(RequestFailed, match="expected a list"):
+            await client.send_outcomes([{}])
+
+    with_server(play)
+
+
 def test_a_server_that_says_nothing_is_given_up() -> None:
     async def play(client: GameClient, serving: FakeServing) -> None:
         serving.broken = lambda path: b"HTTP/1.1 200 OK\r\n"

@@ -10,6 +10,7 @@ import pytest
 from bakehouse.init_command import write
 from bakehouse.rehearsal import rehearse
 from learner.simulation import simulate
+from schemas.application import Gate, Guardrail
 from schemas.errors import ApplicationError
 from schemas.hydration import FromFunction
 from schemas.loading import Loaded, load_application
@@ -68,6 +69,25 @@ def test_outcomes_that_the_reward_does_not_know_are_named_beside_those_that_neve
         "the players cause quest_done, which the reward does not count; it counts quest_doen"
     )
     assert "BUT the players cause" in rehearsed.words
+
+
+@pytest.mark.parametrize("reward", ['{"quest_done": 1.0', 'lambda _: 1.0 or {"quest_done": 1.0'])
+def test_a_guardrail_on_an_outcome_that_no_player_causes_is_named_with_what_was_meant(
+    tmp_path: Path, reward: str
+) -> None:
+    loaded = page(tmp_path, ('{"quest_done": 1.0', reward))
+
+    def caution(outcome: str) -> str | None:
+        gate = Gate(guardrails=[Guardrail(outcome, most=0.5)])
+        rehearsed = rehearse(replace(loaded, application=replace(loaded.application, gate=gate)))
+        assert rehearsed is not None
+        return rehearsed.caution
+
+    assert caution("quest_done") is None
+    assert caution("quest_dnoe") == (
+        "a guardrail counts quest_dnoe, which no player caused; did you mean quest_done?"
+    )
+    assert caution("uninstal") == "a guardrail counts uninstal, which no player caused"
 
 
 def test_players_are_not_asked_where_there_are_none_or_features_are_looked_up(

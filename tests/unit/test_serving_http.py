@@ -330,7 +330,7 @@ def test_outcomes_are_accepted_one_by_one_and_spooled_under_their_decision(serve
             ]
         },
     )
-    assert response.status_code == 202
+    assert response.status_code == 207  # some were rejected
     assert response.json()["accepted"] == 4
     assert [one["index"] for one in response.json()["rejected"]] == [1, 3, 6, 7]
     kinds = []
@@ -342,6 +342,25 @@ def test_outcomes_are_accepted_one_by_one_and_spooled_under_their_decision(serve
     assert events[0]["outcome_id"] == "o1"
     assert len({event["outcome_id"] for event in events}) == 4
     assert events[3]["occurred_at_ms"] == 5
+
+
+def test_a_request_of_which_every_outcome_was_rejected_is_refused_and_lists_them(
+    server: Server,
+) -> None:
+    wrong = {"decision_id": uuid7(), "name": "won", "value": "4.99"}
+    refused = server.post("/outcomes", {"outcomes": [wrong, 1]})
+    assert refused.status_code == 422
+    assert refused.headers["content-type"] == "application/problem+json"
+    said = refused.json()
+    assert said["remains"].startswith("nothing was recorded")
+    assert (said["accepted"], said["notes"]) == (0, [])
+    assert [one["index"] for one in said["rejected"]] == [0, 1]
+    assert "all 2 outcomes were rejected; the first: value: " in said["detail"]
+    assert server.spool.records == []
+    assert (server.served.figures.rejected, server.served.figures.invalid) == (2, 0)
+    nothing = server.post("/outcomes", {"outcomes": []})
+    assert nothing.status_code == 202
+    assert nothing.json() == {"accepted": 0, "rejected": [], "notes": []}
 
 
 def test_with_a_full_spool_decisions_are_the_baselines_and_outcomes_are_to_be_sent_again(

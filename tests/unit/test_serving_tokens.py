@@ -42,7 +42,7 @@ def test_an_outcome_with_the_token_of_its_decision_is_accepted_and_the_token_is_
 ) -> None:
     answer = server.post("/decisions", ASK).json()
     told = {"outcomes": [outcome(answer["decision_id"], token=answer["token"])]}
-    assert server.post("/outcomes", told).json() == {"accepted": 1, "rejected": []}
+    assert server.post("/outcomes", told).json() == {"accepted": 1, "rejected": [], "notes": []}
     [event] = server.spool.events(Topic.OUTCOMES)
     assert "token" not in event
     assert "token" not in server.spool.events(Topic.DECISIONS)[0]
@@ -62,7 +62,7 @@ def test_outcomes_without_the_right_token_are_rejected_one_by_one(server: Server
         outcome(first["decision_id"], token=7),
     ]
     answered = server.post("/outcomes", {"outcomes": entries})
-    assert answered.status_code == 202
+    assert answered.status_code == 207
     assert answered.json()["accepted"] == 1
     problems = {one["index"]: one["problem"]["status"] for one in answered.json()["rejected"]}
     assert problems == dict.fromkeys(range(1, 8), 403) | {8: 422}
