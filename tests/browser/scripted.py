@@ -31,6 +31,8 @@ def tick(
     state: str = "winning",
     kind: str = "discrete",
     total: int = 41_200,
+    uncounted: bool = False,
+    rejected: int = 0,
     evil: str = "",
 ) -> dict[str, Any]:
     """One `tick`. `evil` is put into every text that a game or a person wrote."""
@@ -63,6 +65,12 @@ def tick(
                 "total": total,
                 "outcomes_per_s": 91.2,
                 "outcomes_total": total - 900,
+                "outcomes_rejected": rejected,
+                "outcomes_uncounted": 412 if uncounted else 0,
+                "uncounted_names": [
+                    {"name": f"revenue{evil}", "count": 400, "meant": f"revenue_usd{evil}"},
+                    {"name": "shop", "count": 12, "meant": None},
+                ][: 2 * uncounted],
             },
             "freshness": {"p50_s": 1.8, "p95_s": 3.2, "n": 5400, "target_s": 5.0},
             "outcomes": {"in_time": 38_000, "late": 400, "never": 2_800},

@@ -34,6 +34,8 @@ class Stage:
     state: str = "winning"
     kind: str = "discrete"
     evil: str = ""
+    uncounted: bool = False
+    rejected: int = 0
     swaps: list[dict[str, Any]] = field(default_factory=list)
     gate_frozen: bool = False
     entries: list[dict[str, Any]] = field(default_factory=list)
@@ -49,7 +51,14 @@ class Stage:
         self.total += 15
         at_ms = int(time.time() * 1000)
         said = scripted.tick(
-            name, at_ms, state=self.state, kind=self.kind, total=self.total, evil=self.evil
+            name,
+            at_ms,
+            state=self.state,
+            kind=self.kind,
+            total=self.total,
+            uncounted=self.uncounted,
+            rejected=self.rejected,
+            evil=self.evil,
         )
         said["swaps"] += self.swaps
         said["policy"]["gate_frozen"] = self.gate_frozen

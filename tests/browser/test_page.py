@@ -92,8 +92,24 @@ def test_each_state_of_the_verdict_has_a_word_and_a_shape_of_its_own(
         mark = watched.page.locator("#verdict .chip svg").first
         seen.add((chip.inner_text(), mark.inner_html()))
         expect(watched.page.locator("#announce")).to_contain_text(sentence[:20])
-    assert len({word for word, _ in seen}) == len({shape for _, shape in seen}) == 7
+    assert len({word for word, _ in seen}) == len({shape for _, shape in seen}) == 8
     assert "Simulated players" in watched.text("#verdict")
+    assert watched.problems() == []
+
+
+def test_outcomes_that_nobody_learns_from_stand_below_the_verdict_by_name(
+    visit: Visit, stage: Stage
+) -> None:
+    watched = visit()
+    live(watched)
+    mistakes = watched.page.locator("#verdict .mistakes")
+    expect(mistakes.locator("li")).to_have_count(0)
+    stage.uncounted, stage.rejected = True, 1
+    lines = mistakes.locator("li")
+    expect(lines.first).to_have_text(
+        "Nothing counts 412 outcomes: revenue × 400 (did you mean revenue_usd?), shop × 12"
+    )
+    expect(lines.last).to_have_text("1 outcome rejected: the answers to the game say why")
     assert watched.problems() == []
 
 

@@ -278,7 +278,8 @@ def play_serving(ask: Any) -> None:
         assert ask("/decisions", bad) < 500
     assert ask("/decisions:batch", {"decisions": [GOOD, *BAD]}) == 200
     assert ask("/decisions", orjson.dumps(GOOD)[:-2]) == 422
-    assert ask("/outcomes", {"outcomes": outcomes(uuid7())}) == 207
+    # some are right; where tokens are required, none is
+    assert ask("/outcomes", {"outcomes": outcomes(uuid7())}) in (207, 422)
     assert ask(f"/{MARK}", {}) == 404
     assert ask("/policy:promote", {"by": MARK, "why": MARK, "version": 9}) == 409
     assert ask("/policy:kill", {"by": MARK, "why": MARK, MARK: MARK}) == 422
