@@ -125,7 +125,7 @@ def uncounted_words(its: dict[str, Any]) -> list[str]:
         + (f" (did you mean {one['meant']}?)" if one["meant"] else "")
         for one in its.get("uncounted_names", ())
     ]
-    return [f"NOTHING COUNTS {its['uncounted']:,} of the outcomes: {', '.join(named)}"]
+    return [f"{its['uncounted']:,} outcomes are COUNTED BY NOTHING: {', '.join(named)}"]
 
 
 def policy_words(its: dict[str, Any]) -> str:

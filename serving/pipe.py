@@ -19,7 +19,8 @@ Fields = Mapping[str, Any]
 
 AWAY_MS = 10_000  # Kafka, or what it tells, unreachable for longer is no hiccup
 SILENT_MS = 15_000  # a part with work that says nothing for this long is not at work
-STARTING_MS = 60_000  # the same, of one that is starting: Spark and TensorFlow take their time
+UNHEARD_MS = 60_000  # the same, of one that was never heard: it may only just be starting
+STARTING_MS = 180_000  # of one that says it starts: Spark and TensorFlow on a machine that is busy
 WAITING_MS = 10_000  # what waits in the spool for longer is not on its way
 SLOW_BATCH_MS = 3_000
 RULES_FAIL = 0.01  # share of decisions that the page's own rules have no answer to
@@ -275,7 +276,9 @@ def _absent(
         )
         return do, f"{its} was given up after dying again and again"
     since_ms = waiting.since_ms
-    if not waiting.heard or waiting.starting:
+    if not waiting.heard:
+        patience_ms = max(patience_ms, UNHEARD_MS)
+    if waiting.starting:
         patience_ms = max(patience_ms, STARTING_MS)
     if since_ms is None or now_ms - since_ms <= patience_ms:
         return None

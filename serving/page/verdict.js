@@ -44,7 +44,7 @@ function mistakesOf({ uncounted, names, rejected }) {
   const named = (names ?? []).map((one, at) => [at ? ", " : ": ", foreign(one.name), ` × ${count(one.count)}`,
     one.meant && [" (did you mean ", foreign(one.meant), "?)"]]);
   return [
-    uncounted > 0 && line(h("strong", {}, `Nothing counts ${plural(uncounted, "outcome")}`), named),
-    rejected > 0 && line(h("strong", {}, `${plural(rejected, "outcome")} rejected`), ": the answers to the game say why"),
+    uncounted > 0 && line(h("strong", {}, `${plural(uncounted, "outcome")} ${uncounted === 1 ? "is" : "are"} not counted`), named),
+    rejected > 0 && line(h("strong", {}, `${plural(rejected, "outcome")} ${rejected === 1 ? "was" : "were"} rejected`), ": the answers to the game say why"),
   ];
 }

@@ -107,9 +107,9 @@ def test_outcomes_that_nobody_learns_from_stand_below_the_verdict_by_name(
     stage.uncounted, stage.rejected = True, 1
     lines = mistakes.locator("li")
     expect(lines.first).to_have_text(
-        "Nothing counts 412 outcomes: revenue × 400 (did you mean revenue_usd?), shop × 12"
+        "412 outcomes are not counted: revenue × 400 (did you mean revenue_usd?), shop × 12"
     )
-    expect(lines.last).to_have_text("1 outcome rejected: the answers to the game say why")
+    expect(lines.last).to_have_text("1 outcome was rejected: the answers to the game say why")
     assert watched.problems() == []
 
 

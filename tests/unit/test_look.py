@@ -77,13 +77,13 @@ def test_positions_without_a_record_are_a_term_of_the_sum_where_there_are_any():
 
 
 def test_outcomes_that_nothing_counts_are_said_aloud_by_name():
-    assert not [line for line in words(uncounted=0) if "NOTHING" in line]
+    assert not [line for line in words(uncounted=0) if "COUNTED" in line]
     names = [
         {"name": "revenue", "count": 412, "meant": "revenue_usd"},
         {"name": "shop", "count": 1, "meant": None},
     ]
     assert words(uncounted=1413, uncounted_names=names)[3] == (
-        "NOTHING COUNTS 1,413 of the outcomes: revenue × 412 (did you mean revenue_usd?), shop × 1"
+        "1,413 outcomes are COUNTED BY NOTHING: revenue × 412 (did you mean revenue_usd?), shop × 1"
     )
 
 
