@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from schemas.application import Application
 
-MOST_SPELT = 100  # characters of a name that is compared with others
+MOST_SPELT = 64  # characters of a name that is compared with others
+MOST_COMPARED = 200  # names that it is compared with, but for their case
 
 
 class Counted(NamedTuple):
@@ -43,6 +44,8 @@ def meant(name: str, names: frozenset[str]) -> str | None:
     """The one of `names` that a misspelt name may have meant, in whatever case it is written."""
     if len(name) > MOST_SPELT:
         return None
-    by_folded = {one.casefold(): one for one in names}
-    close = get_close_matches(name.casefold(), by_folded, n=1)
+    folded, by_folded = name.casefold(), {one.casefold(): one for one in names}
+    if folded in by_folded or len(names) > MOST_COMPARED:
+        return by_folded.get(folded)
+    close = get_close_matches(folded, by_folded, n=1)
     return by_folded[close[0]] if close else None

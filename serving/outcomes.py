@@ -135,7 +135,5 @@ def _told(accepted: int, rejected: list[dict[str, Any]], notes: list[dict[str, A
     said: dict[str, Any] = {"accepted": accepted, "rejected": rejected, "notes": notes}
     if accepted or not rejected:
         return Reply(207 if rejected else 202, orjson.dumps(said))
-    detail = f"all {len(rejected)} outcomes were rejected; the first: " + (
-        str(rejected[0]["problem"]["detail"])
-    )
+    detail = f"no outcome was accepted; the first: {rejected[0]['problem']['detail']}"
     return Reply(422, orjson.dumps(problem(422, detail) | said), MEDIA_TYPE.encode())

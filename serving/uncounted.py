@@ -16,6 +16,8 @@ MOST_NOTES = 20  # names that one answer tells of
 MOST_NAMES = 20  # that are remembered; the rare make room for others
 MOST_SHOWN = 5
 MOST_SPELT = 256  # names whose spelling is remembered
+# To spell a name costs more than a request: so many may be new at once, and one more each so often.
+NEW_AT_ONCE, NEW_EVERY = 32, 16
 LONGEST_SHOWN = 60  # characters of a name
 ACTIVATED = "activated"  # the key of these, which have no name
 
@@ -27,6 +29,7 @@ class Uncounted:
         self.counted = counted_by(application)
         self._names: dict[str, int] = {}
         self._meant: dict[str, str | None] = {}
+        self._may_spell = float(NEW_AT_ONCE)
 
     def note(self, came: Mapping[tuple[str, str | None], int]) -> list[dict[str, Any]]:
         """Remember, and say it once for each name, the most frequent first.
@@ -34,6 +37,7 @@ class Uncounted:
         Args:
             came: kind and name of a request's outcomes that nothing counts -> how many.
         """
+        self._may_spell = min(self._may_spell + 1 / NEW_EVERY, NEW_AT_ONCE)
         ordered = sorted(came.items(), key=lambda entry: -entry[1])
         notes = []
         for (kind, name), count in ordered[:MOST_NOTES]:
@@ -58,7 +62,10 @@ class Uncounted:
             problem = "the reward asks for no activation (Reward(activation=True)); it was kept"
             return {"problem": problem}
         counts = ", ".join(sorted(self.counted.names or ()))
-        close = self._spelt(name)
+        close = None
+        if name in self._meant or self._may_spell >= 1:
+            self._may_spell -= name not in self._meant
+            close = self._spelt(name)
         hint = f"it counts {counts:.200}" if close is None else f"did you mean {close!r}?"
         return {
             "problem": f"no reward or guardrail counts {name!r:.80}: kept, and not learned from; "
@@ -67,13 +74,12 @@ class Uncounted:
         }
 
     def _spelt(self, name: str) -> str | None:
-        known = self._meant.get(name, name)  # nothing is meant by itself
-        if known == name:
-            known = meant(name, self.counted.names or frozenset())
-            if len(self._meant) >= MOST_SPELT:
-                self._meant = {}
-            self._meant[name] = known
-        return known
+        known = self._meant
+        if name not in known:
+            if len(known) >= MOST_SPELT:
+                known = self._meant = {}
+            known[name] = meant(name, self.counted.names or frozenset())
+        return known[name]
 
     def _remember(self, name: str, count: int) -> None:
         """Metwally et al. 2005, "space saving": whatever is frequent is among those kept."""

@@ -355,7 +355,7 @@ def test_a_request_of_which_every_outcome_was_rejected_is_refused_and_lists_them
     assert said["remains"].startswith("nothing was recorded")
     assert (said["accepted"], said["notes"]) == (0, [])
     assert [one["index"] for one in said["rejected"]] == [0, 1]
-    assert "all 2 outcomes were rejected; the first: value: " in said["detail"]
+    assert "no outcome was accepted; the first: value: " in said["detail"]
     assert server.spool.records == []
     assert (server.served.figures.rejected, server.served.figures.invalid) == (2, 0)
     nothing = server.post("/outcomes", {"outcomes": []})

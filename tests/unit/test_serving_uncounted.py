@@ -13,7 +13,15 @@ from schemas.counted import meant
 from schemas.ids import uuid7
 from schemas.reward import Reward
 from serving.frames import Topic
-from serving.uncounted import LONGEST_SHOWN, MOST_NAMES, MOST_NOTES, MOST_SHOWN, MOST_SPELT
+from serving.uncounted import (
+    LONGEST_SHOWN,
+    MOST_NAMES,
+    MOST_NOTES,
+    MOST_SHOWN,
+    MOST_SPELT,
+    NEW_AT_ONCE,
+    NEW_EVERY,
+)
 from tests.unit.test_decide import make_application
 from tests.unit.test_serving_http import LEVELS, Server
 
@@ -113,6 +121,18 @@ def test_names_from_outside_are_bounded_and_in_no_metric_and_no_topic(tmp_path: 
     assert 'bakehouse_uncounted_total{application="levels"} 694.0' in metrics
     for said in (metrics, str(server.report.status())):
         assert not any(name in said for name in ("revenue", "player-4711", "player 0"))
+
+
+def test_spelling_new_names_over_and_over_is_paid_for_seldom_and_known_ones_are_told_always(
+    tmp_path: Path,
+) -> None:
+    server = serving(tmp_path)
+    tell(server, "revenue")
+    for at in range(NEW_AT_ONCE):
+        tell(server, f"shop {at}")
+    told = [tell(server, f"level_wno{at}")["notes"][0]["meant"] for at in range(4 * NEW_EVERY)]
+    assert 1 <= sum(name == "level_won" for name in told) <= 6
+    assert tell(server, "revenue")["notes"][0]["meant"] == "revenue_usd"
 
 
 def test_people_see_how_many_and_the_most_frequent_names(tmp_path: Path) -> None:
