@@ -6,7 +6,7 @@ happened: under a changed reward the same history teaches something else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -14,11 +14,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
-import pyarrow.csv
-import pyarrow.dataset
-import pyarrow.parquet
 from deltalake import DeltaTable
 
+from learner.history_files import Read, read_files
 from learner.history_layout import replay_rows
 from learner.propensities import estimate_propensities
 from learner.rebuild import newest_rows
@@ -26,23 +24,8 @@ from learner.ring import Ring
 from learner.rows import Arrival, Decoder
 from schemas.application import Application, Episodic
 from schemas.errors import InvalidHistory
-from schemas.observation import Categorical
 
 Propensities = Literal["logged", "estimated", "partly estimated"]
-# Columns that are text whatever their content looks like: an action may be called "1".
-_TEXT = (
-    "decision_id",
-    "subject_id",
-    "episode_id",
-    "previous_decision_id",
-    "context",
-    "action",
-    "items",
-    "eligible_actions",
-    "baseline_action",
-    "cohort",
-    "outcomes",
-)
 
 ELSEWHERE = "Name the home of a stack that has played with --home, or another history with --from"
 
@@ -84,8 +67,8 @@ def read_history(
     `source` is one of
     - a home, or the address of a replay table: decisions and outcomes as they were recorded. Of
       another contract, as when the observation was changed, contexts are encoded anew;
-    - a `.csv` (or `.csv.gz`) or `.parquet` file, a folder of such Parquet files, or another Delta
-      table, laid out as `learner.history_layout` says.
+    - a `.csv` (or `.csv.gz`) or `.parquet` file, a folder of such files as `learner.history_files`
+      says, or another Delta table, laid out as `learner.history_layout` says.
 
     `contexts` keeps what the observations were made of, and whose decisions they were.
 
@@ -101,8 +84,8 @@ def read_history(
         if names is not None:
             rows = DeltaTable(table).to_pyarrow_table()
             return _from_layout(application, rows, table, most, contexts)
-    rows = _read_files(application, Path(address))
-    return _from_layout(application, rows, address, most, contexts)
+    found = _read_files(Path(address))
+    return _from_layout(application, found.table, address, most, contexts, notes=found.notes)
 
 
 def _delta_columns(table: str) -> set[str] | None:
@@ -205,33 +188,22 @@ def _recodable(table: pa.Table, contract: str) -> pa.Table:
     return pa.table(columns)
 
 
-def _read_files(application: Application, path: Path) -> pa.Table:
+def _read_files(path: Path) -> Read:
     if not path.exists():
         raise InvalidHistory(
             f"{path}: there is nothing there; expected a home, a Delta table, a .parquet or .csv "
-            f"file, or a folder of Parquet files. {ELSEWHERE}"
+            f"file, or a folder of such files. {ELSEWHERE}"
         )
-    try:
-        if path.is_dir():
-            return pa.dataset.dataset(path, format="parquet").to_table()
-        if path.suffix == ".parquet":
-            return pa.parquet.read_table(path)
-        if path.name.removesuffix(".gz").endswith(".csv"):
-            text = {name: pa.string() for name in _TEXT}
-            text |= {f.name: pa.string() for f in application.observation if _is_text(f)}
-            options = pa.csv.ConvertOptions(column_types=text, strings_can_be_null=True)
-            return pa.csv.read_csv(path, convert_options=options)
-    except (pa.ArrowException, OSError) as error:
-        raise InvalidHistory(f"{path} cannot be read: {error}") from error
-    raise InvalidHistory(f"{path}: expected a file that ends in .parquet, .csv or .csv.gz")
-
-
-def _is_text(feature: object) -> bool:
-    return isinstance(feature, Categorical)
+    return read_files(path)
 
 
 def _from_layout(
-    application: Application, table: pa.Table, named: str, most: int, contexts: bool
+    application: Application,
+    table: pa.Table,
+    named: str,
+    most: int,
+    contexts: bool,
+    notes: Sequence[str] = (),
 ) -> History:
     laid = replay_rows(application, table, named)
     arrivals = Decoder(laid.application).decode(laid.rows)
@@ -240,17 +212,17 @@ def _from_layout(
             f"{named}: {laid.rows.num_rows - len(arrivals)} rows cannot be encoded, although each "
             "column is as expected; nothing was learned"
         )
-    notes = list(laid.notes)
+    said = [*notes, *laid.notes]
     if len(arrivals) > most:
         arrivals = arrivals[-most:]
-        notes.append(f"the newest {most} decisions; older ones were left out")
+        said.append(f"the newest {most} decisions; older ones were left out")
         laid = laid._replace(given=laid.given[-most:], groups=laid.groups[-most:])
     propensities: Propensities = "logged"
     missing = ~laid.given
     if missing.any():
         propensities = "estimated" if missing.all() else "partly estimated"
         arrivals = _with_estimates(application, arrivals, missing, laid.groups)
-        notes.append(
+        said.append(
             f"{int(missing.sum())} of {len(arrivals)} propensities are estimated from the context "
             "(multinomial logistic regression, cross-fitted): importance weights are only as good "
             "as the logs' choice can be explained by it"
@@ -267,7 +239,7 @@ def _from_layout(
         application=laid.application,
         arrivals=arrivals,
         propensities=propensities,
-        notes=tuple(notes),
+        notes=tuple(said),
         stream_time_ms=known_ms + wait_ms,  # a log is written when all is over
         timed=laid.timed,
         table_version=-1,

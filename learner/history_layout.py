@@ -19,6 +19,9 @@ One row a decision. Columns, by name; only `action` and something to make a rewa
 | `end` | true: the episode is over after this decision |
 | `decision_id` | needed where `previous_decision_id` is given |
 | `cohort` | `policy` (default) or `holdout`, the pure rules |
+
+In columns of numbers, or of true and false, a text that says such a value is that value, as a CSV
+has nothing else; in all others a text is what it says. Numbers of DECIMAL columns are numbers.
 """  # noqa: E501 (a table)
 
 from __future__ import annotations
@@ -40,7 +43,7 @@ from schemas.application import Application, Episodic
 from schemas.errors import ApplicationError, InvalidContext, InvalidHistory
 from schemas.events import choices_of
 from schemas.numbers import in_short
-from schemas.observation import Boolean, Feature, Vector
+from schemas.observation import Boolean, Feature, Numeric, Vector
 from schemas.reward import Reward
 
 PROBLEMS_TOLD = 5
@@ -74,8 +77,9 @@ class _Log:
         self.application, self.named = application, named
         self.names = list(table.column_names)
         self.size = table.num_rows
+        numbers = _columns_of_numbers(application)
         self.columns: dict[str, list[Any]] = {
-            name: _cells(table.column(name)) for name in self.names
+            name: _cells(table.column(name), numbers=name in numbers) for name in self.names
         }
         self.problems: list[str] = []
         self.problem_count = 0
@@ -97,7 +101,7 @@ class _Log:
         outcomes = self._outcomes(times)
         ends = self._checked("end", values.boolean)
         ids = self._ids()
-        previous = self._previous(ids)
+        previous = self._previous(ids, times)
         self._raise_problems()
         for at, over in enumerate(ends):
             if over:
@@ -166,6 +170,20 @@ class _Log:
             raise InvalidHistory(
                 f"{self.named} has the columns {self.names}: expected a column for each feature "
                 f"({', '.join(features)}), or `context` with all of them as JSON"
+            )
+        if "context" not in self.names:
+            self._need_features()
+
+    def _need_features(self) -> None:
+        lacking = [
+            feature.name
+            for feature in self.application.observation
+            if feature.default is None and feature.name not in self.names
+        ]
+        if lacking:
+            raise InvalidHistory(
+                f"{self.named} has the columns {self.names}: expected {', '.join(lacking)} among "
+                "them, as these features have no default; nothing was learned"
             )
 
     def _rewarded_by_the_file(self) -> bool:
@@ -300,10 +318,12 @@ class _Log:
         encode, contexts, observations = self.application.encoder.encode, [], []
         has_baseline = "baseline_action" in self.names
         for at in range(self.size):
-            context = {} if texts[at] is None else values.parsed_json(texts[at])
-            if not isinstance(context, dict):
-                self._refuse(at, "context", texts[at], "a JSON object")
-                context = {}
+            context, expected = values.json_object(texts[at])
+            if expected is not None:
+                self._refuse(at, "context", texts[at], expected)
+                contexts.append({})
+                observations.append([])
+                continue
             for feature in features:
                 value = self.columns[feature.name][at]
                 if value is not None:
@@ -313,14 +333,15 @@ class _Log:
                 observations.append(encode(context).tolist())
             except InvalidContext as error:
                 observations.append([])
-                column, _, expected = str(error).removeprefix("context.").partition(":")
-                came = context.get(column)
+                name, _, said = str(error).removeprefix("context.").partition(":")
+                came = context.get(name)
+                named = name if name in self.names else "context"
                 if came is None:
-                    expected = "a value, as its feature has no default"
+                    what = "a value" if named == name else f"a value of {name!r} in it"
+                    wanted = f"{what}, as its feature has no default"
                 else:
-                    expected = expected.strip().removeprefix("expected ").rpartition(", got ")[0]
-                named = column if column in self.names else "context"
-                self._refuse(at, named, came, expected)
+                    wanted = said.strip().removeprefix("expected ").rpartition(", got ")[0]
+                self._refuse(at, named, came, wanted)
             if not has_baseline and not self.problems:
                 try:
                     self.application.baseline_action(context, items[at])
@@ -351,7 +372,7 @@ class _Log:
                 )  # fmt: skip
         return ids
 
-    def _previous(self, ids: Sequence[str]) -> list[str | None]:
+    def _previous(self, ids: Sequence[str], times: Sequence[int]) -> list[str | None]:
         """The decision before each in its episode."""
         if not isinstance(self.application.problem, Episodic):
             return [None] * self.size
@@ -364,7 +385,6 @@ class _Log:
             )
         episodes = self.columns["episode_id"]
         steps = self._checked("step", values.number)
-        times = self.columns.get("decided_at") or range(self.size)
         by_step = "step" in self.names
         order = sorted(
             range(self.size), key=lambda at: (steps[at] or 0.0, at) if by_step else (times[at], at)
@@ -420,12 +440,22 @@ class _Log:
         return np.arange(self.size)
 
 
-def _cells(column: pa.ChunkedArray) -> list[Any]:
+def _columns_of_numbers(application: Application) -> set[str]:
+    """Columns of numbers, or of true and false; in all others a text is what it says."""
+    weights = application.reward.weights
+    features = [f.name for f in application.observation if isinstance(f, (Numeric, Boolean))]
+    outcomes = list(weights) if isinstance(weights, Mapping) else []
+    return {*features, *outcomes, BY_THE_FILE, "propensity", "step", "end"}
+
+
+def _cells(column: pa.ChunkedArray, *, numbers: bool) -> list[Any]:
     """Values, None where empty; what is no number is empty, as pandas has it."""
     if pa.types.is_floating(column.type):
         column = pa.compute.if_else(pa.compute.is_nan(column), None, column)
     cells: list[Any] = column.to_pylist()
-    return cells
+    if pa.types.is_decimal(column.type):
+        return [values.without_decimals(cell) for cell in cells]
+    return [values.typed(cell) for cell in cells] if numbers else cells
 
 
 def _feature_value(feature: Feature, value: Any) -> Any:

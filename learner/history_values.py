@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import json
+import re
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
+from schemas.errors import InvalidEvent
 from schemas.numbers import is_finite
+from schemas.wire import parse_json
 
 Checked = tuple[Any, str | None]  # the value; what was expected, None where it fits
+_WHOLE = re.compile(r"[+-]?\d{1,18}", re.ASCII)  # of at most 18 digits: within int64
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_TRUTHS = {"true": True, "false": False}
 
 
 def parsed_json(value: Any) -> Any:
@@ -16,9 +22,43 @@ def parsed_json(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value)
-    except ValueError:
+        return parse_json(value.encode())
+    except InvalidEvent:
         return None
+
+
+def json_object(came: Any) -> tuple[dict[str, Any], str | None]:
+    """A context as JSON, by the parser that serving reads requests with; empty where it is none."""
+    if came is None:
+        return {}, None
+    try:
+        found = parse_json(came.encode()) if isinstance(came, str) else came
+    except InvalidEvent as error:
+        return {}, f"a JSON object; {error}"
+    return (found, None) if isinstance(found, dict) else ({}, "a JSON object")
+
+
+def typed(value: Any) -> Any:
+    """A cell of a column of numbers, or of true and false: its text as what it says.
+
+    Text that says neither a finite number nor true or false stays as it is, to be refused as it
+    stands in the file.
+    """
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    if _WHOLE.fullmatch(text):
+        return int(text)
+    if _NUMBER.fullmatch(text) and is_finite(number := float(text)):
+        return number
+    return _TRUTHS.get(text.lower(), value)
+
+
+def without_decimals(value: Any) -> Any:
+    """A number of a DECIMAL column: whole where it is whole, else a float."""
+    if not isinstance(value, Decimal):
+        return value
+    return int(value) if value == value.to_integral_value() else float(value)
 
 
 def propensity(came: Any) -> Checked:
@@ -76,7 +116,9 @@ def outcome_list(came: Any) -> Checked:
 def time_ms(came: Any) -> Checked:
     """Milliseconds since 1970; a time without a zone is UTC."""
     expected = "a time such as 2026-11-24T10:30:00Z, or milliseconds since 1970"
-    if isinstance(came, str):
+    if isinstance(came, str) and _NUMBER.fullmatch(came.strip()):
+        came = typed(came)  # of 13 digits ISO 8601 would make a day and an hour
+    elif isinstance(came, str):
         try:
             came = datetime.fromisoformat(came)
         except ValueError:

@@ -67,11 +67,11 @@ _DECODER = json.JSONDecoder(
 )
 
 
-def parse_object(body: bytes) -> dict[str, Any]:
-    """The JSON object in `body`.
+def parse_json(body: bytes) -> Any:
+    """The JSON value in `body`.
 
     Raises:
-        InvalidEvent: not UTF-8, not JSON, not an object, or one of the above.
+        InvalidEvent: not UTF-8, not JSON, or one of the above.
     """
     try:
         value = _DECODER.decode(body.decode())
@@ -86,6 +86,16 @@ def parse_object(body: bytes) -> dict[str, Any]:
         raise InvalidEvent(f"the JSON is nested too deeply: beyond {MAX_DEPTH} levels") from None
     except ValueError as error:
         raise InvalidEvent(f"not valid JSON: {error}") from None
+    return value
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """The JSON object in `body`.
+
+    Raises:
+        InvalidEvent: as `parse_json`, or not an object.
+    """
+    value = parse_json(body)
     if type(value) is not dict:
         raise InvalidEvent(f"expected a JSON object, got {type(value).__name__}")
     return value
