@@ -315,7 +315,9 @@ class _Log:
     def _contexts(self, items: Sequence[Any]) -> tuple[list[dict[str, Any]], list[list[float]]]:
         features = [f for f in self.application.observation if f.name in self.names]
         texts = self.columns.get("context", [None] * self.size)
-        encode, contexts, observations = self.application.encoder.encode, [], []
+        encode = self.application.encoder.encode
+        contexts: list[dict[str, Any]] = []
+        observations: list[list[float]] = []
         has_baseline = "baseline_action" in self.names
         for at in range(self.size):
             context, expected = values.json_object(texts[at])

@@ -159,3 +159,26 @@ def test_a_file_that_names_someone_twice_or_nobody_is_refused_before_anything_is
     nobody = people(spark, tmp_path / "nobody").drop("subject_id")
     with pytest.raises(BakehouseError, match="expected one called subject_id"):
         check_people(application, nobody, "people.parquet")
+
+
+def test_people_with_whole_numbers_as_ids_are_decided_for_and_those_without_one_are_told_so(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    application = load_application(REF).application
+    ids = [None, None, *range(2, PEOPLE)]
+    there = people(spark, tmp_path, subject_id=ids)
+    check_people(application, there, "people.parquet")
+    made = decided(there, run_of()).toPandas()
+    refused = made[made.problem.notna()]
+    assert list(refused.problem) == ["subject_id: field required"] * 2
+    assert sorted(made[made.problem.isna()].subject_id) == sorted(str(one) for one in ids[2:])
+
+
+def test_ids_that_are_neither_text_nor_whole_numbers_are_refused_before_anything_is_decided(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    application = load_application(REF).application
+    for at, kind in enumerate(("boolean", "double", "map<string,string>", "decimal(9,2)")):
+        there = people(spark, tmp_path / str(at)).selectExpr(f"cast(null as {kind}) subject_id")
+        with pytest.raises(BakehouseError, match="expected text or whole numbers"):
+            check_people(application, there, "people.parquet")
