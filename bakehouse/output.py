@@ -9,23 +9,26 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from schemas.addresses import text_without_secrets, value_without_secrets
+
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def say(words: str) -> None:
     """A line for people; square brackets are markup."""
-    out.print(words)
+    out.print(text_without_secrets(words))
 
 
 def say_json(value: Any) -> None:
     """One line of JSON, written at once."""
-    print(json.dumps(value, ensure_ascii=False, default=str), flush=True)
+    told = value_without_secrets(value)
+    print(json.dumps(told, ensure_ascii=False, default=str), flush=True)
 
 
 def complain(words: str, *, style: str = "red") -> None:
     """A message on standard error, as it is."""
-    err.print(f"[{style}]{escape(words)}[/]")
+    err.print(f"[{style}]{escape(text_without_secrets(words))}[/]")
 
 
 def words_table(values: dict[str, Any]) -> None:
@@ -34,7 +37,7 @@ def words_table(values: dict[str, Any]) -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in values.items():
-        table.add_row(name.replace("_", " "), escape(_lines(value)))
+        table.add_row(name.replace("_", " "), escape(text_without_secrets(_lines(value))))
     Console(highlight=False).print(table)
 
 

@@ -15,6 +15,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 
 from learner.bus import Heard
+from schemas.addresses import told
 from schemas.errors import BakehouseError, InvalidEvent
 from schemas.events import Control, PolicyPointer, Progress, validated
 from schemas.settings import Settings
@@ -105,7 +106,7 @@ class KafkaBus(threading.Thread):
     def _trouble(self, what: str, error: BaseException) -> None:
         if self.problem is None:
             log.warning("cannot %s (%s); learning goes on", what, error)
-        self.problem = f"cannot {what}: {type(error).__name__}: {error}"
+        self.problem = f"cannot {what}: {told(error)}"
 
     def stop(self) -> None:
         """Send what is still to be sent, and stop listening."""

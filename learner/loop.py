@@ -30,6 +30,7 @@ from learner.saving import Saving
 from learner.tail import LogGap, Tail
 from learner.traced import Traced
 from learner.warm_start import take_up, taken_up
+from schemas.addresses import told
 from schemas.application import Application
 from schemas.boot import boot_id
 from schemas.errors import BundleError
@@ -253,7 +254,7 @@ class ApplicationLoop:
             active = self._turn()
         except Exception as error:
             log.exception("%s: a turn failed", self.application.name, extra=self._named)
-            self._problem = f"{type(error).__name__}: {error}"
+            self._problem = told(error)
             self._not_before = self._clock() + PAUSE_AFTER_FAILURE_S
             return True
         if active:

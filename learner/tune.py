@@ -28,6 +28,7 @@ from learner.train import say
 from learner.tune_judges import LOOKS, Build, ByHistory, Difference, InWorld, Judge
 from learner.tune_plots import draw, importances
 from learner.tune_runs import Runs
+from schemas.addresses import text_without_secrets
 from schemas.application import Application
 from schemas.errors import BakehouseError
 from schemas.loading import Loaded, load_application
@@ -102,7 +103,7 @@ class Search:
         self._decisions: dict[int, dict[int, float]] = {}  # by trial: score so far by decisions
         self._applications: dict[int, Application] = {}
         self._runs = Runs(settings, page.name, say)
-        self._uri = settings.mlflow_tracking_uri
+        self._uri = text_without_secrets(settings.mlflow_tracking_uri)
         self._began = self._told = time.monotonic()
         self.study = optuna.create_study(
             direction="maximize",

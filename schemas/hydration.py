@@ -15,6 +15,7 @@ from datetime import timedelta
 from importlib.util import find_spec
 from typing import Any
 
+from schemas.addresses import without_secrets
 from schemas.errors import ApplicationError, InvalidContext
 from schemas.numbers import in_short, is_text
 from schemas.observation import Encoder, Feature
@@ -35,7 +36,7 @@ class FromTable:
         default: for a subject that is not in it, and for null.
     """
 
-    uri: str
+    uri: str = field(repr=False)  # it may hold a password
     key: str
     columns: Sequence[str]
     refresh: timedelta = timedelta(minutes=5)
@@ -59,8 +60,8 @@ class FromTable:
     def words(self) -> str:
         """For people."""
         return (
-            f"{', '.join(self.columns)} of each subject from {self.uri}, looked at again every "
-            f"{self.refresh.total_seconds():g} seconds"
+            f"{', '.join(self.columns)} of each subject from {without_secrets(self.uri)}, looked "
+            f"at again every {self.refresh.total_seconds():g} seconds"
         )
 
 
@@ -76,7 +77,7 @@ class FromRedis:
         default: where there is no such key, where Redis is slow or away, and for null.
     """
 
-    url: str
+    url: str = field(repr=False)  # it may hold a password
     prefix: str = ""
     columns: Sequence[str] | None = None
     timeout: timedelta = timedelta(seconds=0.01)

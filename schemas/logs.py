@@ -21,8 +21,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TextIO
-from urllib.parse import urlsplit, urlunsplit
 
+from schemas.addresses import text_without_secrets
 from schemas.errors import BakehouseError
 
 Format = Literal["text", "json"]
@@ -102,7 +102,7 @@ class TextLines(logging.Formatter):
         record.asctime = self.formatTime(record)
         line = self.formatMessage(record)
         found = _exception_of(record)
-        return line if found is None else f"{line}\n{traceback_of(found)}"
+        return text_without_secrets(line if found is None else f"{line}\n{traceback_of(found)}")
 
 
 class JsonLines(logging.Formatter):
@@ -130,6 +130,9 @@ class JsonLines(logging.Formatter):
         found = _exception_of(record)
         if found is not None:
             fields["exception"] = traceback_of(found)
+        for name, value in fields.items():
+            if isinstance(value, str):
+                fields[name] = text_without_secrets(value)
         return json.dumps(fields, ensure_ascii=False, allow_nan=False)
 
 
@@ -191,18 +194,6 @@ def traceback_of(error: BaseException) -> str:
         parts.append(f"{head}{frames}{said if said.startswith(kind) else f'{kind}: {said}'}")
         found = found.__cause__ or (None if found.__suppress_context__ else found.__context__)
     return "\nThis led to:\n".join(reversed(parts))
-
-
-def without_secrets(address: str) -> str:
-    """An address without its user, password and query, any of which may be a secret."""
-    try:
-        parts = urlsplit(address)
-        if not parts.netloc:
-            return address
-        host = parts.netloc.rpartition("@")[2]
-        return urlunsplit((parts.scheme, host, parts.path, "", ""))
-    except ValueError:
-        return "an address that cannot be read"
 
 
 def readable(line: str) -> str:

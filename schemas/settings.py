@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 
+from schemas.addresses import without_secrets
 from schemas.errors import SettingsError
 from schemas.keys import KEY_PATTERN, LEAST_SECRET, ApiKey, Scope, is_loopback, key_for, parse_keys
 
@@ -22,6 +23,8 @@ ENVIRONMENT_PREFIX = "BAKEHOUSE_"
 LISTENER_WAIT_MS = 10_000
 # neither printed nor repeated in a message
 SECRETS = ("kafka_sasl_password", "api_keys", "api_key", "token_secret")
+# may hold a user and a password: told and printed without them (`schemas.addresses`)
+ADDRESSES = ("kafka_bootstrap", "mlflow_uri", "tables_uri", "trace_endpoint")
 
 
 class Settings(BaseModel):
@@ -35,7 +38,8 @@ class Settings(BaseModel):
     trace_endpoint: str | None = Field(default=None, pattern=r"^https?://")  # OTLP over HTTP
     trace_share: float = Field(default=0.001, ge=0, le=1)  # of decisions
     # Kafka
-    kafka_bootstrap: str | None = None  # None: the embedded broker of this home
+    # host:port,host:port; None: the embedded broker of this home
+    kafka_bootstrap: str | None = Field(default=None, pattern=r"^[^@]*$")
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     kafka_ssl_cafile: str | None = None
     kafka_sasl_mechanism: str | None = None
@@ -93,6 +97,10 @@ class Settings(BaseModel):
             parse_keys(value)
         return value
 
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        for name, value in super().__repr_args__():
+            yield name, without_secrets(value) if name in ADDRESSES and value else value
+
     @property
     def keys(self) -> tuple[ApiKey, ...]:
         """The keys that serving takes; none: whoever reaches it may do everything."""
@@ -139,7 +147,12 @@ class Settings(BaseModel):
     @property
     def mlflow_tracking_uri(self) -> str:
         """SQLite under the home unless a server is named."""
-        return self.mlflow_uri or f"sqlite:///{self.home.resolve() / 'mlflow.db'}"
+        return self.mlflow_uri or f"sqlite:///{self.mlflow_file}"
+
+    @property
+    def mlflow_file(self) -> Path:
+        """MLflow's database, where no store is named."""
+        return self.home.resolve() / "mlflow.db"
 
     def kafka_client(self) -> dict[str, Any]:
         """Connection arguments that every kafka-python client of this stack takes.
@@ -257,6 +270,9 @@ def load_settings(
 def _shown(error: ErrorDetails) -> str:
     """What came; a secret stays one, and so does what somebody misspelled the name of."""
     named = str(error["loc"][0]) if error["loc"] else ""
+    given = error.get("input")
     if named in SECRETS or named not in Settings.model_fields:
         return "(not shown)"
-    return repr(error.get("input"))
+    if named in ADDRESSES and "@" in str(given):  # not even an address, perhaps
+        return "(not shown: it has a user or password)"
+    return repr(without_secrets(given) if isinstance(given, str) else given)

@@ -168,6 +168,7 @@ class Explainer:
 
 def _environment(settings: Settings, of: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Settings without what opens doors: tables and bundles need none of it."""
-    secret = {ENVIRONMENT_PREFIX + name.upper() for name in SECRETS}
+    needless = (*SECRETS, "mlflow_uri", "trace_endpoint")
+    secret = {ENVIRONMENT_PREFIX + name.upper() for name in needless}
     found = dict(of) | settings.as_environment()
     return {name: value for name, value in found.items() if name not in secret}

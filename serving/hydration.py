@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import orjson
 
+from schemas.addresses import told
 from schemas.application import Application
 from schemas.errors import InvalidContext, MissingDependency
 from schemas.hydration import FromRedis, FromTable, missing_packages
@@ -175,7 +176,7 @@ class InThreads:
             figures.hydration_timeouts += 1
             return self._merge.default(context)
         if (error := asked.exception()) is not None:  # a player is answered all the same
-            self._problem = f"{type(error).__name__}: {error}"[:200]
+            self._problem = told(error)[:200]
             figures.hydration_failed += 1
             return self._merge.default(context)
         found = asked.result()

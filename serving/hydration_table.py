@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from schemas.addresses import told, without_secrets
 from schemas.hydration import FromTable
-from schemas.logs import without_secrets
 
 log = logging.getLogger(__name__)
 FIRST_WAIT_S = 10.0  # for the first reading: better late than with defaults for everyone
@@ -104,7 +104,7 @@ class Table:
         try:
             version, content = _read(self._hydration, self._version)
         except Exception as error:  # files half written, a store that is away: the old one stays
-            problem = f"{type(error).__name__}: {error}"[:300]
+            problem = told(error)[:300]
             if problem != self._problem:
                 log.warning("%s cannot be read (%s)", without_secrets(self._hydration.uri), error)
             self._problem = problem

@@ -23,6 +23,7 @@ from kafka.errors import (
     MessageSizeTooLargeError,
 )
 
+from schemas.addresses import told
 from schemas.failpoints import reach
 from schemas.settings import Settings
 from serving.claims import Claim
@@ -269,7 +270,7 @@ class Publisher(threading.Thread):
     def _trouble(self, error: BaseException) -> None:
         if self.problem is None:
             log.warning("Kafka does not take events (%s); they wait in the spool", error)
-        self.problem = f"{type(error).__name__}: {error}"
+        self.problem = told(error)
 
     def _put_aside(self, record: Record, error: BaseException) -> None:
         self.refused += 1

@@ -17,6 +17,7 @@ from typing import Any
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
+from schemas.addresses import told
 from schemas.errors import BakehouseError, InvalidEvent
 from schemas.events import PolicyPointer, Status, read_control, validated
 from schemas.settings import LISTENER_WAIT_MS, Settings
@@ -72,7 +73,7 @@ class Subscriber(threading.Thread):
             log.warning(
                 "cannot hear policies and controls (%s); the current ones go on serving", error
             )
-        self.problem = f"{type(error).__name__}: {error}"
+        self.problem = told(error)
 
     def _load(self) -> None:
         while not self._stopping.is_set():

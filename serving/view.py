@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from schemas.addresses import without_secrets
 from schemas.application import Episodic
 from schemas.settings import Settings
 from serving.pipe import Heard, stages
@@ -16,20 +18,28 @@ Fields = dict[str, Any]
 
 
 class Wanted(NamedTuple):
-    """What settings say to the page."""
+    """What settings say to the page; no user, password or key of an address."""
 
     freshness_target_s: float
     mlflow_url: str | None  # of a server that people can open
     mlflow_command: str | None  # what starts one, where there is none
+    mlflow_file: Path | None = None  # a database of this home: there is no command before it
 
 
 def wanted(settings: Settings) -> Wanted:
     """See `Wanted`."""
-    uri = settings.mlflow_tracking_uri
+    uri, target_s = settings.mlflow_tracking_uri, settings.freshness_target_s
     if uri.startswith(("http://", "https://")):
-        return Wanted(settings.freshness_target_s, uri, None)
-    command = f"uv run mlflow ui --backend-store-uri {uri}"
-    return Wanted(settings.freshness_target_s, None, command)
+        return Wanted(target_s, without_secrets(uri), None)
+    if settings.mlflow_uri is None:
+        command = f"uv run mlflow ui --backend-store-uri {uri}"
+        return Wanted(target_s, None, command, settings.mlflow_file)
+    if without_secrets(uri) == uri:
+        return Wanted(target_s, None, f"uv run mlflow ui --backend-store-uri {uri}")
+    # MLflow reads it from there: an argument could be read by every user of the machine
+    return Wanted(
+        target_s, None, 'MLFLOW_BACKEND_STORE_URI="$BAKEHOUSE_MLFLOW_URI" uv run mlflow ui'
+    )
 
 
 def view(
@@ -77,7 +87,7 @@ def view(
         "policy": _policy(served, figures, learner, age_s),
         "swaps": list(served.history),
         "pipe": pipe,
-        "mlflow": {"url": wanted.mlflow_url, "command": wanted.mlflow_command},
+        "mlflow": _mlflow(wanted),
     }
 
 
@@ -112,6 +122,13 @@ def _learner(report: StatusReport, application: str) -> tuple[Fields, Fields]:
 
 def _insight(report: StatusReport, application: str) -> Fields:
     return (report.insight(application) or {}).get("insight") or {}
+
+
+def _mlflow(wanted: Wanted) -> Fields:
+    """Where the runs can be looked at: of a home's own database not before the learner has made
+    it, lest a person's MLflow makes it at the same time."""
+    made = wanted.mlflow_file is None or wanted.mlflow_file.exists()
+    return {"url": wanted.mlflow_url, "command": wanted.mlflow_command if made else None}
 
 
 def listed(

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from kafka.errors import KafkaError
 
+from schemas.addresses import text_without_secrets
 from schemas.errors import StackError
 from schemas.logs import words
 from stream.broker import Broker
@@ -120,7 +121,7 @@ class Lives:
         try:
             self.begin()
         except KafkaError as error:
-            self.problem = f"the broker does not answer: {error}"
+            self.problem = f"the broker does not answer: {text_without_secrets(str(error))}"
             self._begin_at = self._clock() + LONGEST_DELAY_S / 4
         except Exception as error:  # some checkpoints are refused before the query begins
             self._note_failure(error, refused=True)
@@ -135,7 +136,8 @@ class Lives:
 
     def _note_failure(self, error: Exception | None, *, refused: bool = False) -> None:
         self._fruitless += 1
-        self.problem = str(error)[:MAX_REASON]  # for the status; it may quote a record
+        # for the status; it may quote a record
+        self.problem = text_without_secrets(str(error))[:MAX_REASON]
         log.error("the query ended, and begins anew: %s", error)
         if self._fruitless >= MOST_FRUITLESS:
             raise StackError(

@@ -30,7 +30,6 @@ from schemas.logs import (
     readable,
     set_up_logs,
     traceback_of,
-    without_secrets,
     words,
 )
 from schemas.phase import READY, PhaseFile
@@ -211,11 +210,6 @@ warnings.warn(f"expected `int`, got {{mark}}")
     assert second.endswith("half a character: \\ud800")
     assert third.endswith(": UserWarning")
     assert MARK not in ran.stdout + ran.stderr and ran.returncode == 0
-
-
-def test_an_address_is_shown_without_what_may_be_secret() -> None:
-    assert without_secrets("s3://me:secret@host/table?token=x") == "s3://host/table"
-    assert without_secrets("players.parquet") == "players.parquet"
 
 
 def test_log_calls_hand_over_exceptions_and_constant_templates() -> None:
