@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import re
+import shlex
 import shutil
+import stat
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -18,6 +20,7 @@ from bakehouse.local.home import is_held, read_run
 from bakehouse.local.java import find_java, installed_java
 from bakehouse.local.ports import any_answers, is_free
 from schemas.errors import BakehouseError, MissingDependency, StackError
+from schemas.private import is_open
 from schemas.settings import Settings
 
 GIB = 1 << 30
@@ -192,8 +195,17 @@ def available_memory() -> int | None:
 
 
 def home(settings: Settings) -> Finding:
-    """Whether a stack runs in this home."""
+    """Whether a stack runs in this home, and whether others can look into it."""
     place = settings.home.absolute()
+    if is_open(place):
+        mode = stat.S_IMODE(place.stat().st_mode)
+        return Finding(
+            "home",
+            "note",
+            f"{place} has mode {mode:04o}: other users of this machine can look into it, where "
+            "subjects, contexts and secrets are",
+            f"chmod 700 {shlex.quote(str(place))}",
+        )
     if not is_held(settings.home):
         return Finding("home", "ok", f"{place}, no stack runs in it")
     try:

@@ -20,6 +20,7 @@ from schemas.errors import BakehouseError
 from schemas.loading import load_applications
 from schemas.logs import set_up_logs
 from schemas.phase import READY, PhaseFile
+from schemas.private import make_home, write_privately
 from schemas.settings import load_settings
 from schemas.spans import open_tracer
 
@@ -36,8 +37,10 @@ def main(refs: list[str]) -> int:
     try:
         settings = load_settings()
         set_up_logs("learner", settings.log_format, to=sys.stderr)
+        write_privately()
+        make_home(settings.home)
         applications = [loaded.application for loaded in load_applications(refs).values()]
-    except BakehouseError as error:
+    except (BakehouseError, OSError) as error:
         log.error("the learner cannot start: %s", error)
         return 2
     phase = PhaseFile(settings.home, "learner")

@@ -22,6 +22,7 @@ from schemas.events import Progress
 from schemas.loading import load_applications
 from schemas.logs import set_up_logs
 from schemas.phase import READY, PhaseFile
+from schemas.private import make_home, write_privately
 from schemas.settings import Settings, load_settings
 from schemas.spans import open_tracer
 from stream.broker import Broker
@@ -223,6 +224,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = load_settings()
         set_up_logs("stream", settings.log_format, to=sys.stdout)
+        write_privately()
+        make_home(settings.home)
         return run(settings, refs, stop=stop, woken=woken)
     except BakehouseError as error:
         log.error("the stream cannot start: %s", error)

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from schemas.errors import HomeInUse, StackError
+from schemas.private import make_home
 
 # What a stack leaves in its home; `reset` removes these and nothing that a person put there.
 CONTENTS = (
@@ -24,6 +25,8 @@ CONTENTS = (
     "serving",
     "stream",
     "mlflow.db",
+    "mlflow.db.lock",
+    "mlflow-artifacts",
     "mlartifacts",
     "mlruns",
     "logs",
@@ -99,7 +102,7 @@ def hold(home: Path, *, stopping_timeout_s: float = STOPPING_TIMEOUT_S) -> Itera
     Raises:
         HomeInUse: naming the process and address of the stack that holds it.
     """
-    home.mkdir(parents=True, exist_ok=True)
+    make_home(home)
     with (home / "lock").open("a+") as file:
         _acquire(home, file.fileno(), stopping_timeout_s)
         file.truncate(0)

@@ -15,6 +15,7 @@ from typing import Any
 from bakehouse.local.watchdog import end_group, send
 from schemas.logs import readable
 from schemas.phase import GIVEN_UP, READY, PhaseFile
+from schemas.private import UMASK
 
 LOG_BYTES = 16 << 20  # a part's log; the one before it is kept too
 LOG_LINES_SHOWN = 15
@@ -90,6 +91,7 @@ class Part:
                 stderr=subprocess.STDOUT,
                 env=dict(self.environment),
                 start_new_session=True,
+                umask=UMASK,
             )
         self.wanted, self.restart_at = True, None
         self.phase, self.details = "starting", {}
