@@ -19,6 +19,7 @@ from schemas.errors import InvalidEvent, UnknownApplication
 from schemas.ids import is_uuid7
 from serving import control
 from serving import live as live_pages
+from serving.background import Background
 from serving.description import describe
 from serving.explainer import Explainer
 from serving.keys import Doors
@@ -47,6 +48,7 @@ def make_app(
     locked: bool = False,
     doors: Doors | None = None,
     explainer: Explainer | None = None,
+    background: Background | None = None,
 ) -> FastAPI:
     """The FastAPI application behind the hot routes, and behind their doors.
 
@@ -55,6 +57,7 @@ def make_app(
         locked: keys are set, so the open pages say no more than they must.
         doors: know who shows a key all the same; None: nobody does.
         explainer: says why decisions came out as they did; None: nobody does.
+        background: what runs beside the answers; None: nothing does.
     """
     app = FastAPI(title="Bakehouse", version=API_VERSION, docs_url=None, redoc_url=None)
     # A thread of their own, so that no reader of anything else holds up who watches over us; and
@@ -81,16 +84,29 @@ def make_app(
 
     @app.get("/readyz", tags=["health"])
     async def readyz(request: Request) -> dict[str, Any]:
-        """Decisions are being answered, with Kafka or without; and whether they are learned from.
+        """Decisions are being answered, with Kafka or without, and all that runs beside lives; and
+        whether they are learned from.
 
-        Always 200 where it answers: `learns` is for people, and takes no server out of a balance.
+        `learns` is for people, and takes no server out of a balance.
         """
+        stranger = locked and (
+            doors is None or doors.refuse(request.scope["headers"], None) is not None
+        )
+        if ended := background.ended if background is not None else []:
+            who = "what runs beside the answers" if stranger else " and ".join(ended)
+            raise HTTPException(503, f"{who} has ended; serving's log says why: start it again")
         said = {"ready": True, "answers": True}
-        if locked and (doors is None or doors.refuse(request.scope["headers"], None)):
+        if stranger:
             return {**said, "learns": live.learns()}
         why = live.not_learning()
-        more = {"learns": not why, "not_learning": why, "kafka": report.status()["kafka"]}
-        return {**said, **more, "applications": sorted(served)}
+        return {
+            **said,
+            "learns": not why,
+            "not_learning": why,
+            "kafka": report.status()["kafka"],
+            "applications": sorted(served),
+            "failing": background.failing if background is not None else [],
+        }
 
     @app.get("/metrics", tags=["health"])
     async def metrics() -> Response:

@@ -47,8 +47,9 @@ EXPLAINED_WHY = WHY | {
     503: "The tables cannot be read: ask again after `Retry-After` seconds",
     504: "The explanation took too long; ask again",
 }
+READY_WHY = WHY | {503: "Something that runs beside the answers has ended: start serving again"}
 
-_WHY = {"decisions": DECIDED_WHY, "{decision_id}": EXPLAINED_WHY}
+_WHY = {"decisions": DECIDED_WHY, "{decision_id}": EXPLAINED_WHY, "readyz": READY_WHY}
 _JSON = "application/json"
 _TEXT: dict[str, Any] = {"type": "string"}
 
@@ -222,6 +223,8 @@ def _describe_one(
 
 def _failures(path: str, method: str, end: str) -> list[int]:
     failures: list[int] = [] if path in OPEN_PAGES else [401]
+    if end == "readyz":
+        failures.append(503)
     if "{application}" in path:
         failures.append(404)
     if end == "{decision_id}":

@@ -131,10 +131,11 @@ class Explainer:
             process.stdin.flush()
         except BrokenPipeError:
             return b""
-        line = b""
+        line, answering = b"", select.poll()  # `select` knows no handle beyond 1,023
+        answering.register(process.stdout, select.POLLIN)
         while not line.endswith(b"\n"):
             left = deadline - time.monotonic()
-            if left <= 0 or not select.select([process.stdout], [], [], left)[0]:
+            if left <= 0 or not answering.poll(1000 * left):
                 return None
             part = os.read(process.stdout.fileno(), 1 << 16)
             if not part:

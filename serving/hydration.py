@@ -38,6 +38,9 @@ class Hydrator(Protocol):
     def state(self) -> dict[str, Any]:
         """For status."""
 
+    def is_alive(self) -> bool:
+        """Whether what runs in the background, if anything does, lives."""
+
     def start(self) -> None:
         """Before the first request."""
 
@@ -132,6 +135,9 @@ class FromMemory:
     def state(self) -> dict[str, Any]:
         return self._table.state()
 
+    def is_alive(self) -> bool:
+        return self._table.is_alive()
+
     def start(self) -> None:
         self._table.start()
 
@@ -200,6 +206,9 @@ class InThreads:
 
     def state(self) -> dict[str, Any]:
         return {"waiting": self._waiting, "problem": self._problem}
+
+    def is_alive(self) -> bool:
+        return True  # its threads have no work but what they are asked
 
     def start(self) -> None:
         pass

@@ -85,6 +85,10 @@ class Table:
                 without_secrets(self._hydration.uri),
             )
 
+    def is_alive(self) -> bool:
+        """Whether it goes on looking."""
+        return self._thread.is_alive()
+
     def stop(self) -> None:
         """Look no more."""
         self._stopping.set()
@@ -118,13 +122,20 @@ class Table:
     def _keep(self) -> None:
         every_s = self._hydration.refresh.total_seconds()
         while not self._stopping.is_set():
-            there = self.refresh()
-            self._first.set()
-            if (old := self._outdated) is not None and len(old):
-                self._stopping.wait(FREED_AFTER_S)
-                old.free()
-            self._outdated = None
+            there = False
+            try:
+                there = self.refresh()
+                self._first.set()
+                self._free_outdated()
+            except Exception:  # no turn is the last: players' features would stay as they are
+                log.exception("a look at %s failed", without_secrets(self._hydration.uri))
             self._stopping.wait(every_s if there else min(every_s, AGAIN_AFTER_S))
+
+    def _free_outdated(self) -> None:
+        old, self._outdated = self._outdated, None
+        if old is not None and len(old):
+            self._stopping.wait(FREED_AFTER_S)
+            old.free()
 
 
 def _read(hydration: FromTable, known: Any) -> tuple[Any, Content | None]:

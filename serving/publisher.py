@@ -144,12 +144,10 @@ class Publisher(threading.Thread):
         for claim, spool in self._orphans:
             if not self._publish_all(spool):
                 break
-            spool.close()
-            if any(spool.folder.glob("*.frames")):
-                claim.release()  # what Kafka refused is for a person to look at
-            else:
-                claim.release(remove=True)
-            log.info("published what process %s had left", claim.process)
+            try:
+                _let_go(claim, spool)
+            except OSError as error:  # the next start finds it again, with nothing to publish
+                log.warning("%s cannot be removed (%s)", spool.folder, error)
         while True:
             self._more.wait()
             if not self._stopping.is_set():
@@ -157,7 +155,12 @@ class Publisher(threading.Thread):
             self._more.clear()
             if not self._publish_all(self._spool):
                 break
-            self._publish_status()
+            try:
+                self._publish_status()
+            except Exception as error:  # a status is never worth the events that come after it
+                log.exception("publishing the status failed; events go on")
+                self._trouble(error)
+                self._close(timeout=0)
             if self._stopping.is_set():
                 break
         if self._producer is not None:
@@ -264,7 +267,7 @@ class Publisher(threading.Thread):
         if producer is not None:
             try:
                 producer.close(timeout=timeout)
-            except KafkaError as error:
+            except Exception as error:  # whatever state it is in, another takes its place
                 log.debug("closing the producer: %s", error)
 
     def _trouble(self, error: BaseException) -> None:
@@ -296,6 +299,16 @@ class Publisher(threading.Thread):
             self._producer.send(self._status_topic, key=status[0], value=status[1])
         except KafkaError as error:
             self._trouble(error)
+
+
+def _let_go(claim: Claim, spool: Spool) -> None:
+    """The spool of a dead process, all published."""
+    spool.close()
+    if any(spool.folder.glob("*.frames")):
+        claim.release()  # what Kafka refused is for a person to look at
+    else:
+        claim.release(remove=True)
+    log.info("published what process %s had left", claim.process)
 
 
 def topics(settings: Settings) -> dict[int, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import importlib
 import logging
 import random
 import signal
@@ -25,9 +26,11 @@ from schemas.settings import Settings
 from schemas.spans import Tracer, open_tracer
 from serving.answers import AT_ONCE, AnswerMemory
 from serving.app import make_app
+from serving.background import Background
 from serving.claims import Claim, claim_orphans, claim_own
 from serving.explainer import Explainer
 from serving.frames import Topic
+from serving.handles import raise_limit
 from serving.hot import HotRoutes, Receive, Scope, Send
 from serving.hydration import Hydrator
 from serving.keys import Doors
@@ -52,6 +55,8 @@ UNREACHABLE_S = 1.0  # the same, where Kafka did not answer before either
 # The publishing thread hands the interpreter over this often while it is busy: what a request
 # may have to wait for it (Python's own default is ten times as long).
 SWITCH_INTERVAL_S = 0.0005
+# What libraries import where they first use it: that fails once file handles have run out.
+USED_LATER = ("anyio._backends._asyncio", "encodings.idna", "numpy.ma")
 GC_EVERY = 20_000  # objects made and not freed; Python's own is 700
 
 
@@ -72,6 +77,7 @@ class Process:
     hydrators: list[Hydrator]
     tracer: Tracer | None
     explainer: Explainer
+    background: Background
 
 
 def build(
@@ -157,6 +163,7 @@ def build(
         home=settings.home,
     )
     live = Live(report, served, wanted(settings))
+    background = Background()
     explainer = Explainer(settings, refs)
     app = make_app(
         served,
@@ -167,11 +174,13 @@ def build(
         locked=doors.locked,
         doors=doors,
         explainer=explainer,
+        background=background,
     )
     memories = [route.answers for route in routes.values()]
     hydrators = [one.hydrator for one in served.values() if one.hydrator is not None]
     for hydrator in hydrators:
         hydrator.start()
+        background.watch("looking features up", hydrator.is_alive)
     # A request leaves no cycles behind; looking for some took a tenth of the CPU, and its pauses
     # were the longest. What is there now stays, so it need not be looked at again.
     gc.collect()
@@ -192,6 +201,7 @@ def build(
         hydrators,
         tracer,
         explainer,
+        background,
     )
 
 
@@ -215,12 +225,19 @@ class _Server(uvicorn.Server):
         await super().startup(sockets=sockets)
         self._process.report.url = self._url
         PhaseFile(self._process.settings.home, "serving").announce(READY, url=self._url)
-        self._process.syncer.start()
-        if self._process.publisher is not None:
-            self._process.publisher.start()
-        if self._process.subscriber is not None:
-            self._process.subscriber.start()
-        self._telling = asyncio.create_task(self._tell())
+        background = self._process.background
+        for thread in (self._process.syncer, self._process.publisher, self._process.subscriber):
+            if thread is not None:
+                thread.start()
+                background.watch(thread.name, thread.is_alive)
+        telling = self._telling = asyncio.create_task(self._tell())
+        background.watch("heartbeat", lambda: not telling.done())
+        telling.add_done_callback(self._note_end)
+
+    def _note_end(self, telling: asyncio.Task[None]) -> None:
+        if not telling.cancelled():  # as it is at a stop
+            log.critical("the heartbeat ended", exc_info=telling.exception())
+            self._process.background.look()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._process.live.close()
@@ -228,18 +245,25 @@ class _Server(uvicorn.Server):
 
     async def _tell(self) -> None:
         """`status.v1`, once a second while anything happens; and what else is due each second."""
-        report, publisher = self._process.report, self._process.publisher
-        key = f"serving/{report.process}".encode()
-        patience = Patience()
+        background, patience = self._process.background, Patience()
         while True:
             await asyncio.sleep(STATUS_EVERY_S)
-            patience.look(self.server_state.connections, time.monotonic())
+            with background.turn("patience"):
+                patience.look(self.server_state.connections, time.monotonic())
             for memory in self._process.memories:
-                memory.flush()
-            status = report.tick()
-            self._process.live.beat()
-            if status is not None and publisher is not None:
-                publisher.report(key, orjson.dumps(status))
+                with background.turn("answer memory"):
+                    memory.flush()
+            with background.turn("status"):
+                self._report()
+            with background.turn("live"):
+                self._process.live.beat()
+            background.look()
+
+    def _report(self) -> None:
+        report, publisher = self._process.report, self._process.publisher
+        status = report.tick()
+        if status is not None and publisher is not None:
+            publisher.report(f"serving/{report.process}".encode(), orjson.dumps(status))
 
 
 def serve(settings: Settings, refs: Sequence[str]) -> int:
@@ -253,6 +277,9 @@ def serve(settings: Settings, refs: Sequence[str]) -> int:
     began = time.monotonic()
     settings.check_exposure()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    raise_limit()
+    for name in USED_LATER:
+        importlib.import_module(name)
     phase = PhaseFile(settings.home, "serving")
     phase.announce("loading applications")
     applications = [one.application for one in load_applications(refs).values()]

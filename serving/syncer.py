@@ -33,7 +33,7 @@ class Syncer(threading.Thread):
         try:
             self._spool.sync()
             self.problem = None
-        except OSError as error:
+        except Exception as error:  # whatever it is, the next sync must come
             if self.problem is None:
                 log.error("the spool cannot be synced (%s); a power cut may take more", error)
             self.problem = str(error)

@@ -378,8 +378,9 @@ def epsilon_of(version: int) -> float:
 class Serving:
     """`python -m serving` in one home, which may be killed and started again."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, armed: bool = True) -> None:
         self.settings = settings.model_copy(update={"port": 0})
+        self.armed = armed  # looks for a file at each failpoint
         self.home = settings.home
         self.home.mkdir(parents=True, exist_ok=True)
         self.failpoints = self.home / "failpoints"
@@ -391,7 +392,9 @@ class Serving:
         self._clients: list[Client] = []
 
     def start(self) -> None:
-        environment = self.settings.as_environment() | {VARIABLE: str(self.failpoints)}
+        environment = self.settings.as_environment()
+        if self.armed:
+            environment |= {VARIABLE: str(self.failpoints)}
         with (self.home / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "serving", str(self.file)],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -76,6 +77,18 @@ def test_one_that_was_killed_is_started_again(home, asking):
     psutil.Process(killed).kill()
     assert asking.ask("levels", (home / "id").read_text()).status == 200
     assert asking.process_id not in (None, killed)
+
+
+def test_it_answers_a_process_that_holds_a_thousand_connections(home, asking):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(2_000, hard), hard))
+    held = [os.open(home / "id", os.O_RDONLY) for _ in range(1_100)]
+    try:
+        assert asking.ask("levels", (home / "id").read_text()).status == 200
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for handle in held:
+            os.close(handle)
 
 
 def test_it_ends_with_whoever_asked_however_that_ends(home):
