@@ -20,7 +20,8 @@ DESCRIPTION = """Decisions for live games, from policies that learn while the ga
 
 Where API keys are set, send one with every request: `Authorization: Bearer KEY`. Times are
 integer milliseconds, UTC. Every error is an RFC 9457 problem that says what came, what was
-expected and what remains true."""
+expected and what remains true. A request whose line and fields have more than 32 KiB, or that has
+more than 100 fields, is answered 431, and its connection is closed."""
 
 KEY_SCHEME = "api_key"
 WHY = {
