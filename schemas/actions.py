@@ -517,13 +517,14 @@ class Ranking:
 
     def problem_with(self, action: Any, items: Sequence[Item] | None = None) -> str | None:
         """What is wrong with an action as JSON carries it; None where it is one of these."""
-        ids = [item["id"] for item in items or ()]
-        places = min(self.k, len(ids))
+        ids = {item["id"]: None for item in items or ()}  # in order
+        places = min(self.k, len(items or ()))
         if not isinstance(action, (list, tuple)) or len(action) != places:
             return f"expected a list of {places} item ids"
         for one in action:
-            if one not in ids:
-                return f"{one!r:.60} is no item of this request; expected some of {ids!r:.200}"
+            if not isinstance(one, str) or one not in ids:
+                known = f"{list(ids)!r:.200}"
+                return f"{one!r:.60} is no item of this request; expected some of {known}"
         if len(set(action)) != len(action):
             return "an item stands twice; expected each once"
         return None

@@ -102,6 +102,23 @@ def test_what_is_no_action_is_refused_with_what_was_expected(
     assert says in problem
 
 
+def test_the_items_of_a_ranking_are_found_without_comparing_each_with_all() -> None:
+    compared: list[object] = []
+
+    class Watched(str):
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            compared.append(other)
+            return str.__eq__(self, other)
+
+    shelf = Ranking(k=50, item=[Numeric("price", low=0, high=1)], most_items=1_000)
+    offered = [{"id": f"item-{at}"} for at in range(1_000)]
+    ranked = [Watched(f"item-{at}") for at in range(950, 1_000)]
+    assert shelf.problem_with(ranked, offered) is None
+    assert len(compared) <= 4 * len(ranked)
+
+
 def test_fewer_items_than_places_are_ranked_all() -> None:
     offered = items(2)
     assert SHELF.problem_with(["item-1", "item-0"], offered) is None
