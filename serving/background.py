@@ -29,7 +29,7 @@ class Background:
     @property
     def ended(self) -> list[str]:
         """Who has ended before the process."""
-        return [name for name, is_alive in self._alive.items() if not is_alive()]
+        return [name for name, is_alive in list(self._alive.items()) if not is_alive()]
 
     @property
     def failing(self) -> list[str]:
