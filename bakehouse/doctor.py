@@ -231,23 +231,24 @@ def port(settings: Settings) -> Finding:
 
 
 def kafka(settings: Settings) -> Finding:
-    """Whether the named Kafka answers; without one the embedded broker is used."""
+    """Whether the named Kafka answers, and its topics lose nothing; none named: the embedded."""
     if settings.kafka_bootstrap is None:
         return Finding("Kafka", "ok", "the embedded broker (no BAKEHOUSE_KAFKA_BOOTSTRAP)")
-    if settings.kafka_security_protocol != "PLAINTEXT":
-        from bakehouse.local.topics import admin  # the client is slow to import
+    plain = settings.kafka_security_protocol == "PLAINTEXT"
+    if plain and not any_answers(settings.kafka_bootstrap):
+        return Finding(
+            "Kafka",
+            "blocks",
+            f"nothing answers at {settings.kafka_bootstrap}",
+            "start it, correct BAKEHOUSE_KAFKA_BOOTSTRAP, or unset it to use the embedded broker",
+        )
+    from bakehouse.local.topics import admin, unfit  # the client is slow to import
 
-        try:
-            with admin(settings) as client:
-                client.list_topics()
-        except BakehouseError as error:
-            return Finding("Kafka", "blocks", str(error), "check address, certificate and login")
-        return Finding("Kafka", "ok", f"{settings.kafka_bootstrap} answers")
-    if any_answers(settings.kafka_bootstrap):
-        return Finding("Kafka", "ok", f"{settings.kafka_bootstrap} answers")
-    return Finding(
-        "Kafka",
-        "blocks",
-        f"nothing answers at {settings.kafka_bootstrap}",
-        "start it, correct BAKEHOUSE_KAFKA_BOOTSTRAP, or unset it to use the embedded broker",
-    )
+    try:
+        with admin(settings) as client:
+            problems = unfit(client, settings)
+    except BakehouseError as error:
+        return Finding("Kafka", "blocks", str(error), "check address, certificate and login")
+    if problems:
+        return Finding("Kafka", "blocks", "; ".join(problems), "run the commands that it names")
+    return Finding("Kafka", "ok", f"{settings.kafka_bootstrap} answers")

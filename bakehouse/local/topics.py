@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:  # slow to import, and serving is started by who imports this
 MIB = 1 << 20
 MINUTE_MS = 60_000
 BROKER_TIME = "LogAppendTime"  # event time is the broker's: a client's clock can wedge nothing
+# Less than this, and events go before a part that was started anew has read them.
+LEAST_RETENTION_MS = 60 * MINUTE_MS
+LEAST_RECORD_BYTES = 64 << 10  # of events that a topic must take
 
 
 def record_bytes(settings: Settings) -> int:
@@ -70,12 +73,12 @@ def topics(settings: Settings) -> dict[str, dict[str, Any]]:
 def ensure_topics(settings: Settings, *, adjust: bool = False) -> list[str]:
     """Create the topics that are missing; returns their names.
 
-    Topics that exist are left to whoever runs the cluster, but for one thing that cannot be
-    had otherwise: their timestamps must be the broker's. With `adjust` (the embedded broker)
-    their configuration follows the settings.
+    Topics that exist are left to whoever runs the cluster, but for what would lose events or
+    controls (`unfit`). With `adjust` (the embedded broker) their configuration follows the
+    settings.
 
     Raises:
-        StackError: the broker refuses, or a topic keeps its producers' timestamps.
+        StackError: the broker refuses, or a topic is unfit.
     """
     from kafka.errors import TopicAlreadyExistsError
 
@@ -93,7 +96,8 @@ def ensure_topics(settings: Settings, *, adjust: bool = False) -> list[str]:
             client.alter_configs(
                 [_resource(name, topic["configs"]) for name, topic in wanted.items()]
             )
-        _check_broker_time(client, list(wanted))
+        if problems := unfit(client, settings):
+            raise StackError("; ".join([*problems, "nothing was changed"]))
     return missing
 
 
@@ -123,16 +127,60 @@ def admin(settings: Settings) -> Iterator[KafkaAdminClient]:
         client.close()
 
 
-def _check_broker_time(client: KafkaAdminClient, names: list[str]) -> None:
+def unfit(client: KafkaAdminClient, settings: Settings) -> list[str]:
+    """What is wrong with the topics that exist, each with the command that mends it.
+
+    Only what would lose something: other settings are the cluster's own affair.
+    """
+    names = sorted(set(topics(settings)) & set(client.list_topics()))
+    if not names:
+        return []
     resources = [_resource(name, None) for name in names]
-    described = client.describe_configs(resources, config_filter="all")
-    for name, configuration in described["topic"].items():
-        kept = configuration["message.timestamp.type"]["value"]
-        if kept != BROKER_TIME:
-            raise StackError(
-                f"topic {name} has message.timestamp.type={kept}, expected {BROKER_TIME}: event "
-                "time must be the broker's. Set it with kafka-configs --alter; nothing was changed"
+    described = client.describe_configs(resources, config_filter="all")["topic"]
+    alter = (
+        f"kafka-configs --bootstrap-server {settings.kafka_bootstrap} --alter "
+        "--entity-type topics --entity-name {} --add-config {}={}"
+    )
+    found = []
+    for name in names:
+        has = {key: str(entry["value"]) for key, entry in described[name].items()}
+        for key, expected, why in _faults(settings, name, has):
+            found.append(
+                f"topic {name} has {key}={has[key]}, expected {expected}: {why} "
+                f"({alter.format(name, key, topics(settings)[name]['configs'][key])})"
             )
+    progress = settings.topic("progress")
+    if progress in names:
+        (about,) = client.describe_topics([progress])
+        if (count := len(about["partitions"])) != 1:
+            found.append(
+                f"topic {progress} has {count} partitions, expected 1: its last record says where "
+                "stream is (delete the topic; it is made anew)"
+            )
+    return found
+
+
+def _faults(
+    settings: Settings, name: str, has: Mapping[str, str]
+) -> Iterator[tuple[str, str, str]]:
+    """Key, what was expected of it, and why, of each setting that would lose something."""
+    if has["message.timestamp.type"] != BROKER_TIME:
+        yield "message.timestamp.type", BROKER_TIME, "event time must be the broker's"
+    policy = topics(settings)[name]["configs"]["cleanup.policy"]
+    if has["cleanup.policy"] != policy:
+        why = (
+            "a later record of a decision would remove the earlier"
+            if policy == "delete"
+            else "what was said last, a kill too, would be forgotten with age"
+        )
+        yield "cleanup.policy", policy, why
+    if name not in (settings.topic("decisions"), settings.topic("outcomes")):
+        return
+    if 0 <= int(has["retention.ms"]) < LEAST_RETENTION_MS:
+        why = "events would be gone before a part that is started anew has read them"
+        yield "retention.ms", f"at least {LEAST_RETENTION_MS}", why
+    if int(has["max.message.bytes"]) < LEAST_RECORD_BYTES:
+        yield "max.message.bytes", f"at least {LEAST_RECORD_BYTES}", "events would be refused"
 
 
 def _resource(name: str, configuration: dict[str, str] | None) -> ConfigResource:
