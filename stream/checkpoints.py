@@ -61,7 +61,8 @@ class Checkpoint:
     Args:
         boot: which start of the machine this is. After another one, what was applied last may not
             have reached the disk: `rewound` is True, and `applied` what it was a minute before.
-        clock: seconds since 1970, UTC.
+        clock: monotonic, in seconds: one that is set must not make what was applied a second ago
+            look as if it had long reached the disk.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class Checkpoint:
         name: str,
         *,
         boot: str = "unknown",
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._root = home.resolve() / "checkpoints"
         self._record = home.resolve() / "stream" / "offsets.json"
@@ -81,7 +82,7 @@ class Checkpoint:
             "refused": 0,
             "applied": {},
             "no_record": 0,  # positions before `applied` that hold none
-            "earlier": [],  # [seconds since 1970, applied, no_record], one every few seconds
+            "earlier": [],  # [seconds by the clock, applied, no_record], one every few seconds
         }
         self.rewound = False
         if self._record.is_file():
@@ -101,11 +102,16 @@ class Checkpoint:
             self._state |= {"generation": 0, "refused": 0}
         if self._state.get("boot", boot) != boot:
             earlier = self._state["earlier"]
-            # those of an earlier release have no third: it counted none
-            settled = [one[1:] for one in earlier if one[0] <= earlier[-1][0] - SETTLED_S]
+            # what was applied later may not be there, and must not count as settled after a while
+            settled = [one for one in earlier if one[0] <= earlier[-1][0] - SETTLED_S]
             self.rewound = True
-            applied, *counted = settled[-1] if settled else ({},)
-            self._state |= {"applied": applied, "no_record": counted[0] if counted else 0}
+            # those of an earlier release have no third: it counted none
+            _, applied, *counted = settled[-1] if settled else (0.0, {})
+            self._state |= {
+                "applied": applied,
+                "no_record": counted[0] if counted else 0,
+                "earlier": settled,
+            }
             self._state |= {"generation": self._state["generation"] + 1, "refused": 0}
             log.warning(
                 "the machine was started anew: reading again from %s, in case it was a power cut",
@@ -177,6 +183,11 @@ class Checkpoint:
     def _note_time(self) -> None:
         """Remember what was applied when, for as long as a power cut could make it matter."""
         earlier, now_s = self._state["earlier"], self._clock()
+        # by a clock of before the machine was started anew, or of an earlier release: none of them
+        # is younger than it will look
+        ahead_s = max(0.0, earlier[-1][0] - now_s) if earlier else 0.0
+        for one in earlier:
+            one[0] -= ahead_s
         if earlier and now_s - earlier[-1][0] < NOTE_EVERY_S:
             return
         earlier.append([now_s, self.applied, self.no_record])

@@ -105,6 +105,20 @@ def test_after_another_start_of_the_machine_reading_begins_a_minute_before_the_l
     assert not Checkpoint(tmp_path, "one", boot="second").rewound
 
 
+def test_what_one_power_cut_took_is_not_taken_for_settled_at_the_next(tmp_path: Path) -> None:
+    noted(tmp_path, "first", [float(at) for at in range(200)])
+    noted(tmp_path, "second", [1_000.0])  # up for a while, and something came at last
+    assert Checkpoint(tmp_path, "one", boot="third").applied == {"decisions": {"0": 130}}
+
+
+def test_times_of_another_clock_are_kept_by_the_distances_between_them(tmp_path: Path) -> None:
+    noted(tmp_path, "first", [1_700_000_000.0 + at for at in range(0, 100, 10)])  # since 1970
+    noted(tmp_path, "first", [5.0, 15.0, 25.0])  # this release, by the monotonic clock
+    # the newest of the others counts as noted at 5, so that at 25 a minute ago was 50 of 1.7e9
+    other = Checkpoint(tmp_path, "one", boot="second")
+    assert other.applied == {"decisions": {"0": 1_700_000_050}}
+
+
 def test_a_life_of_less_than_a_minute_is_read_again_from_the_beginning(tmp_path: Path) -> None:
     noted(tmp_path, "first", [0.0, 30.0])
     assert Checkpoint(tmp_path, "one", boot="second").applied == {}
