@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -110,3 +112,15 @@ def test_a_sliced_table_reads_the_same_as_its_rows() -> None:
     whole = Decoder(GAME).decode(arrow(rows[1:]))
     assert [a.known for a in sliced] == [a.known for a in whole]
     np.testing.assert_array_equal(sliced[0].observation, whole[0].observation)
+
+
+def test_what_is_kept_of_a_decision_takes_no_more_memory_than_its_text() -> None:
+    (arrival,) = Decoder(GAME).decode(arrow([decision(GAME, {"x": 0.5}, "a")]))
+    tracemalloc.start()
+    try:
+        kept = [encode(arrival.known) for _ in range(1_000)]
+        taken = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert taken < 2 * sum(map(sys.getsizeof, kept))
+    assert decode(kept[0]) == arrival.known
