@@ -178,20 +178,29 @@ def serve(refs: Refs, as_json: Json = False) -> None:
 
 
 @app.command(rich_help_panel=init_command.PANEL)
-def check(ref: Ref, as_json: Json = False) -> None:
+def check(
+    ref: Ref,
+    rate: Annotated[
+        float | None,
+        typer.Option(min=1e-6, max=1e9, help="Decisions a second: does the buffer hold them?"),
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """What a page means, in words; exits with 2 if it cannot be used.
 
     Where it has a world beside it, its rules are tried on some of the simulated players.
 
     Example: [bold]bakehouse check applications/level_difficulty.py[/]
     """
-    from bakehouse.describe import describe, network_words
+    from bakehouse.describe import describe, network_words, rate_words
     from bakehouse.rehearsal import rehearse
     from schemas.loading import load_application
 
     loaded = load_application(ref)
     application = loaded.application
     described = describe(application)
+    if rate is not None:
+        described["rate"] = rate_words(application, rate)
     if (rehearsed := rehearse(loaded)) is not None:
         described["players"] = rehearsed.words
     if application.agent.parameters.get("network") is not None:  # only Keras can tell what it is

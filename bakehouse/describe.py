@@ -22,8 +22,9 @@ from schemas.observation import Boolean, Categorical, Feature, Numeric, Vector
 from schemas.propensity import uniform_share
 from schemas.reward import Reward
 from schemas.rollout import Guardrail
+from schemas.room import buffer_needed, bytes_each, rate_carried, waited_for
 from schemas.segments import Segments
-from schemas.words import duration_words
+from schemas.words import duration_words, size, span
 
 AGGREGATES = {
     "sum": "the sum of its outcomes",
@@ -243,7 +244,35 @@ def training_words(application: Application) -> str:
     training = application.training
     return (
         f"every {duration_words(training.every)} when there is something new: {training.steps} "
-        f"minibatches of {training.batch} from the last {training.buffer:,} decisions"
+        f"minibatches of {training.batch} from the last {training.buffer:,} decisions, room for "
+        f"{_rate(rate_carried(application))} decisions a second"
+    )
+
+
+def _rate(per_s: float) -> str:
+    return f"{per_s:,.0f}" if per_s >= 100 else f"{per_s:.3g}"
+
+
+def rate_words(application: Application, per_s: float) -> str:
+    """Whether decisions mature in the buffer at this rate, and which buffer would do."""
+    buffer, awaited = application.training.buffer, waited_for(application)
+    held = (
+        f"at {_rate(per_s)} decisions a second a buffer of {buffer:,} holds "
+        f"{span(buffer / per_s)}, and something is awaited of a decision for "
+        f"{duration_words(awaited)}"
+    )
+    needed = buffer_needed(application, per_s)
+    memory = size(needed * bytes_each(application))
+    if per_s <= rate_carried(application):
+        spare = "" if needed <= buffer else f"; with some to spare it is {needed:,} ({memory})"
+        return f"{held}: each matures before it leaves{spare}"
+    early = ""
+    if application.reward.closes_after is not None or isinstance(application.problem, Episodic):
+        early = "ONLY WHAT OUTCOMES CLOSE EARLY MATURES"
+    return (
+        f"{held}: {early or 'NOTHING MATURES, so nothing can be learned'}. "
+        f"Raise Training(buffer=…) to at least {needed:,} (some {memory} of memory), or shorten "
+        "the window"
     )
 
 

@@ -25,6 +25,7 @@ from learner.learning import Learning
 from learner.plan import Plan, PlanLog, training_seed
 from learner.publish import Bundles
 from learner.rebuild import newest_rows, rebuild
+from learner.room import RoomWatch
 from learner.rows import COLUMNS, Decoder
 from learner.saving import Saving
 from learner.tail import LogGap, Tail
@@ -110,6 +111,7 @@ class ApplicationLoop:
             clock,
         )
         self.tail = Tail(self._table, application.name)
+        self._room = RoomWatch(application)
         self._stream_time_ms = -1
         self._changed = False  # since training was last found to have nothing new
         self._trained_at: float | None = None
@@ -279,6 +281,7 @@ class ApplicationLoop:
             self._changed = True
         self.watch.look(self.learning.ring, self._stream_time_ms)
         now = self._clock()
+        self._room.look(self.learning.ring, self._stream_time_ms, now)
         asked_ms = self._asked_to_train_ms()
         asked = asked_ms > self._asked_ms
         if asked or (self._changed and self._cadence.wait_s(now=now, last=self._trained_at) <= 0):
@@ -402,6 +405,8 @@ class ApplicationLoop:
             "decisions": learning.decisions,
             "unusable": int(np.count_nonzero(~ring.usable[: ring.size])),
             "matured": int(np.count_nonzero(ring.matured[: ring.size])),
+            "buffer": ring.capacity,
+            "room": self._room.status(),
             "trainings": learning.trainings,
             "published": self.announcing.published,
             "candidates_refused": self._kept_back,

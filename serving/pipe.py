@@ -348,12 +348,31 @@ def _learner(heard: Heard, now_ms: int) -> dict[str, Any]:
         do = f"{problem}. It tries again; the policy in place goes on. `bakehouse logs learner`"
         blocks = "the learner has a problem, and tries again"
         return _stage("learner", "Learner", "blocked", age, figures, meaning, do, blocks)
+    room = its.get("room") or {}
+    if room.get("level") == "none":
+        do = _more(its)
+        blocks = "no decision matures before it leaves the buffer"
+        return _stage("learner", "Learner", "blocked", age, figures, meaning, do, blocks)
     if its.get("refused") or its.get("foreign"):
         figures.append(("rows passed over", count(its.get("refused", 0) + its.get("foreign", 0))))
     if its.get("lag_versions", 0) > 20:
         do = "it is behind the table: a slower cadence or fewer steps (`training=`) let it catch up"
         return _stage("learner", "Learner", "busy", age, figures, meaning, do)
+    if room.get("level") == "some":
+        early = f"{room['leave_open']:.0%} of the decisions leave the buffer before they mature"
+        do = f"{early}: what comes late is not learned. {_more(its)}"
+        return _stage("learner", "Learner", "busy", age, figures, meaning, do)
     return _stage("learner", "Learner", "ok", age, figures, meaning)
+
+
+def _more(its: Fields) -> str:
+    """Which buffer would do."""
+    room = its["room"]
+    return (
+        f"At {room['per_s']:.3g} decisions a second, raise `Training(buffer=…)` from "
+        f"{its['buffer']:,} to at least {room['needed']:,} (some {size(room['needed_bytes'])} of "
+        "memory), or shorten the window"
+    )
 
 
 def _swap(heard: Heard, target_s: float) -> dict[str, Any]:

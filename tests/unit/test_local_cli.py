@@ -82,6 +82,16 @@ def test_check_says_the_contract_in_words(bakehouse: Any) -> None:
     described = bakehouse("check", APPLICATION, "--json").json
     assert described["actions"] == ["easy", "normal", "hard"]
     assert described["contract"] in words
+    assert "rate" not in described
+
+
+def test_check_says_whether_a_buffer_holds_a_rate(bakehouse: Any) -> None:
+    few = bakehouse("check", APPLICATION, "--rate", "10", "--json")
+    many = bakehouse("check", APPLICATION, "--rate", "1000000", "--json")
+    assert "each matures before it leaves" in few.json["rate"]
+    assert "ONLY WHAT OUTCOMES CLOSE EARLY MATURES" in many.json["rate"]
+    assert (few.code, many.code) == (0, 0)
+    assert bakehouse("check", APPLICATION, "--rate", "0").code == 2
 
 
 @pytest.mark.parametrize("as_json", [False, True])
