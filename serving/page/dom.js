@@ -31,6 +31,12 @@ export function foreign(value, most = 200) {
   return h("bdi", { title: short === text ? null : text.slice(0, 4000) }, short);
 }
 
+/** What serving says: text, isolated, with the commands between backticks as code. */
+export function sentence(text) {
+  const parts = text.slice(0, 2000).split("`"), closed = parts.length - 1;
+  return h("bdi", {}, parts.map((part, at) => (at % 2 === 0 ? part : at < closed ? h("code", {}, part) : `\`${part}`)));
+}
+
 export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }

@@ -1,5 +1,5 @@
 // Where is the pipe blocked? Its stages in order; each says what it means and what to do.
-import { foreign, h, keyed, replace, section, setText } from "./dom.js";
+import { foreign, h, keyed, replace, section, sentence, setText } from "./dom.js";
 import { NONE, seconds } from "./format.js";
 import { levelMark, mark, setLevel } from "./marks.js";
 
@@ -18,7 +18,7 @@ export function makePipe() {
     if (detail.dataset.state === state) return;
     detail.dataset.state = state;
     replace(detail, h("div", {}, h("h3", {}, one.title), levelMark(one.level)), h("p", {}, foreign(one.meaning, 2000)),
-      h("p", {}, h("strong", {}, "What to do: "), foreign(one.do || "Nothing; it flows.", 2000)));
+      h("p", {}, h("strong", {}, "What to do: "), sentence(one.do || "Nothing; it flows.")));
   };
   node.addEventListener("keydown", (event) => {
     if (event.key !== "Escape" || open === null) return;

@@ -1,5 +1,5 @@
 // Is it earning its keep? One sentence, its state, and what one might do next.
-import { foreign, h, replace, setData, setText, whenNew } from "./dom.js";
+import { foreign, h, replace, sentence as said, setData, setText, whenNew } from "./dom.js";
 import { count, plural } from "./format.js";
 import { levelMark, setState, simulatedChip, stateChip, STATE_WORDS } from "./marks.js";
 
@@ -7,6 +7,7 @@ export function makeVerdict(shared, controls) {
   const chip = stateChip("unknown"), simulated = simulatedChip(), facts = h("span", { class: "soft facts" });
   const sentence = h("p", { class: "sentence", id: "sentence" }, "Waiting for the first figures…");
   const next = h("p", { class: "next" }), mistakes = h("ul", { class: "mistakes" });
+  const sayNext = whenNew((text) => replace(next, said(text)));
   const tellMistakes = whenNew((its) => replace(mistakes, mistakesOf(its)));
   simulated.hidden = true;
   simulated.title = "These decisions were made for simulated players, not for people";
@@ -22,7 +23,7 @@ export function makeVerdict(shared, controls) {
       setData(node, "state", verdict.state);
       simulated.hidden = !verdict.simulated;
       setText(sentence, verdict.sentence);
-      setText(next, verdict.next ?? "");
+      sayNext(verdict.next ?? "");
       next.hidden = !verdict.next;
       setText(facts, [tick.agent, tick.mode, tick.problem].filter(Boolean).map((word) => String(word).replace("_", " ")).join(" · "));
       const { outcomes_uncounted, uncounted_names, outcomes_rejected } = tick.tiles?.decisions ?? {};

@@ -50,7 +50,7 @@ def tick(
             "state": state,
             "sentence": SENTENCES[state],
             "simulated": True,
-            "next": "Raise the holdout if you want to know sooner.",
+            "next": f"`bakehouse logs broker`, or raise the holdout ` of{evil}.",
         },
         "tiles": {
             "lift": {

@@ -97,6 +97,15 @@ def test_each_state_of_the_verdict_has_a_word_and_a_shape_of_its_own(
     assert watched.problems() == []
 
 
+def test_a_command_in_what_to_do_next_is_shown_as_code_as_it_is_written(visit: Visit) -> None:
+    watched = visit()
+    live(watched)
+    then = watched.page.locator("#verdict .next")
+    expect(then).to_have_text("bakehouse logs broker, or raise the holdout ` of.")
+    expect(then.locator("code")).to_have_text("bakehouse logs broker")
+    assert watched.text("#verdict .next").startswith("bakehouse")  # innerText: as it is shown
+
+
 def test_outcomes_that_nobody_learns_from_stand_below_the_verdict_by_name(
     visit: Visit, stage: Stage
 ) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from bakehouse import cli, doctor
 from bakehouse.doctor import Finding
+from bakehouse.init_command import write
 from bakehouse.local.home import Run, hold
 from schemas.settings import Settings
 
@@ -92,6 +93,18 @@ def test_check_says_whether_a_buffer_holds_a_rate(bakehouse: Any) -> None:
     assert "ONLY WHAT OUTCOMES CLOSE EARLY MATURES" in many.json["rate"]
     assert (few.code, many.code) == (0, 0)
     assert bakehouse("check", APPLICATION, "--rate", "0").code == 2
+
+
+def test_a_name_that_check_doubts_is_said_on_a_line_of_its_own(
+    bakehouse: Any, tmp_path: Path
+) -> None:
+    page, _ = write("quests", "labels", tmp_path)
+    page.write_text(page.read_text().replace('{"quest_done": 1.0', '{"quest_doen": 1.0'))
+    ran = bakehouse("check", str(page))
+    assert ran.code == 0
+    assert ran.err.startswith("the players cause quest_done, which the reward does not count")
+    assert bakehouse("check", str(page), "--json").json["caution"] in ran.err
+    assert bakehouse("check", APPLICATION).err == ""
 
 
 @pytest.mark.parametrize("as_json", [False, True])

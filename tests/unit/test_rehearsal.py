@@ -68,7 +68,6 @@ def test_outcomes_that_the_reward_does_not_know_are_named_beside_those_that_neve
     assert rehearsed.caution == (
         "the players cause quest_done, which the reward does not count; it counts quest_doen"
     )
-    assert "BUT the players cause" in rehearsed.words
 
 
 @pytest.mark.parametrize("reward", ['{"quest_done": 1.0', 'lambda _: 1.0 or {"quest_done": 1.0'])

@@ -91,8 +91,8 @@ def test_an_interval_around_0_is_no_difference_only_where_it_is_narrower_than_th
     found = said(WINNING | {"difference": wide, "relative": None})
     assert found["state"] == "not_enough_data"
     # twenty times too wide: 400 times as many decisions, less those there are
-    assert "some 16.4 M more decisions would tell, if the difference stays" in found["next"]
-    assert found["next"].endswith("about 19 d at 10 a second")
+    assert "about 16.4 M more decisions are needed, if the difference stays" in found["next"]
+    assert found["next"].endswith("(19 d at 10 a second)")
 
 
 @pytest.mark.parametrize("lift", [None, {"policy": {"n": 3}, "difference": None}])
@@ -133,8 +133,8 @@ def test_where_everybody_earned_the_same_it_says_so() -> None:
 def test_where_players_are_alike_it_takes_others_to_tell() -> None:
     wide = {"mean": 0.01, "lower": -0.19, "upper": 0.21}
     found = said(WINNING | {"difference": wide, "relative": None, "design_effect": 3.0})
-    assert "more decisions of other players would tell" in found["next"]
-    assert found["next"].endswith("at 10 a second")
+    assert "more decisions of other players are needed" in found["next"]
+    assert found["next"].endswith("at 10 a second)")
 
 
 def test_without_a_holdout_nothing_is_claimed() -> None:
@@ -156,12 +156,14 @@ def test_a_kill_goes_before_a_freeze_and_both_before_what_is_earned() -> None:
     frozen = said(WINNING, control=by, frozen=True)
     assert frozen["state"] == "frozen"
     assert frozen["sentence"].startswith(
-        "levels is frozen at policy 37, by ada: players complain. It earns +8.4% over"
+        "levels is frozen at policy 37 by ada (“players complain”). It earns +8.4% over"
     )
     assert "bakehouse release" in frozen["next"]
     killed = said(WINNING, control=by, frozen=True, killed=True)
     assert killed["state"] == "killed"
-    assert "every decision is the game's rules', by ada: players complain" in killed["sentence"]
+    assert killed["sentence"].startswith(
+        "levels is killed by ada (“players complain”): the game's own rules answer everyone. It"
+    )
     assert "bakehouse revive" in killed["next"]
 
 
@@ -225,7 +227,7 @@ def test_a_freeze_of_the_gates_own_says_what_the_gate_saw() -> None:
 
 def test_a_pin_is_said_as_such() -> None:
     found = said(WINNING, control={"by": "ada", "why": ""}, pinned_version=37)
-    assert found["sentence"].startswith("levels is pinned to policy 37, by ada. It earns")
+    assert found["sentence"].startswith("levels is pinned to policy 37 by ada. It earns")
 
 
 def test_simulated_players_are_never_taken_for_people() -> None:
