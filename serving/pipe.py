@@ -217,13 +217,15 @@ def _kafka(heard: Heard, moved: Moved, now_ms: int) -> dict[str, Any]:
 def _join(heard: Heard, now_ms: int) -> dict[str, Any]:
     stream, account = heard.stream, heard.stream.get("account") or {}
     meaning = "Spark meets every outcome with its decision; what misses the join is repaired"
-    absent = _absent("stream", heard.stream_waits, now_ms, "events come")
+    batch_ms = (stream.get("batch_ms") or {}).get("triggerExecution")
+    # a long batch says nothing meanwhile, and the first is the longest
+    patience_ms = UNHEARD_MS if batch_ms is None else max(SILENT_MS, 3 * batch_ms)
+    absent = _absent("stream", heard.stream_waits, now_ms, "events come", patience_ms)
     if not stream and absent is not None:
         return _stage("join", "Join", "blocked", None, [], meaning, *absent)
     if not stream:
         do = "stream has not said anything yet: it takes 15 s to start; `bakehouse logs stream`"
         return _stage("join", "Join", "unknown", None, [], meaning, do)
-    batch_ms = (stream.get("batch_ms") or {}).get("triggerExecution")
     late = (heard.application.get("outcomes") or {}).get("late")
     waiting = heard.application.get("experiences", 0) - heard.application.get("matured", 0)
     figures = [

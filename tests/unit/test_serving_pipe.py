@@ -212,6 +212,14 @@ def test_what_another_release_says_is_unknown_and_breaks_nothing() -> None:
     assert {odd[stage] for stage in ("join", "replay", "learner", "swap")} == {"unknown"}
 
 
+def test_a_long_batch_is_no_silence() -> None:
+    waits = Waiting(NOW_MS - 50_000)
+    for batch_ms, level in ((350, "blocked"), (20_000, "busy"), (None, "ok")):
+        slow = STREAM | {"batch_ms": {"triggerExecution": batch_ms}}
+        assert levels(stream=slow, stream_waits=waits)["join"] == level
+    assert levels(stream=STREAM | {"batch_ms": {}}, stream_waits=Waiting(0))["join"] == "blocked"
+
+
 def test_a_long_training_is_no_silence() -> None:
     slow = APPLICATION | {"seconds": {"train": 20.0}}
     waits = Waiting(NOW_MS - 50_000)

@@ -127,3 +127,35 @@ def test_what_waits_for_kafka_is_no_work_for_stream_before_kafka_has_it(server: 
     server.disk._unread = 0
     tick(server, 1)
     assert server.report.waits.stream().since_ms is not None
+
+
+def test_where_kafka_is_away_readiness_still_answers_and_says_that_nothing_is_learned(
+    server: Server,
+) -> None:
+    later_s = server.report._started + 60
+    server.report._clock = server.live._clock = lambda: later_s
+    server.post("/decisions", ASK)
+    ready = server.request("GET", "/readyz")
+    assert ready.status_code == 200
+    said = ready.json()
+    assert (said["ready"], said["answers"], said["learns"]) == (True, True, False)
+    why = said["not_learning"]["levels"]
+    assert (why["stage"], why["blocks"]) == ("kafka", "Kafka cannot be reached")
+    assert "BAKEHOUSE_KAFKA_BOOTSTRAP" in why["do"]  # none is named here
+    verdict = server.live.view("levels")["verdict"]
+    assert (verdict["state"], verdict["next"]) == ("blocked", why["do"])
+    assert 'bakehouse_learns{application="levels"} 0.0' in server.request("GET", "/metrics").text
+
+
+def test_where_all_parts_speak_readiness_says_that_it_learns(server: Server) -> None:
+    at_ms = int(server.report._clock() * 1000)
+    stream = {"part": "stream", "process": "1", "at_ms": at_ms, "replay_version": 3}
+    its = {"replay_version": 3, "experiences": 5, "matured": 2}
+    learner = {"part": "learner", "process": "2", "at_ms": at_ms, "applications": {"levels": its}}
+    server.report._subscriber = SimpleNamespace(  # type: ignore[assignment]
+        statuses={"stream/1": stream, "learner/2": learner}, listening=True, problem=None
+    )
+    tick(server, 0)
+    said = server.request("GET", "/readyz").json()
+    assert (said["learns"], said["not_learning"]) == (True, {})
+    assert server.live.view("levels")["verdict"]["state"] == "learning"
