@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from pathlib import Path
@@ -10,8 +11,12 @@ UMASK = 0o077  # of every part: what it writes is its user's alone
 OTHERS = 0o077
 # What earlier releases, which left their homes open, put into them.
 _OURS = frozenset(
-    {"kafka", "lock", "logs", "policies", "ports.json", "run", "serving", "spool", "tables"}
+    {
+        *("kafka", "lock", "logs", "policies", "ports.json", "run", "spool", "tables"),
+        *("serving", "stream", "learner", "checkpoints", "mlflow.db", "mlflow-artifacts"),
+    }
 )
+_DEMO = "demo-"  # begins the homes of demos, below the home itself
 
 
 def make_home(home: Path) -> None:
@@ -29,7 +34,8 @@ def make_home(home: Path) -> None:
     except FileExistsError:
         if not is_open(home) or not _is_ours(home):
             return
-    home.chmod(stat.S_IMODE(home.stat().st_mode) & ~OTHERS)
+    with contextlib.suppress(PermissionError):  # some mounts have no modes to change
+        home.chmod(stat.S_IMODE(home.stat().st_mode) & ~OTHERS)
 
 
 def _is_ours(home: Path) -> bool:
@@ -37,7 +43,8 @@ def _is_ours(home: Path) -> bool:
     if its.st_uid != os.geteuid() or its.st_mode & stat.S_ISVTX:  # such as /tmp itself
         return False
     names = {path.name for path in home.iterdir()}
-    return not names or not names.isdisjoint(_OURS)
+    demos = any(name.startswith(_DEMO) for name in names)
+    return not names or demos or not names.isdisjoint(_OURS)
 
 
 def is_open(home: Path) -> bool:

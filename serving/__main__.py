@@ -8,7 +8,7 @@ import sys
 
 from schemas.errors import BakehouseError
 from schemas.logs import set_up_logs
-from schemas.private import make_home, write_privately
+from schemas.private import write_privately
 from schemas.settings import load_settings
 from serving.server import serve
 
@@ -22,7 +22,6 @@ def main() -> int:
         settings = load_settings()
         set_up_logs("serving", settings.log_format, to=sys.stderr)
         write_privately()
-        make_home(settings.home)
         return serve(settings, sys.argv[1:])
     except (BakehouseError, OSError) as error:
         log.error("serving cannot start: %s", error)

@@ -22,6 +22,7 @@ from schemas.application import Application
 from schemas.errors import SettingsError
 from schemas.loading import load_applications
 from schemas.phase import READY, PhaseFile
+from schemas.private import make_home
 from schemas.settings import Settings
 from schemas.spans import Tracer, open_tracer
 from serving.answers import AT_ONCE, AnswerMemory
@@ -88,6 +89,7 @@ def build(
     Args:
         refs: the applications as they were named, for a process that loads them too.
     """
+    make_home(settings.home)
     secret = token_secret(settings)
     root = settings.home / "spool"
     claim = claim_own(root)

@@ -13,8 +13,10 @@ import pytest
 from bakehouse import doctor
 from bakehouse.local.home import hold
 from bakehouse.local.part import Part
+from schemas.phase import READY, PhaseFile
 from schemas.private import is_open, make_home
 from schemas.settings import Settings
+from tests.waiting import wait_until
 
 GAME = """
 from bakehouse import *
@@ -42,7 +44,7 @@ def test_a_home_is_made_for_its_user_alone_whatever_the_umask(tmp_path: Path) ->
         os.umask(before)
 
 
-@pytest.mark.parametrize("left", [["lock", "kafka"], ["spool"], ["policies"], []])
+@pytest.mark.parametrize("left", [["lock", "kafka"], ["spool"], ["policies"], ["demo-1"], []])
 def test_a_home_that_an_earlier_release_left_open_is_closed(
     tmp_path: Path, left: list[str]
 ) -> None:
@@ -93,7 +95,7 @@ def test_what_a_part_writes_is_its_users_alone(tmp_path: Path) -> None:
     assert (mode(tmp_path / "made"), mode(tmp_path / "folder")) == (0o600, 0o700)
 
 
-@pytest.mark.parametrize("part", ["serving", "stream", "learner"])
+@pytest.mark.parametrize("part", ["stream", "learner"])
 def test_a_part_that_is_started_alone_makes_the_home_for_its_user_alone(
     tmp_path: Path, part: str
 ) -> None:
@@ -113,3 +115,23 @@ def test_a_part_that_is_started_alone_makes_the_home_for_its_user_alone(
     assert ran.returncode != 0
     assert "no-such-game.py" in ran.stdout + ran.stderr
     assert mode(home) == 0o700
+
+
+def test_serving_that_is_started_alone_keeps_all_that_it_writes_for_its_user(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "game.py").write_text(GAME)
+    home = tmp_path / "home"
+    environment = os.environ | {"BAKEHOUSE_HOME": str(home), "BAKEHOUSE_PORT": "0"}
+    environment.pop("BAKEHOUSE_KAFKA_BOOTSTRAP", None)
+    command = [sys.executable, "-m", "serving", str(tmp_path / "game.py")]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    try:
+        phase = PhaseFile(home, "serving")
+        wait_until(lambda: (phase.read() or {}).get("phase") == READY, "serving is ready")
+    finally:
+        process.terminate()
+        process.wait(30)
+    written = [home, *home.rglob("*")]
+    assert len(written) > 3
+    assert [path for path in written if mode(path) & 0o077] == []
