@@ -103,6 +103,7 @@ def main(refs: list[str]) -> int:
             lambda: {
                 "mlflow_runs": tracker.runs,
                 "mlflow_failures": tracker.failures,
+                "mlflow_problem": tracker.problem,
                 "anchors_kept": audit.saved,
             },
         )

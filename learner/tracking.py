@@ -1,13 +1,15 @@
 """What was learned, for people to look at later: runs, reports and models in MLflow.
 
-A thread hands notes to a process that does the writing (`learner.mlflow_writer`). Nothing here is
-waited for; what fails is logged and counted, and the learning goes on.
+A thread makes the store's database where there is none, and hands notes to a process that does the
+writing (`learner.mlflow_writer`). Nothing here is waited for; what fails is logged, counted and
+told in the learner's status, and the learning goes on.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import queue
 import subprocess
 import sys
@@ -18,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from learner.candidate import Candidate
+from learner.mlflow_database import MlflowDatabaseError, ensure_database
+from schemas.addresses import text_without_secrets
 from schemas.application import Application
 from schemas.errors import BakehouseError
 from schemas.settings import Settings
@@ -28,6 +32,7 @@ RUN_EVERY_S = 60.0
 QUEUED = 8
 IDLE_S = 150.0  # after which the writing process is let go: it holds 250 MB
 STOP_S = 10.0
+WRITE_S = 120.0  # for a run, MLflow's import included; a database that is away is tried for longer
 
 
 class MlflowProblem(BakehouseError):
@@ -39,10 +44,8 @@ class MlflowTracker(threading.Thread):
 
     def __init__(self, settings: Settings, applications: Mapping[str, Application]) -> None:
         super().__init__(name="tracking", daemon=True)
-        self._command = [
-            *(sys.executable, "-m", "learner.mlflow_writer"),
-            *(settings.mlflow_tracking_uri, str(settings.home.resolve() / "mlflow-artifacts")),
-        ]
+        self._uri = settings.mlflow_tracking_uri
+        self._environment = os.environ | settings.as_environment()
         self._applications = applications
         self._notes: queue.Queue[dict[str, Any] | None] = queue.Queue(maxsize=QUEUED)
         self._last: dict[str, float] = {}
@@ -50,6 +53,7 @@ class MlflowTracker(threading.Thread):
         self._writer: subprocess.Popen[str] | None = None
         self.failures = 0
         self.runs = 0
+        self.problem: str | None = None  # why the last run was not written; None: it was
 
     def offer(self, candidate: Candidate, bundle: Path, *, new_anchor: bool) -> None:
         """Note a published candidate: anchors, what ends a freeze, of the others one a minute."""
@@ -65,6 +69,7 @@ class MlflowTracker(threading.Thread):
             self._last[name] = now
         except queue.Full:
             self.failures += 1
+            self.problem = self.problem or f"{QUEUED} runs are waiting already"
 
     def run_of(self, application: str) -> str | None:
         """The latest run, None before the first."""
@@ -82,6 +87,11 @@ class MlflowTracker(threading.Thread):
             self._writer.kill()
 
     def run(self) -> None:
+        try:
+            ensure_database(self._uri)  # before a person's `mlflow ui` can come across half of it
+        except (OSError, MlflowDatabaseError) as error:
+            self.problem = text_without_secrets(str(error))
+            log.warning("MLflow: %s", error)
         while True:
             try:
                 note = self._notes.get(timeout=IDLE_S)
@@ -94,8 +104,10 @@ class MlflowTracker(threading.Thread):
             try:
                 self._runs[note["application"]] = self._write(note)
                 self.runs += 1
+                self.problem = None
             except (OSError, ValueError, MlflowProblem) as error:
                 self.failures += 1
+                self.problem = text_without_secrets(str(error))
                 log.warning(
                     "MLflow did not take version %d: %s",
                     note["version"],
@@ -107,12 +119,28 @@ class MlflowTracker(threading.Thread):
     def _write(self, note: Mapping[str, Any]) -> str:
         if self._writer is None:
             self._writer = subprocess.Popen(
-                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+                [sys.executable, "-m", "learner.mlflow_writer"],
+                env=self._environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
             )
         assert self._writer.stdin is not None and self._writer.stdout is not None
         self._writer.stdin.write(json.dumps(note) + "\n")
         self._writer.stdin.flush()
-        answer = json.loads(self._writer.stdout.readline() or '{"problem": "its process ended"}')
+        too_long = threading.Timer(WRITE_S, self._writer.kill)
+        too_long.start()
+        line = self._writer.stdout.readline()
+        too_long.cancel()
+        if not line:
+            raise MlflowProblem(f"its process ended, or took longer than {WRITE_S:.0f} s")
+        answer = json.loads(line)
+        if (restored := answer.get("restored")) is not None:
+            log.warning(
+                "MLflow's experiment %s had been deleted, and takes runs again",
+                restored,
+                extra={"application": note["application"]},
+            )
         if "run" not in answer:
             raise MlflowProblem(answer["problem"])
         run: str = answer["run"]

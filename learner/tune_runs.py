@@ -6,13 +6,14 @@ on without it.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from learner.mlflow_writer import Writer, quieten
+from schemas.addresses import told, without_secrets
+from schemas.private import make_home
 from schemas.settings import Settings
 
 LONGEST = 250  # characters of a parameter: what stores of every age take
@@ -36,11 +37,13 @@ class Runs:
         """The parent run."""
 
         def made() -> None:
-            os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # else minutes
             quieten()
+            make_home(self._settings.home)
             artifacts = self._settings.home.resolve() / "mlflow-artifacts"
             self._writer = Writer(self._settings.mlflow_tracking_uri, artifacts)
             self._experiment = self._writer.experiment(self._application)
+            if self._writer.restored:
+                self._say(f"MLflow's experiment {self._application} had been deleted; it is back")
             self.parent = self._run(f"tune-{time.strftime('%Y%m%d-%H%M%S')}", {"kind": "tune"})
             self._log(self.parent, parameters, [])
 
@@ -96,8 +99,8 @@ class Runs:
         except Exception as error:  # MLflow's own, its database's, its server's
             self.failed = True
             self._say(
-                f"MLflow at {self._settings.mlflow_tracking_uri} did not take it, and the search "
-                f"goes on without: {type(error).__name__}: {error}"
+                f"MLflow at {without_secrets(self._settings.mlflow_tracking_uri)} did not take it, "
+                f"and the search goes on without: {told(error)}"
             )
 
     def _run(self, name: str, tags: Mapping[str, str]) -> str:
