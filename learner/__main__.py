@@ -125,16 +125,17 @@ def _run(
     beside: Callable[[], dict[str, Any]],
 ) -> None:
     wait_s = BUSY_WAIT_S
-    reported_at, active_since_report = 0.0, True
+    reported_at, active_since_report, told = 0.0, True, beside()
     while not stopping.is_set():
         active = False
         for loop in loops:
             active = loop.turn() or active
-        active_since_report = active_since_report or active
+        active_since_report = active_since_report or active or beside() != told
         now = time.monotonic()
         if active_since_report and now - reported_at >= STATUS_EVERY_S:
             bus.retry()
-            bus.report(_status(loops, bus) | beside())
+            told = beside()
+            bus.report(_status(loops, bus) | told)
             reported_at, active_since_report = now, False
         for loop in loops:
             if (figures := loop.figures(str(os.getpid()))) is not None:

@@ -25,6 +25,7 @@ from serving.figures import Figures
 from serving.hydration_table import Table
 
 THREADS = 16
+SLOW_IN_A_ROW = 5  # one that is slow now and then is no problem
 MOST_WAITING = 256  # lookups; one more would not be answered within its limit either
 Found = Mapping[str, Any]
 
@@ -162,7 +163,8 @@ class InThreads:
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="hydration")
         self._lock = threading.Lock()
         self._waiting = 0
-        self._problem: str | None = None
+        self._problem: str | None = None  # of the last lookup that came to an end
+        self._slow = 0  # lookups in a row that did not, within the limit
 
     async def hydrate(self, context: dict[str, Any], subject_id: str) -> None:
         figures = self._figures
@@ -180,12 +182,17 @@ class InThreads:
         await asyncio.wait([asked], timeout=self._limit_s)
         if not asked.done():
             figures.hydration_timeouts += 1
+            self._slow += 1
+            if self._slow >= SLOW_IN_A_ROW:
+                self._problem = f"no answer within {self._limit_s:g} s, {self._slow} times in a row"
             return self._merge.default(context)
+        self._slow = 0
         if (error := asked.exception()) is not None:  # a player is answered all the same
             self._problem = told(error)[:200]
             figures.hydration_failed += 1
             return self._merge.default(context)
         found = asked.result()
+        self._problem = None
         if found is None:
             figures.hydration_misses += 1
             return self._merge.default(context)

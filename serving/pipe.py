@@ -154,6 +154,14 @@ def _serving(heard: Heard, moved: Moved, now_ms: int) -> dict[str, Any]:
         )
         blocks = f"the game's own rules fail in {count(failed)} of {count(decided)} decisions"
         return _stage("serving", "Serving", level, age, figures, meaning, do, blocks)
+    hydration = heard.figures.get("hydration") or {}
+    if hydration.get("problem"):
+        used = "the rows read before" if hydration.get("read_at_ms") else "the default"
+        do = (
+            f"features cannot be looked up ({hydration['problem']}): decisions are made with "
+            f"{used}. Bring back what `hydrate=` names; serving tries again by itself"
+        )
+        return _stage("serving", "Serving", "busy", age, figures, meaning, do)
     if p99 is not None and p99 > SLOW_ANSWER_MS:
         do = "the machine is busy: give serving a core of its own, or run several processes"
         return _stage("serving", "Serving", "busy", age, figures, meaning, do)
@@ -363,6 +371,14 @@ def _learner(heard: Heard, now_ms: int) -> dict[str, Any]:
     if room.get("level") == "some":
         early = f"{room['leave_open']:.0%} of the decisions leave the buffer before they mature"
         do = f"{early}: what comes late is not learned. {_more(its)}"
+        return _stage("learner", "Learner", "busy", age, figures, meaning, do)
+    if record.get("mlflow_problem"):
+        figures.append(("runs not written", count(record.get("mlflow_failures", 0))))
+        do = (
+            f"MLflow takes no runs ({record['mlflow_problem']}): it learns and publishes, and what "
+            "it learned is not written down. Look at BAKEHOUSE_MLFLOW_URI and at what stands "
+            "behind it; the next run tries again. `bakehouse logs learner`"
+        )
         return _stage("learner", "Learner", "busy", age, figures, meaning, do)
     return _stage("learner", "Learner", "ok", age, figures, meaning)
 

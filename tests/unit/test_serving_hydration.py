@@ -367,6 +367,58 @@ def test_a_function_that_raises_is_the_default_and_said(serve: Any) -> None:
     assert told["problem"] == "LookupError: the profile service is away"
 
 
+def stage_of(server: Server) -> dict[str, Any]:
+    """Serving's, as `bakehouse status` and the dashboard show it."""
+    found: dict[str, Any] = server.live.view("levels")["pipe"][0]
+    return found
+
+
+def test_a_table_that_is_gone_shows_in_the_status_until_it_is_back(
+    serve: Any, players: Path
+) -> None:
+    server = serve(from_table(players, refresh=seconds(0.05)))
+    assert stage_of(server)["level"] == "ok"
+    players.rename(players.with_name("away"))
+    wait_until(lambda: stage_of(server)["level"] == "busy", "it is seen to be gone")
+    assert "cannot be looked up" in stage_of(server)["do"]
+    assert ask(server)["spend"] == 12.5  # the rows read before
+    players.with_name("away").rename(players)
+    wait_until(lambda: stage_of(server)["level"] == "ok", "it is seen to be back")
+
+
+def test_a_lookup_that_fails_shows_in_the_status_until_one_succeeds(serve: Any) -> None:
+    away = threading.Event()
+    away.set()
+
+    def lookup(context: Mapping[str, Any], subject_id: str) -> dict[str, Any]:
+        if away.is_set():
+            raise LookupError("the profile service is away")
+        return P1
+
+    server = serve(FromFunction(lookup, default=DEFAULT, timeout=seconds(5)))
+    ask(server)
+    assert (stage_of(server)["level"], "is away" in stage_of(server)["do"]) == ("busy", True)
+    away.clear()
+    ask(server)
+    assert stage_of(server)["level"] == "ok"
+
+
+def test_a_lookup_that_never_answers_in_time_shows_in_the_status(serve: Any) -> None:
+    free = threading.Event()
+
+    def lookup(context: Mapping[str, Any], subject_id: str) -> dict[str, Any]:
+        free.wait()
+        return P1
+
+    server = serve(FromFunction(lookup, default=DEFAULT, timeout=seconds(0.2)))
+    try:
+        for _ in range(5):
+            ask(server)
+        assert "no answer within 0.2 s, 5 times in a row" in stage_of(server)["do"]
+    finally:
+        free.set()
+
+
 # --- Redis
 
 

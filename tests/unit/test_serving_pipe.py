@@ -280,6 +280,28 @@ def test_a_failing_learner_and_a_refused_policy_say_why() -> None:
     assert levels(figures=old)["swap"] == "ok"  # a later one is in place
 
 
+def test_runs_that_mlflow_does_not_take_are_told_at_the_learner_with_what_to_do() -> None:
+    said = {"mlflow_problem": "OSError: no space left", "mlflow_failures": 3}
+    stage = found(learner=LEARNER | said)["learner"]
+    assert stage["level"] == "busy"
+    assert "no space left" in stage["do"]
+    assert "BAKEHOUSE_MLFLOW_URI" in stage["do"]
+    assert {"name": "runs not written", "value": "3"} in stage["figures"]
+    written_since = {"mlflow_problem": None, "mlflow_failures": 3}
+    assert levels(learner=LEARNER | written_since) == FINE
+
+
+def test_a_hydration_table_that_is_gone_is_told_at_serving_with_what_is_used_instead() -> None:
+    gone = {"rows": 9, "read_at_ms": 7, "problem": "FileNotFoundError: players.parquet"}
+    stage = found(figures=FIGURES | {"hydration": gone})["serving"]
+    assert stage["level"] == "busy"
+    assert "players.parquet" in stage["do"]
+    assert "the rows read before" in stage["do"]
+    never = gone | {"rows": 0, "read_at_ms": None}
+    assert "with the default" in found(figures=FIGURES | {"hydration": never})["serving"]["do"]
+    assert levels(figures=FIGURES | {"hydration": gone | {"problem": None}}) == FINE
+
+
 def test_what_people_hold_and_what_the_gate_froze_show_at_the_swap() -> None:
     assert "revive" in found(figures=FIGURES | {"killed": True})["swap"]["do"]
     assert levels(figures=FIGURES | {"pinned_version": 7})["swap"] == "busy"
