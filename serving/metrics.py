@@ -146,10 +146,10 @@ class Metrics(Collector):
         ages: dict[tuple[str, ...], float | None] = {}
         refused: dict[tuple[str, ...], float | None] = {}
         for name, served in self._served.items():
-            policy, last = served.slot.policy, served.refused_policy
+            policy = served.slot.policy
             if policy is not None:
                 ages[(name,)] = max(now_ms - policy.manifest.created_at_ms, 0) / 1000
-            refused[(name,)] = 0.0 if last is None else last["at_ms"] / 1000
+            refused[(name,)] = served.last_refused_at_ms / 1000
         labels = ("application",)
         online = {
             (name,): float(one.application.mode == "online") for name, one in self._served.items()

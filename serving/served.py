@@ -89,7 +89,8 @@ class Served:
         self.slot: Slot = version_zero(application)
         self.control = Control(application=application.name, at_ms=0)
         self.swaps = 0
-        self.refused_policy: dict[str, Any] | None = None  # the last bundle that could not be used
+        self.refused_policy: dict[str, Any] | None = None  # what should be in the slot and cannot
+        self.last_refused_at_ms = 0  # of a policy, whatever came after; 0: none was
         self.history: deque[dict[str, Any]] = deque(maxlen=100)
         self._policies = policies
         self._cache = cache
@@ -322,7 +323,7 @@ class Served:
         name = self.application.name
         about = {"application": name, "version": version}
         log.warning("%s: policy %s refused: %s", name, version, error, extra=about)
-        at_ms = int(self._clock() * 1000)
+        self.last_refused_at_ms = at_ms = int(self._clock() * 1000)
         self.refused_policy = {"version": version, "reason": str(error), "at_ms": at_ms}
 
     def _take_up(
@@ -337,7 +338,7 @@ class Served:
         """A policy that was loaded answers from now on; with the lock."""
         control, slot = self.control, self.slot
         _, self._source, pointer = wanted
-        self._ahead = None
+        self._ahead = self.refused_policy = None
         if control.pinned_version is None:
             self._pointer = pointer
         fresh: tuple[int, ...] = ()

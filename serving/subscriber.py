@@ -49,6 +49,7 @@ class Subscriber(threading.Thread):
         self.statuses: dict[str, dict[str, Any]] = {}  # latest by `<part>/<process>`
         self._loads: queue.Queue[Callable[[], None]] = queue.Queue()  # in the order of hearing
         self.listening = False  # caught up with all that was published before
+        self._before: dict[str, list[PolicyPointer]] = {}  # what was, until then
         self.problem: str | None = None
 
     def stop(self) -> None:
@@ -100,14 +101,15 @@ class Subscriber(threading.Thread):
             consumer.assign(partitions)
             # of both topics: one that cannot be read says so, and not only until the other was
             ends = consumer.end_offsets(partitions)
+            self._before.clear()
             while not self._stopping.is_set():
-                if (
-                    not self.listening
-                    and not self._loads.unfinished_tasks
-                    and all(consumer.position(partition) >= end for partition, end in ends.items())
+                if not self.listening and all(
+                    consumer.position(partition) >= end for partition, end in ends.items()
                 ):
-                    self.listening = True
-                    self.problem = None
+                    self._point(self._before)
+                    if not self._loads.unfinished_tasks:
+                        self.listening = True
+                        self.problem = None
                 polled = consumer.poll(timeout_ms=LISTENER_WAIT_MS if self.listening else 200)
                 for partition, records in polled.items():
                     if partition.topic == self._policies:
@@ -118,8 +120,12 @@ class Subscriber(threading.Thread):
             consumer.close()
 
     def _hear(self, records: Iterable[Any]) -> None:
-        """Control first, for it wins; then the newest pointer of each application."""
-        pointers: dict[str, list[PolicyPointer]] = {}
+        """Control first, for it wins; then the newest pointer of each application.
+
+        Of what was published before, the newest of all alone: bundles of those that it has replaced
+        may be gone, and to serve one of them meanwhile would be a step back.
+        """
+        pointers: dict[str, list[PolicyPointer]] = {} if self.listening else self._before
         for record in records:
             try:
                 if record.key is None or record.value is None:
@@ -139,8 +145,13 @@ class Subscriber(threading.Thread):
                     pointers.setdefault(name, []).append(pointer)
             except (InvalidEvent, UnicodeDecodeError) as error:
                 log.warning("%s offset %s is passed over: %s", record.topic, record.offset, error)
+        if self.listening:
+            self._point(pointers)
+
+    def _point(self, pointers: dict[str, list[PolicyPointer]]) -> None:
         for name, published in pointers.items():
             self._loads.put(partial(self._served[name].point, published, live=self.listening))
+        pointers.clear()
 
     def _note_statuses(self, records: Iterable[Any]) -> None:
         for record in records:

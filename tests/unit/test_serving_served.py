@@ -119,6 +119,20 @@ def test_a_bad_bundle_is_refused_with_the_reason_and_the_policy_in_place_goes_on
     assert said[broken] in served.refused_policy["reason"]
 
 
+def test_a_refusal_is_told_until_what_should_serve_does(served: Served, tmp_path: Path) -> None:
+    publish(served, tmp_path, 1)
+    bad = publish_policy(tmp_path / "policies", served.application, 2, favourite=0)
+    served.point([bad.model_copy(update={"sha256": "0" * 64})], live=True)
+    assert served.state()["refused_policy"]["version"] == 2
+    act(served, "explore")  # does nothing for it: it is tried, and refused, again
+    assert served.state()["refused_policy"]["version"] == 2
+    refused_at_ms = served.last_refused_at_ms
+    assert refused_at_ms > 0
+    publish(served, tmp_path, 3)
+    assert served.state()["refused_policy"] is None
+    assert served.last_refused_at_ms == refused_at_ms  # of the metric, that alerts go by
+
+
 def test_a_restart_without_kafka_serves_the_last_good_policy(
     served: Served, tmp_path: Path, application: Application, clock: Clock
 ) -> None:
