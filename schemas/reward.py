@@ -221,6 +221,20 @@ class Reward:
             case "mean":
                 return math.fsum(values) / len(values)
 
+    def of_happenings(self, happenings: Iterable[tuple[float, str, float | None]]) -> float:
+        """Reward of what simulated players cause: each `(seconds afterwards, name, value)`.
+
+        By the very rule that outcomes of a game are counted by, each received as it occurs.
+        """
+        times = DecisionTimes(0, 0)
+        outcomes = [
+            TimedOutcome(str(at), "reward", name, value, after_ms, after_ms)
+            for at, (after_s, name, value) in enumerate(happenings)
+            for after_ms in [round(after_s * 1000)]
+        ]
+        matured = matured_at_ms(self, times, outcomes)
+        return self.value(self.counted(times, outcomes, matured_at_ms=matured))
+
     def closed_early(self, outcomes: Iterable[TimedOutcome], counted: int) -> bool:
         """Whether nothing more is awaited: an `end` came, or `closes_after` outcomes counted."""
         if self.closes_after is not None and counted >= self.closes_after:
