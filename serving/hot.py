@@ -107,10 +107,26 @@ class HotRoutes:
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            refused = self._doors.refuse_beyond(scope["method"], scope["path"], scope["headers"])
+            method, path = scope["method"], scope["path"]
+            if method == "HEAD":
+                send = _without_body(send)
+                if not path.endswith("/live"):  # a stream's GET would never come to an end
+                    scope = {**scope, "method": "GET"}
+            refused = self._doors.refuse_beyond(method, path, scope["headers"])
             if refused is not None:
                 return await _send(send, _refused(refused))
         return await self._beyond(scope, receive, send)
+
+
+def _without_body(send: Send) -> Send:
+    """The answer to a HEAD: its headers, `Content-Length` too, are those of a GET."""
+
+    async def send_head(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            message = {**message, "body": b""}
+        await send(message)
+
+    return send_head
 
 
 def _refused(why: Refused) -> Reply:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import random
 import socket
 import threading
@@ -553,6 +554,42 @@ def test_metrics_show_positions_without_a_record_and_an_account_of_before_adds_u
     assert f'bakehouse_positions{{outcome="no_record"}} {shown}' in lines
     assert 'bakehouse_positions{outcome="quarantined"} 1.0' in lines
     assert "bakehouse_positions_unaccounted 0.0" in lines
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/livez", "/readyz", "/docs", "/openapi.json", "/", "/page/icon.svg", "/page/none"),
+        *("/v1/applications", f"{LEVELS}/policy", f"{LEVELS}/audit", "/v1/nowhere"),
+    ],
+)
+def test_head_answers_as_get_does_without_a_body(server: Server, path: str) -> None:
+    got, head = server.request("GET", path), server.request("HEAD", path)
+    assert head.status_code == got.status_code and head.content == b""
+    if got.is_success:
+        assert head.headers == got.headers and int(head.headers["content-length"]) > 0
+
+
+def test_head_leaves_the_connection_fit_for_the_next_request(server: Server) -> None:
+    with server.listening() as url:
+        host, _, port = url.removeprefix("http://").partition(":")
+        connection = http.client.HTTPConnection(host, int(port), timeout=30)
+        for path in ("/livez", "/readyz", "/metrics", "/", "/livez"):
+            connection.request("HEAD", path)
+            answer = connection.getresponse()
+            assert answer.status == 200 and answer.read() == b""
+            assert int(answer.headers["content-length"]) > 0
+        connection.request("GET", "/livez")
+        assert connection.getresponse().read() == b"alive\n"
+        connection.close()
+
+
+@pytest.mark.parametrize("path", [f"{LEVELS}/decisions", f"{LEVELS}/policy:kill", "/v1/live"])
+def test_head_is_refused_where_there_is_nothing_to_read_to_an_end(
+    server: Server, path: str
+) -> None:
+    head = server.request("HEAD", path)
+    assert head.status_code == 405 and head.content == b""
 
 
 def test_metrics_count_what_happened(server: Server) -> None:

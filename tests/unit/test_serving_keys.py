@@ -105,12 +105,15 @@ def test_the_kind_of_authorization_is_read_in_any_case(locked: Server) -> None:
 )
 def test_reading_needs_a_key_and_any_will_do(locked: Server, path: str, key: str) -> None:
     is_problem(locked.request("GET", path), 401)
-    assert locked.request("GET", path, headers=bearer(key)).status_code == 200
+    assert locked.request("HEAD", path).status_code == 401
+    for method in ("GET", "HEAD"):
+        assert locked.request(method, path, headers=bearer(key)).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/", "/livez", "/readyz", "/docs", "/openapi.json"])
 def test_some_pages_stay_open(locked: Server, path: str) -> None:
-    assert locked.request("GET", path).status_code == 200
+    for method in ("GET", "HEAD"):
+        assert locked.request(method, path).status_code == 200
 
 
 def test_the_open_readiness_says_no_more_than_that(locked: Server, unlocked: Server) -> None:
