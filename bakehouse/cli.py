@@ -34,7 +34,6 @@ app = typer.Typer(
     help="Reinforcement learning for live games: learns while the game is being played.\n\n"
     "Begin with `bakehouse demo`: a whole stack on this machine, with simulated players.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -76,8 +75,9 @@ def demo(
 ) -> None:
     """The whole loop on this machine, with simulated players.
 
-    Examples: [bold]bakehouse demo[/]
-    | [bold]bakehouse demo --minutes 2 --application applications/quest_chain.py --json[/]
+    Examples:
+    [bold]bakehouse demo[/]
+    [bold]bakehouse demo --minutes 2 --application applications/quest_chain.py --json[/]
     """
     from bakehouse.demo import run_demo
 
@@ -96,8 +96,9 @@ def up(refs: Refs, home: Home = None, port: Port = None, as_json: Json = False) 
     Answers within seconds, with the baseline, while the rest is loading. Ctrl-C stops all of
     it; the next start goes on from there.
 
-    Examples: [bold]bakehouse up game.py[/]
-    | [bold]bakehouse up game.py other.py --home /data/bakehouse --port 80[/]
+    Examples:
+    [bold]bakehouse up game.py[/]
+    [bold]bakehouse up game.py other.py --home /data/bakehouse --port 80[/]
     """
     from bakehouse.local.events import StackEvent
     from bakehouse.local.supervisor import Stack
@@ -136,7 +137,8 @@ def simulate(
 ) -> None:
     """Simulated players against a stack that runs already.
 
-    Example: [bold]bakehouse simulate game.py --url http://127.0.0.1:8080 --decisions 10000[/]
+    Example:
+    [bold]bakehouse simulate game.py --url http://127.0.0.1:8080 --decisions 10000[/]
     """
     from bakehouse.simulate import run_simulate
 
@@ -149,7 +151,10 @@ def simulate(
 def stream(refs: Refs, as_json: Json = False) -> None:
     """Kafka to Delta: joins decisions and outcomes. For production; `up` starts it for you.
 
-    Example: [bold]BAKEHOUSE_KAFKA_BOOTSTRAP=kafka:9092 bakehouse stream game.py[/]
+    Settings are read from the environment, such as `BAKEHOUSE_KAFKA_BOOTSTRAP=kafka:9092`.
+
+    Example:
+    [bold]bakehouse stream game.py[/]
     """
     from bakehouse.local.spark_environment import spark_environment
     from bakehouse.local.topics import ensure_topics
@@ -163,7 +168,10 @@ def stream(refs: Refs, as_json: Json = False) -> None:
 def learn(refs: Refs, as_json: Json = False) -> None:
     """Delta to policies: trains, evaluates, publishes. For production; `up` starts it for you.
 
-    Example: [bold]BAKEHOUSE_TABLES_URI=/data/tables bakehouse learn game.py[/]
+    Settings are read from the environment, such as `BAKEHOUSE_TABLES_URI=/data/tables`.
+
+    Example:
+    [bold]bakehouse learn game.py[/]
     """
     become("learner", refs, dict(os.environ), as_json)
 
@@ -172,7 +180,10 @@ def learn(refs: Refs, as_json: Json = False) -> None:
 def serve(refs: Refs, as_json: Json = False) -> None:
     """Policies to decisions: answers the game. For production; `up` starts it for you.
 
-    Example: [bold]BAKEHOUSE_HOST=0.0.0.0 bakehouse serve game.py[/]
+    Settings are read from the environment, such as `BAKEHOUSE_HOST=0.0.0.0`.
+
+    Example:
+    [bold]bakehouse serve game.py[/]
     """
     become("serving", refs, dict(os.environ), as_json)
 
@@ -190,7 +201,8 @@ def check(
 
     Where it has a world beside it, its rules are tried on some of the simulated players.
 
-    Example: [bold]bakehouse check applications/level_difficulty.py[/]
+    Example:
+    [bold]bakehouse check applications/level_difficulty.py[/]
     """
     from bakehouse.describe import describe, network_words, rate_words
     from bakehouse.rehearsal import rehearse
@@ -288,7 +300,8 @@ def logs(
 ) -> None:
     """What the parts have written.
 
-    Example: [bold]bakehouse logs learner --follow[/]
+    Example:
+    [bold]bakehouse logs learner --follow[/]
     """
     from bakehouse.look import follow_logs
     from schemas.logs import readable

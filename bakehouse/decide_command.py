@@ -39,8 +39,9 @@ def decide(
     with JSON; `items`, `eligible_actions` as JSON where there are any). Holdout, canary and
     exploration are those of serving.
 
-    Examples: [bold]bakehouse decide game.py --from people.parquet --to decisions[/]
-    | [bold]bakehouse decide game.py --to decisions --resend[/]
+    Examples:
+    [bold]bakehouse decide game.py --from people.parquet --to decisions[/]
+    [bold]bakehouse decide game.py --to decisions --resend[/]
     """
     if source is None and not resend:
         raise StackError("who is to be decided for? Name a Parquet file: --from people.parquet")

@@ -43,8 +43,9 @@ def explain(
 
     Asks the running stack; where none runs, reads the home's own tables and policies.
 
-    Examples: [bold]bakehouse explain 0199a0f2-…[/]
-    | [bold]bakehouse explain 0199a0f2-… --home .bakehouse/demo-… --application game.py[/]
+    Examples:
+    [bold]bakehouse explain 0199a0f2-…[/]
+    [bold]bakehouse explain 0199a0f2-… --home .bakehouse/demo-… --application game.py[/]
     """
     settings = load_settings(home=home)
     if url is None and not is_held(settings.home):

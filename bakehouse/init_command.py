@@ -28,8 +28,9 @@ def init(
 ) -> None:
     """Write a page of your own, with simulated players and a test, into this folder.
 
-    Examples: [bold]bakehouse init my_game[/]
-    | [bold]bakehouse init quest_pay --actions numbers[/]
+    Examples:
+    [bold]bakehouse init my_game[/]
+    [bold]bakehouse init quest_pay --actions numbers[/]
     """
     page, test = write(name, actions, Path.cwd())
     if as_json:

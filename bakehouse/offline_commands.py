@@ -70,8 +70,9 @@ def evaluate(
 ) -> None:
     """What a policy would have earned, estimated from what is logged; warnings first.
 
-    Examples: [bold]bakehouse evaluate game.py[/]
-    | [bold]bakehouse evaluate game.py --policy 17 --against baseline --segment country[/]
+    Examples:
+    [bold]bakehouse evaluate game.py[/]
+    [bold]bakehouse evaluate game.py --policy 17 --against baseline --segment country[/]
     """
     settings = load_settings(home=home)
     arguments = [ref, "--policy", policy, "--against", against, "--confidence", str(confidence)]
@@ -114,8 +115,9 @@ def train(
 
     Players get what was learned once the gate lets it through, on their own decisions.
 
-    Examples: [bold]bakehouse train game.py --from replay[/]
-    | [bold]bakehouse train game.py --from logs.parquet --out policy[/]
+    Examples:
+    [bold]bakehouse train game.py --from replay[/]
+    [bold]bakehouse train game.py --from logs.parquet --out policy[/]
     """
     arguments = [ref, "--from", source, "--held-out", str(held_out)]
     arguments += [*_given("--steps", steps), *_given("--out", folder)]
@@ -147,8 +149,9 @@ def compare(
 ) -> None:
     """Which agent learns this best: in the application's world, or else from its history.
 
-    Examples: [bold]bakehouse compare applications/level_difficulty.py --plot curves.png[/]
-    | [bold]bakehouse compare game.py --agents neural_greedy,lin_ucb --from replay[/]
+    Examples:
+    [bold]bakehouse compare applications/level_difficulty.py --plot curves.png[/]
+    [bold]bakehouse compare game.py --agents neural_greedy,lin_ucb --from replay[/]
     """
     arguments = [ref, "--agents", agents, "--decisions", str(decisions), "--seeds", str(seeds)]
     arguments += ["--rate", str(rate), *_given("--plot", plot), *_given("--from", source)]
@@ -190,8 +193,9 @@ def tune(
 
     Ctrl-C ends the search and keeps what is done.
 
-    Examples: [bold]bakehouse tune applications/level_difficulty.py --trials 30 --plots plots[/]
-    | [bold]bakehouse tune game.py --agents lin_ucb,dqn --from replay[/]
+    Examples:
+    [bold]bakehouse tune applications/level_difficulty.py --trials 30 --plots plots[/]
+    [bold]bakehouse tune game.py --agents lin_ucb,dqn --from replay[/]
     """
     arguments = [ref, "--trials", str(trials), "--agents", agents, "--decisions", str(decisions)]
     arguments += ["--rate", str(rate), "--seed", str(seed), "--repeats", str(repeats)]
@@ -230,8 +234,9 @@ def fit_world(
     Labels and numbers, decisions that stand alone. A page then says
     `world = FittedWorld.load("world.npz")`, and `demo`, `simulate` and `compare` play it.
 
-    Examples: [bold]bakehouse fit-world game.py[/]
-    | [bold]bakehouse fit-world game.py --from logs.parquet --out worlds/may.npz[/]
+    Examples:
+    [bold]bakehouse fit-world game.py[/]
+    [bold]bakehouse fit-world game.py --from logs.parquet --out worlds/may.npz[/]
     """
     settings = load_settings(home=home)
     arguments = [ref, "--from", source, "--out", str(world), "--held-out", str(held_out)]
@@ -259,8 +264,9 @@ def advise(
 ) -> None:
     """What the log says about the page itself: is it a bandit, is there anything to learn?
 
-    Examples: [bold]bakehouse advise game.py[/]
-    | [bold]bakehouse advise game.py --from logs.parquet[/]
+    Examples:
+    [bold]bakehouse advise game.py[/]
+    [bold]bakehouse advise game.py --from logs.parquet[/]
     """
     arguments = [ref, "--decisions", str(decisions), *_given("--from", source)]
     result = ask("learner.advise", arguments, load_settings(home=home))

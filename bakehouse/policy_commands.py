@@ -29,7 +29,8 @@ def promote(
 ) -> None:
     """Let a version answer, whatever the gate says, until `release`.
 
-    Example: [bold]bakehouse promote 17 --why "event"[/]
+    Example:
+    [bold]bakehouse promote 17 --why "event"[/]
     """
     change("promote", home, url, application, why=why, by=by, version=version, as_json=as_json)
 
@@ -106,8 +107,9 @@ def explore(
 ) -> None:
     """Choose this share of decisions uniformly, until `explore default`; the floor stays.
 
-    Examples: [bold]bakehouse explore 0.3 --why "a new season"[/]
-    | [bold]bakehouse explore default --why "enough"[/]
+    Examples:
+    [bold]bakehouse explore 0.3 --why "a new season"[/]
+    [bold]bakehouse explore default --why "enough"[/]
     """
     value: float | None = None
     if share != "default":

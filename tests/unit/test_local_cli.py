@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import sys
 import threading
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 
 from bakehouse import cli, doctor
 from bakehouse.doctor import Finding
@@ -141,6 +144,42 @@ def test_help_begins_where_a_page_is_written(bakehouse: Any) -> None:
     words = bakehouse("--help").out
     assert words.index("learns while the game is being played") < words.index("Write a page")
     assert words.index("Write a page") < words.index("init") < words.index("Run a stack")
+
+
+COMMANDS = {name: one.help or "" for name, one in get_command(cli.app).commands.items()}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_each_example_of_a_help_is_a_line_that_can_be_pasted(
+    bakehouse: Any, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = [line.strip() for line in bakehouse(command, "--help").out.splitlines()]
+    examples = lines[: next(at for at, line in enumerate(lines) if line.startswith("╭"))]
+    said = [line for line in examples if re.match(r"(uv run )?bakehouse \S", line)]
+    written = re.findall(r"\[bold\](.*?)\[/\]", COMMANDS[command])
+    assert said == [one for one in written if "bakehouse" in one]
+    assert not [line for line in examples if line.startswith("|")]
+    headings = [at for at, line in enumerate(examples) if re.match("Examples?:", line)]
+    assert len(headings) == bool(said)
+    for at in headings:  # below a heading there is nothing else
+        assert [line for line in examples[at + 1 :] if line] == said
+
+
+def test_a_shell_can_complete_commands() -> None:
+    def run(*words: str, **variables: str) -> str:
+        return subprocess.run(
+            [Path(sys.executable).with_name("bakehouse"), *words],
+            env=os.environ | variables,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+
+    asked = {"_BAKEHOUSE_COMPLETE": "complete_bash", "COMP_CWORD": "1"}
+    assert run(**asked, COMP_WORDS="bakehouse pol").split() == ["policies"]
+    assert "complete -o default -F" in run("--show-completion", "bash")
+    assert "--install-completion" not in run("status", "--help")
 
 
 @pytest.mark.parametrize("share", ["nan", "3", "-0.1", "lots"])
