@@ -101,7 +101,7 @@ def _is_csv(file: Path) -> bool:
 def _read(file: Path) -> pa.Table:
     try:
         if not _is_csv(file):
-            return pa.parquet.read_table(file, partitioning=None)
+            return _plain(pa.parquet.read_table(file, partitioning=None))
         with pa.csv.open_csv(file) as reader:
             names = reader.schema.names
         if twice := [name for at, name in enumerate(names) if name in names[:at]]:
@@ -114,6 +114,14 @@ def _read(file: Path) -> pa.Table:
         return pa.csv.read_csv(file, convert_options=options)
     except (pa.ArrowException, OSError) as error:
         raise InvalidHistory(f"{file} cannot be read: {error}") from error
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    """Without dictionaries, which pandas makes of categories: other files have texts there."""
+    for at, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type):
+            table = table.set_column(at, field.name, table.column(at).cast(field.type.value_type))
+    return table
 
 
 def _said_by_folders(path: Path, file: Path) -> dict[str, str | None]:

@@ -285,7 +285,8 @@ def test_a_column_of_a_file_is_believed_before_its_folders_name_and_that_is_said
 
 def test_a_column_of_some_files_of_a_folder_is_not_lost(tmp_path: Path) -> None:
     LOG.loc[[0, 1]].drop(columns=["country"]).to_parquet(tmp_path / "a.parquet")
-    LOG.loc[[2, 3]].astype({"age": float}).to_parquet(tmp_path / "b.parquet")
+    LOG.loc[[2]].astype({"age": float}).to_parquet(tmp_path / "b.parquet")
+    LOG.loc[[3]].astype({"country": "category"}).to_parquet(tmp_path / "c.parquet")
     found = contexts(read_history(SHOP, tmp_path, contexts=True))
     assert [context.get("country") for context in found] == [None, None, *LOG["country"][2:]]
 
