@@ -68,6 +68,14 @@ def demo(
     application: Annotated[
         str, typer.Option(help="What they play; its file has a world beside the application.")
     ] = "applications/level_difficulty.py",
+    stay: Annotated[
+        bool | None,
+        typer.Option(
+            "--stay/--no-stay",
+            help="Keep the dashboard up after that, until Ctrl-C (default: on a terminal).",
+            show_default=False,
+        ),
+    ] = None,
     rate: Rate = None,
     home: Home = None,
     port: Port = None,
@@ -84,7 +92,12 @@ def demo(
     settings = load_settings(home=home, port=port)
     with termination_interrupts():
         code = run_demo(
-            application=application, minutes=minutes, as_json=as_json, settings=settings, rate=rate
+            application=application,
+            minutes=minutes,
+            as_json=as_json,
+            settings=settings,
+            rate=rate,
+            stay=sys.stdout.isatty() and not as_json if stay is None else stay,
         )
     raise typer.Exit(code)
 

@@ -9,16 +9,17 @@ from pathlib import Path
 from rich.console import Console
 
 from bakehouse.demo_home import demo_settings, short_path
-from bakehouse.demo_report import make_report, tell
+from bakehouse.demo_report import DemoReport, make_report, tell_play, tell_promises
 from bakehouse.demo_screen import LiveLine, Screen, Show
 from bakehouse.local.jars import ensure_jars
 from bakehouse.local.java import find_java
 from bakehouse.local.supervisor import Stack
 from bakehouse.output import complain
 from bakehouse.play import PlayerThread, Scoreboard, world_of
+from bakehouse.players import Journal
 from bakehouse.rehearsal import rehearse
 from bakehouse.watch import PolicyWatch, ReplayWatch
-from schemas.errors import StackError
+from schemas.errors import BakehouseError, StackError
 from schemas.loading import load_application
 from schemas.settings import Settings
 
@@ -34,11 +35,13 @@ def run_demo(
     as_json: bool,
     settings: Settings,
     rate: float | None = None,
+    stay: bool = False,
 ) -> int:
     """Run it; returns the exit status. With `as_json` the last line on stdout is the result.
 
     `minutes` counts from the first answered decision. Ctrl-C ends the play early, and the
-    result is of what was played.
+    result is of what was played. With `stay` the stack goes on once the players have finished,
+    until Ctrl-C.
 
     Raises:
         BakehouseError: the stack cannot start or go on, or the application has no world.
@@ -72,28 +75,45 @@ def run_demo(
                     began = _play(stack, players, line, show, minutes * 60)
             except KeyboardInterrupt:
                 began = _first_answer(players)
+                stay = False
                 screen.say("stopping early; the figures are of what was played")
             seconds = 0.0 if began is None else time.time() - began
-            _finish(players, screen)
+            stay &= _finish(players, screen)
+            journal = players.journal
+
+            def report() -> DemoReport:
+                return make_report(
+                    loaded,
+                    world,
+                    settings,
+                    journal,
+                    seconds=seconds,
+                    replay=replay,
+                    policies=policies,
+                )
+
+            told = False
+            if stay and journal.decisions:
+                try:
+                    _wait_for_tables(stack, journal, replay)
+                    tell_play(report(), screen.console, home=short_path(settings.home))
+                    told = True
+                    screen.stays(stack.url)
+                    _raise(stack.wait_for_failure())
+                except KeyboardInterrupt:
+                    screen.console.print()
             screen.say("stopping: serving hands over what it has, stream reads to the end")
             stack.stop()
             replay.look()
-    journal = players.journal
     if not journal.decisions:
         problem = next(iter(journal.errors), "no answer came")
         raise StackError(f"no decision was answered: {problem}. Logs are in {settings.home}/logs")
-    report = make_report(
-        loaded,
-        world,
-        settings,
-        journal,
-        seconds=seconds,
-        replay=replay,
-        policies=policies,
-    )
-    tell(report, screen.console, home=short_path(settings.home))
+    result = report()
+    if not told:
+        tell_play(result, screen.console, home=short_path(settings.home))
+    tell_promises(result, screen.console)
     if as_json:
-        print(json.dumps(report.as_dict()), flush=True)
+        print(json.dumps(result.as_dict()), flush=True)
     return 0
 
 
@@ -123,8 +143,30 @@ def _first_answer(players: PlayerThread) -> float | None:
     return decisions[0].at_s if decisions else None
 
 
-def _finish(players: PlayerThread, screen: Screen) -> None:
-    """End the play, and let what has occurred be delivered. Ctrl-C cuts that short."""
+def _wait_for_tables(stack: Stack, journal: Journal, replay: ReplayWatch) -> None:
+    """Until all decisions that were answered are in the replay table.
+
+    Or until a minute has passed since the last part was ready, or a part was given up: what is
+    missing then is told when all has stopped.
+    """
+    promised = {one.decision_id for one in journal.decisions}
+    until: float | None = None
+    while not promised <= replay.decisions:
+        phases = set(stack.phases().values())
+        if until is None and phases <= {"ready", "given up"}:
+            until = time.monotonic() + SETTLE_TIMEOUT_S
+        if "given up" in phases or (until is not None and time.monotonic() > until):
+            return
+        _raise(stack.wait_for_failure(LOOK_EVERY_S))
+
+
+def _raise(failure: BakehouseError | None) -> None:
+    if failure is not None:
+        raise failure
+
+
+def _finish(players: PlayerThread, screen: Screen) -> bool:
+    """End the play, and let what has occurred be delivered. Ctrl-C cuts that short: False."""
     players.stop()
     if players.undelivered:
         screen.say("the last players finish, and late outcomes are delivered")
@@ -132,3 +174,5 @@ def _finish(players: PlayerThread, screen: Screen) -> None:
         players.join(SETTLE_TIMEOUT_S)
     except KeyboardInterrupt:
         screen.say(f"{players.undelivered} outcomes were never sent")
+        return False
+    return True

@@ -159,7 +159,13 @@ def _rounded(value: float | None) -> float | None:
 
 
 def tell(report: DemoReport, console: Console, *, home: Path) -> None:
-    """The report for a person."""
+    """The whole report for a person."""
+    tell_play(report, console, home=home)
+    tell_promises(report, console)
+
+
+def tell_play(report: DemoReport, console: Console, *, home: Path) -> None:
+    """What was played and learned."""
     journal, fresh = report.journal, report.freshness.summary()
     console.print()
     console.rule("[bold]What happened", style="dim")
@@ -185,7 +191,6 @@ def tell(report: DemoReport, console: Console, *, home: Path) -> None:
             f"[bold]{fresh['p50']:.1f} s[/] (1 in 20 took more than {fresh['p95']:.1f} s)."
         )
     _tell_worth(report, console)
-    _tell_promises(report, console)
     console.print(
         f"\nAll of it is in [bold]{escape(str(home))}[/]: Delta tables under tables/, policies/, "
         "logs/.\n"
@@ -218,7 +223,8 @@ def _tell_worth(report: DemoReport, console: Console) -> None:
     console.print(f"Share of what could be had beyond random, minute by minute: {shares}")
 
 
-def _tell_promises(report: DemoReport, console: Console) -> None:
+def tell_promises(report: DemoReport, console: Console) -> None:
+    """Whether all that was acknowledged is in the tables, once all parts have stopped."""
     journal, found, account = report.journal, report.found, report.account
     names = [name for name in account if name != "received"]
     parts = [account[name] for name in names]

@@ -125,6 +125,12 @@ class Screen:
             f"  commands   bakehouse status --home {escape(str(short_path(home)))}\n"
         )
 
+    def stays(self, url: str) -> None:
+        """That the stack goes on, and how it is ended."""
+        self.console.print(
+            f"\nThe players have finished; the dashboard stays at [bold]{url}/[/] until Ctrl-C."
+        )
+
     def say(self, words: str) -> None:
         with self._lock:
             seconds = time.monotonic() - self._started

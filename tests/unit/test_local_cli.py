@@ -166,6 +166,29 @@ def test_each_example_of_a_help_is_a_line_that_can_be_pasted(
         assert [line for line in examples[at + 1 :] if line] == said
 
 
+@pytest.mark.parametrize(
+    ("terminal", "words", "stays"),
+    [
+        (True, [], True),
+        (False, [], False),
+        (True, ["--json"], False),
+        (True, ["--no-stay"], False),
+        (False, ["--stay"], True),
+        (False, ["--stay", "--json"], True),
+    ],
+)
+def test_a_demo_stays_on_a_terminal_unless_it_is_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, terminal: bool, words: list[str], stays: bool
+) -> None:
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr("bakehouse.demo.run_demo", lambda **options: asked.append(options) or 0)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal, raising=False)
+    with pytest.raises(SystemExit) as ended:
+        cli.app(["demo", *words])
+    assert ended.value.code == 0
+    assert [options["stay"] for options in asked] == [stays]
+
+
 def test_a_shell_can_complete_commands() -> None:
     def run(*words: str, **variables: str) -> str:
         return subprocess.run(
