@@ -213,6 +213,8 @@ def _kafka(heard: Heard, moved: Moved, now_ms: int) -> dict[str, Any]:
             f"serving does not hear policies and controls{said}: those in place go on. It tries "
             "again by itself; `bakehouse logs serving`"
         )
+        if kafka["problem"]:  # it cannot, rather than not yet
+            level = "blocked"
         blocks = "serving cannot hear of new policies in Kafka"
         return _stage("kafka", "Kafka", level, age, figures, meaning, do, blocks)
     per_s = heard.own["decisions_per_s"] + heard.own["outcomes_per_s"]

@@ -257,7 +257,8 @@ def test_ends_of_transactions_are_positions_without_a_record_and_no_fault() -> N
 def test_serving_that_cannot_read_a_topic_says_why_and_that_policies_go_on() -> None:
     said = "UnsupportedCodecError: Libraries for zstd compression codec not found"
     deaf = OWN["kafka"] | {"listening": False}  # type: ignore[operator]
-    assert found(own=OWN | {"kafka": deaf})["kafka"]["level"] == "busy"  # it has just started
+    heard = Moved(kafka_at_ms=NOW_MS)
+    assert found(own=OWN | {"kafka": deaf}, moved=heard)["kafka"]["level"] == "busy"  # not yet
     stage = found(own=OWN | {"kafka": deaf | {"problem": said}})["kafka"]
     assert stage["level"] == "blocked"
     assert said in stage["do"]
