@@ -150,7 +150,7 @@ def test_a_server_is_not_ready_once_something_beside_the_answers_has_ended(
 def test_where_keys_are_set_readiness_says_that_something_has_ended_and_not_what(
     locked: Process,
 ) -> None:
-    assert readiness(locked).json() == {"ready": True}
+    assert readiness(locked).json() == {"ready": True, "answers": True, "learns": False}
     locked.background.watch("syncer", lambda: False)
     answered = readiness(locked)
     assert answered.status_code == 503

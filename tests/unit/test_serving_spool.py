@@ -302,14 +302,14 @@ def test_a_clock_that_was_set_ahead_makes_no_answer_be_forgotten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     memory = AnswerMemory(LABELS, folder=tmp_path, span_s=600)
-    memory.put(ID, 2, GIVEN)
+    memory.put(ID, WHO, 2, GIVEN)
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() + 31 * 86_400)
     for number in range(3):
-        memory.put(f"{number:08x}{ID[8:]}", 0, GIVEN)
-    assert memory.get(ID) == GIVEN
+        memory.put(f"{number:08x}{ID[8:]}", WHO, 0, GIVEN)
+    assert memory.get(ID, WHO) == GIVEN
     memory.close()
-    assert AnswerMemory(LABELS, folder=tmp_path, span_s=600).get(ID) == GIVEN
+    assert AnswerMemory(LABELS, folder=tmp_path, span_s=600).get(ID, WHO) == GIVEN
 
 
 def test_the_memory_of_answers_is_bounded() -> None:
