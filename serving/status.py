@@ -185,8 +185,9 @@ class StatusReport:
                 "refused": publisher.refused if publisher else 0,
                 "connected": bool(publisher and publisher.connected and not publisher.problem),
                 "listening": bool(subscriber and subscriber.listening),
-                "problem": (publisher.problem if publisher else NO_KAFKA)
-                or (subscriber and subscriber.problem),
+                "problem": (publisher and publisher.problem)
+                or (subscriber and subscriber.problem)
+                or (None if publisher else NO_KAFKA),
             },
             "applications": {name: self.application(name) for name in self._served},
         }
