@@ -45,7 +45,6 @@ def make_app(
     live: Live,
     spool: Log,
     most_body_bytes: int,
-    locked: bool = False,
     doors: Doors | None = None,
     explainer: Explainer | None = None,
     background: Background | None = None,
@@ -54,11 +53,12 @@ def make_app(
 
     Args:
         live: what people who watch the page are told each second.
-        locked: keys are set, so the open pages say no more than they must.
-        doors: know who shows a key all the same; None: nobody does.
+        doors: where keys are set, the open pages say no more than they must to who shows none;
+            None: none are set.
         explainer: says why decisions came out as they did; None: nobody does.
         background: what runs beside the answers; None: nothing does.
     """
+    locked = doors is not None and doors.locked
     app = FastAPI(title="Bakehouse", version=API_VERSION, docs_url=None, redoc_url=None)
     # A thread of their own, so that no reader of anything else holds up who watches over us; and
     # what takes no time (alive, ready) is answered on the event loop.
@@ -89,8 +89,10 @@ def make_app(
 
         `learns` is for people, and takes no server out of a balance.
         """
-        stranger = locked and (
-            doors is None or doors.refuse(request.scope["headers"], None) is not None
+        stranger = (
+            doors is not None
+            and doors.locked
+            and doors.refuse(request.scope["headers"], None) is not None
         )
         if ended := background.ended if background is not None else []:
             who = "what runs beside the answers" if stranger else " and ".join(ended)

@@ -173,7 +173,6 @@ def build(
         live=live,
         spool=spool,
         most_body_bytes=settings.max_body_bytes,
-        locked=doors.locked,
         doors=doors,
         explainer=explainer,
         background=background,

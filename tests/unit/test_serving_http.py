@@ -115,7 +115,6 @@ class Server:
             live=self.live,
             spool=self.spool,
             most_body_bytes=MOST_BODY,
-            locked=doors.locked,
             explainer=explainer,
             doors=doors,
         )
