@@ -231,6 +231,9 @@ class _Server(uvicorn.Server):
             if thread is not None:
                 thread.start()
                 background.watch(thread.name, thread.is_alive)
+        if self._process.subscriber is not None:
+            loader = self._process.subscriber.loader
+            background.watch(loader.name, loader.is_alive)
         telling = self._telling = asyncio.create_task(self._tell())
         background.watch("heartbeat", lambda: not telling.done())
         telling.add_done_callback(self._note_end)

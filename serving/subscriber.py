@@ -48,6 +48,7 @@ class Subscriber(threading.Thread):
         self._statuses = settings.topic("status")
         self.statuses: dict[str, dict[str, Any]] = {}  # latest by `<part>/<process>`
         self._loads: queue.Queue[Callable[[], None]] = queue.Queue()  # in the order of hearing
+        self.loader = threading.Thread(target=self._load, name="policy loader", daemon=True)
         self.listening = False  # caught up with all that was published before
         self._before: dict[str, list[PolicyPointer]] = {}  # what was, until then
         self.problem: str | None = None
@@ -56,8 +57,11 @@ class Subscriber(threading.Thread):
         """The thread ends with the process at the latest; a long fetch is not waited for."""
         self._stopping.set()
 
+    def start(self) -> None:
+        self.loader.start()
+        super().start()
+
     def run(self) -> None:
-        threading.Thread(target=self._load, name="policy loader", daemon=True).start()
         while not self._stopping.is_set():
             try:
                 self._listen()

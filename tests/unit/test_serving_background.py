@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +25,7 @@ from serving.hydration_table import Table
 from serving.publisher import Publisher
 from serving.server import Process, build
 from serving.spool import Spool
+from serving.subscriber import Subscriber
 from serving.syncer import Syncer
 from tests.fakes import InMemoryBroker, InMemoryProducer
 from tests.unit.test_decide import make_application
@@ -51,6 +54,18 @@ def process(tmp_path: Path) -> Iterator[Process]:
 @pytest.fixture
 def locked(tmp_path: Path) -> Iterator[Process]:
     yield from built(tmp_path, api_keys=LOCKED)
+
+
+@pytest.fixture
+def hearing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Process]:
+    """With a subscriber that hears nothing."""
+    for process in built(tmp_path):
+        subscriber = process.subscriber = Subscriber(process.settings, {}, process="0")
+        monkeypatch.setattr(subscriber, "_listen", subscriber._stopping.wait)
+        yield process
+        subscriber.stop()
+        subscriber.join(30)
+        process.syncer.stop()
 
 
 def readiness(process: Process) -> httpx.Response:
@@ -95,7 +110,9 @@ def test_a_turn_that_fails_is_logged_once_and_named_until_one_succeeds(
 
 async def heartbeats(process: Process, enough: Callable[[], bool]) -> None:
     """Let the heartbeat beat until it was enough."""
-    beating = server._Server(uvicorn.Config(process.hot, lifespan="off"), process, "http://x")
+    beating = server._Server(
+        uvicorn.Config(process.hot, lifespan="off", log_config=None), process, "http://x"
+    )
     task = asyncio.create_task(beating._tell())
     while not enough() and not task.done():
         await asyncio.sleep(0)
@@ -145,6 +162,31 @@ def test_a_server_is_not_ready_once_something_beside_the_answers_has_ended(
         process.background.look()
     ended = "syncer has ended; only a restart of serving brings it back"
     assert [one.message for one in caplog.records if one.levelname == "CRITICAL"] == [ended]
+
+
+@pytest.mark.filterwarnings("ignore:Exception in thread policy loader")  # which is what happens
+def test_who_loads_policies_is_among_those_that_have_to_live(
+    hearing: Process, caplog: pytest.LogCaptureFixture
+) -> None:
+    subscriber = hearing.subscriber
+    assert subscriber is not None
+    config = uvicorn.Config(hearing.hot, lifespan="off", log_config=None)
+    config.load()
+    one = server._Server(config, hearing, "http://x")
+    one.lifespan = config.lifespan_class(config)
+
+    async def start_and_end() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            await one.startup(sockets=[listener])
+            assert hearing.background.ended == []
+            subscriber._loads.put(sys.exit)  # what no turn is guarded against
+            while hearing.background.ended != ["policy loader"]:
+                await asyncio.sleep(0)
+            await one.shutdown(sockets=[])
+
+    asyncio.run(start_and_end())
+    hearing.background.look()
+    assert "policy loader has ended; only a restart of serving brings it back" in caplog.messages
 
 
 def test_where_keys_are_set_readiness_says_that_something_has_ended_and_not_what(
