@@ -17,7 +17,7 @@ from dockerfile_parse import DockerfileParser
 from schemas.keys import parse_keys
 from schemas.settings import ENVIRONMENT_PREFIX, Settings, load_settings
 from tests.docker import compose
-from tests.docker.image import Ignored, Image, NotKnown, build
+from tests.docker.image import STEPS, Ignored, Image, NotKnown, build
 
 KEYS = {"BAKEHOUSE_GAME_KEY": "g" * 48, "BAKEHOUSE_ADMIN_KEY": "a" * 48}
 OURS = {"serving": "serve", "stream": "stream", "learner": "learn"}
@@ -137,6 +137,28 @@ def test_a_change_of_code_reinstalls_nothing(part):
     )
     assert installs < code
     assert all("uv pip" not in words for _, words in steps[installs + 1 :])
+
+
+def test_what_a_build_runs_of_ours_finds_every_module_that_it_imports(tmp_path):
+    """Modules are copied one by one ahead of the code, so that its changes fetch nothing anew."""
+    image, ran = Image(tmp_path), 0
+    for step in dockerfile("stream").structure:
+        what, words = step["instruction"], str(step["value"])
+        if what in ("WORKDIR", "COPY"):
+            STEPS[what](image, words, compose.ROOT, Ignored(compose.ROOT / ".dockerignore"), {})
+        if what == "RUN" and (program := re.fullmatch(r"python -m (bakehouse\S+)", words)):
+            # without the checkout itself, which this environment has on its path
+            elsewhere = [path for path in sys.path if path != str(compose.ROOT)]
+            paths = [str(image.working_folder), *elsewhere]
+            done = subprocess.run(
+                [sys.executable, "-Ic", f"import sys; sys.path = {paths!r}; import {program[1]}"],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
+            ran += 1
+    assert ran == 1
 
 
 def test_no_secret_and_no_address_of_an_index_is_in_an_image():
