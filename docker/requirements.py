@@ -1,10 +1,11 @@
-"""Writes the hashed requirements files of the images out of `pyproject.toml`.
+"""Writes the hashed requirements files of the images out of every member's `pyproject.toml`.
 
     uv run python docker/requirements.py
 
 pip cannot take back the pins of a package, as `override-dependencies` does; so these files hold
-everything, resolved, and are installed with `--no-deps`. They name no package index: the one that
-the build is set up for is asked. A test says when they are older than what they are made of.
+everything but our own packages, resolved, and are installed with `--no-deps`. They name no package
+index: the one that the build is set up for is asked. A test says when they are older than what they
+are made of.
 """
 
 from __future__ import annotations
@@ -19,80 +20,112 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-PROJECT = HERE.parent / "pyproject.toml"
-# What each image holds of the extras. Serving reads tables: features by subject, explanations.
+ROOT = HERE.parent
+PARTS = ("serving", "stream", "learner")
+# What each image holds beside what its part cannot do without. Serving reads tables: features by
+# subject, explanations.
 EXTRAS: dict[str, tuple[str, ...]] = {
     "serving": ("hydration", "explain", "redis", "otel"),
-    "stream": ("stream", "otel"),
-    "learner": ("learner", "otel"),
+    "stream": ("otel",),
+    "learner": ("otel",),
 }
-INSTALLER = "uv==0.13.9"  # installs the others; it is in no image
+GROUPS: dict[str, tuple[str, ...]] = {"learner": ("tf-agents",)}
+# They install the others and build our wheels; they are in no image.
+INSTALLER = ("uv==0.13.9", "hatchling>=1.27")
 MARK = "# made of: "
 
 
-def files() -> dict[Path, tuple[str, ...]]:
-    """Requirements file -> extras; that of the installer has none."""
-    return {HERE / part / "requirements.txt": extras for part, extras in EXTRAS.items()}
+def members(part: str) -> list[Path]:
+    """The packages of ours that an image holds, by their `pyproject.toml`."""
+    return [
+        ROOT / member / "pyproject.toml"
+        for member in dict.fromkeys(("schemas", "bakehouse", "serving", part))
+    ]
 
 
-def sources(extras: tuple[str, ...]) -> dict[str, Any]:
-    """What a file is made of: all of `pyproject.toml` that its resolution depends on."""
-    declared = tomllib.loads(PROJECT.read_text())
-    project, uv = declared["project"], declared["tool"]["uv"]
+def file_of(part: str) -> Path:
+    """The requirements file of a part."""
+    return HERE / part / "requirements.txt"
+
+
+def sources(part: str) -> dict[str, Any]:
+    """What a file is made of: all of the `pyproject.toml`s that its resolution depends on."""
+    root = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    uv = root["tool"]["uv"]
+    projects = [tomllib.loads(member.read_text())["project"] for member in members(part)]
     return {
-        "python": project["requires-python"],
-        "dependencies": project["dependencies"],
-        "extras": {extra: project["optional-dependencies"][extra] for extra in extras},
+        "python": [project["requires-python"] for project in projects],
+        "dependencies": [project["dependencies"] for project in projects],
+        "extras": [
+            project.get("optional-dependencies", {}).get(extra)
+            for project in projects
+            for extra in EXTRAS[part]
+        ],
+        "groups": [root["dependency-groups"][group] for group in GROUPS.get(part, ())],
         "overrides": uv["override-dependencies"],
         "exclude-newer": uv["exclude-newer"],
     }
 
 
-def fingerprint(extras: tuple[str, ...]) -> str:
+def fingerprint(part: str) -> str:
     """Another one wherever the sources differ."""
-    return hashlib.sha256(json.dumps(sources(extras), sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(sources(part), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def stale() -> list[str]:
-    """The files that are not made of what `pyproject.toml` says now."""
+    """The files that are not made of what the `pyproject.toml`s say now."""
     return [
-        str(file.relative_to(HERE.parent))
-        for file, extras in files().items()
-        if not file.is_file() or mark(extras) not in file.read_text().splitlines()
+        str(file_of(part).relative_to(ROOT))
+        for part in PARTS
+        if not file_of(part).is_file() or mark(part) not in file_of(part).read_text().splitlines()
     ]
 
 
-def mark(extras: tuple[str, ...]) -> str:
+def mark(part: str) -> str:
     """The line by which a file says what it is made of."""
-    return f"{MARK}{fingerprint(extras)}"
+    return f"{MARK}{fingerprint(part)}"
 
 
-def resolved(source: Path, extras: tuple[str, ...]) -> str:
+def resolved(*asked: str) -> str:
     """All packages with their versions and hashes, for every platform."""
     done = subprocess.run(
         [
-            *("uv", "pip", "compile", str(source), *(f"--extra={extra}" for extra in extras)),
+            *("uv", "pip", "compile", *asked),
             *("--universal", "--python-version=3.11", "--generate-hashes"),
             *("--no-emit-index-url", "--no-emit-find-links", "--no-header", "--no-annotate"),
         ],
-        cwd=HERE.parent,
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode:
-        sys.exit(f"{source} could not be resolved; nothing was written:\n{done.stderr}")
+        sys.exit(f"{' '.join(asked)} could not be resolved; nothing was written:\n{done.stderr}")
     return done.stdout
+
+
+def resolved_of(part: str) -> str:
+    """What an image holds of other people's packages."""
+    ours = sorted(
+        tomllib.loads(member.read_text())["project"]["name"]
+        for member in ROOT.glob("*/pyproject.toml")
+    )
+    return resolved(
+        *(str(member.relative_to(ROOT)) for member in members(part)),
+        *(f"--extra={extra}" for extra in EXTRAS[part]),
+        *(f"--group=pyproject.toml:{group}" for group in GROUPS.get(part, ())),
+        *(f"--no-emit-package={name}" for name in ours),
+    )
 
 
 def main() -> None:
     """Write all of them again."""
     with tempfile.TemporaryDirectory() as folder:
         installer = Path(folder) / "requirements.in"
-        installer.write_text(INSTALLER + "\n")
-        (HERE / "installer.txt").write_text(resolved(installer, ()))
-    for file, extras in files().items():
-        file.write_text(f"{mark(extras)}\n{resolved(PROJECT, extras)}")
+        installer.write_text("\n".join(INSTALLER) + "\n")
+        (HERE / "installer.txt").write_text(resolved(str(installer)))
+    for part in PARTS:
+        file_of(part).write_text(f"{mark(part)}\n{resolved_of(part)}")
 
 
 if __name__ == "__main__":

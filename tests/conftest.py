@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import settings as hypothesis_settings
-
 from bakehouse.local.broker import Broker
 from bakehouse.local.jars import Jars, ensure_jars
 from bakehouse.local.java import Java, find_java
 from bakehouse.local.ports import keep_ports
 from bakehouse.local.topics import ensure_topics
-from schemas.settings import Settings
+from bakehouse_schemas.process.settings import Settings
+from hypothesis import settings as hypothesis_settings
+
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def spark(
     tmp_path_factory: pytest.TempPathFactory, java: Java, all_jars: Jars
 ) -> Iterator[SparkSession]:
     """A session as stream starts it."""
-    from stream.session import start_session
+    from bakehouse_stream.session import start_session
 
     os.environ["JAVA_HOME"] = str(java.home)
     settings = Settings(home=tmp_path_factory.mktemp("spark"))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from schemas.events import DecisionRequest, OutcomeRequest, validated
+from bakehouse_schemas.events.events import DecisionRequest, OutcomeRequest, validated
 
 
 class FakeServing:

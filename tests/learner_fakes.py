@@ -8,24 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from learner.agents.adapter import Exported, Setup
-from learner.batch import Batch, Rows
-from learner.learning import Learning
-from learner.loop import ApplicationLoop
-from learner.version import Version
-from schemas.application import (
+from bakehouse_learner.gate.policy_version import Version
+from bakehouse_learner.learning import Learning
+from bakehouse_learner.online.loop import ApplicationLoop
+from bakehouse_learner.training.agent import Exported, Setup
+from bakehouse_learner.training.batch import Batch, Rows
+from bakehouse_schemas.application.application import (
     Application,
     Discrete,
     EpsilonGreedy,
     Training,
     seconds,
 )
-from schemas.events import Control, PolicyPointer
-from schemas.observation import Numeric
-from schemas.policy import Head
-from schemas.reward import Reward
-from schemas.settings import Settings
+from bakehouse_schemas.application.observation import Numeric
+from bakehouse_schemas.application.reward import Reward
+from bakehouse_schemas.events.events import Control, PolicyPointer
+from bakehouse_schemas.policy.policy import Head
+from bakehouse_schemas.process.settings import Settings
+
 from tests.replay_rows import T0, Table, decision, outcome
 
 

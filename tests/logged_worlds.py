@@ -8,15 +8,15 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from bakehouse_learner.offline.evaluation.target_policies import Target, distribution
+from bakehouse_learner.replay.ring import Ring
+from bakehouse_learner.replay.row_decoder import Decoder
+from bakehouse_schemas.application.application import Application
+from bakehouse_schemas.application.exploration import NONE
+from bakehouse_schemas.execution.propensity import draw_action, executed_distribution, one_hot
+from bakehouse_schemas.worlds.share import Logged, world_values
+from bakehouse_schemas.worlds.world import BanditWorld, EpisodicWorld, World
 
-from learner.ring import Ring
-from learner.rows import Decoder
-from learner.targets import Target, distribution
-from schemas.application import Application
-from schemas.exploration import NONE
-from schemas.propensity import draw_action, executed_distribution, one_hot
-from schemas.share import Logged, world_values
-from schemas.world import BanditWorld, EpisodicWorld, World
 from tests.replay_rows import T0, arrow, decision, following, outcome
 
 EPSILON = 0.5  # of the logging policy: version 0, the baseline with exploration
@@ -55,7 +55,7 @@ def ring_of(application: Application, rows: Sequence[dict[str, Any]]) -> Ring:
 def truth(
     world: World, application: Application, rows: Sequence[dict[str, Any]], of: Target
 ) -> float:
-    """What the target really earns in these contexts, without noise (`schemas.share`)."""
+    """What the target really earns in these contexts, without noise (`worlds.share`)."""
     ring = ring_of(application, rows)
     slots = ring.slots(ring.tail, ring.head)
     contexts = {row["decision_id"]: json.loads(row["context"]) for row in rows}

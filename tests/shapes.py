@@ -7,17 +7,28 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from bakehouse_schemas.application.actions import (
+    Actions,
+    Continuous,
+    Discrete,
+    Parts,
+    Ranking,
+    Shape,
+)
+from bakehouse_schemas.application.agents import AGENTS
+from bakehouse_schemas.application.application import Agent, Application, Rollout, minutes
+from bakehouse_schemas.application.exploration import (
+    AgentsOwn,
+    EpsilonGreedy,
+    Exploration,
+    Gaussian,
+)
+from bakehouse_schemas.application.observation import Boolean, Numeric
+from bakehouse_schemas.application.reward import Reward
+from bakehouse_schemas.execution.propensity import Own
+from bakehouse_schemas.policy.bundle import LoadedPolicy, Manifest, load_bundle, write_bundle
+from bakehouse_schemas.policy.policy import Head
 from hypothesis import strategies as st
-
-from schemas.actions import Actions, Continuous, Discrete, Parts, Ranking, Shape
-from schemas.agents import AGENTS
-from schemas.application import Agent, Application, Rollout, minutes
-from schemas.bundle import LoadedPolicy, Manifest, load_bundle, write_bundle
-from schemas.exploration import AgentsOwn, EpsilonGreedy, Exploration, Gaussian
-from schemas.observation import Boolean, Numeric
-from schemas.policy import Head
-from schemas.propensity import Own
-from schemas.reward import Reward
 
 SPACES: dict[str, Actions] = {
     "discrete": Discrete("a", "b", "c", "d"),

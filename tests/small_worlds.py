@@ -6,15 +6,14 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-
-from learner.agents import build_agent
-from learner.agents.adapter import Agent, Setup
-from learner.batch import Batch, Rows
-from learner.normaliser import static_normaliser
-from schemas.actions import Shape
-from schemas.agents import AGENTS
-from schemas.application import Agent as Chosen
-from schemas.application import (
+from bakehouse_learner.agents import build_agent
+from bakehouse_learner.training.agent import Agent, Setup
+from bakehouse_learner.training.batch import Batch, Rows
+from bakehouse_learner.training.normaliser import static_normaliser
+from bakehouse_schemas.application.actions import Shape
+from bakehouse_schemas.application.agents import AGENTS
+from bakehouse_schemas.application.application import Agent as Chosen
+from bakehouse_schemas.application.application import (
     Application,
     Bandit,
     Continuous,
@@ -23,9 +22,9 @@ from schemas.application import (
     Training,
     seconds,
 )
-from schemas.observation import Feature, Vector
-from schemas.policy import Policy
-from schemas.reward import Reward
+from bakehouse_schemas.application.observation import Feature, Vector
+from bakehouse_schemas.application.reward import Reward
+from bakehouse_schemas.policy.policy import Policy
 
 BATCH, STEPS = 32, 8
 DISCRETE = sorted(name for name, kind in AGENTS.items() if "discrete" in kind.actions)

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from schemas.settings import Settings
-from stream.broker import Broker
-from stream.checkpoints import Checkpoint, starting_offsets
-from stream.query import ReplayQuery
-from stream.repair import Repair
-from stream.stream_time import reaches
-from stream.tables import create_tables, open_table, tables_exist
+from bakehouse_schemas.process.settings import Settings
+from bakehouse_stream.kafka.broker import Broker
+from bakehouse_stream.kafka.checkpoints import Checkpoint, starting_offsets
+from bakehouse_stream.kafka.stream_time import reaches
+from bakehouse_stream.queries.query import ReplayQuery
+from bakehouse_stream.tables.tables import create_tables, open_table, tables_exist
+from bakehouse_stream.upkeep.repair import Repair
+
 from tests.stream_events import GAME, folded
 from tests.waiting import wait_until
 

@@ -6,17 +6,16 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+from bakehouse_learner.agents import build_agent
+from bakehouse_learner.offline.simulation.simulation import Result, simulate
+from bakehouse_schemas.application.actions import Actions, Continuous, Discrete, Parts, Ranking
+from bakehouse_schemas.application.application import Application
+from bakehouse_schemas.application.exploration import NONE
+from bakehouse_schemas.events.events import eligible_mask
+from bakehouse_schemas.execution.propensity import most_likely, one_hot
+from bakehouse_schemas.worlds.share import Logged, Values, share, world_values
+from bakehouse_schemas.worlds.world import Context, EpisodicWorld, World
 from matplotlib.axes import Axes
-
-from learner.agents import build_agent
-from learner.simulation import Result, simulate
-from schemas.actions import Actions, Continuous, Discrete, Parts, Ranking
-from schemas.application import Application
-from schemas.events import eligible_mask
-from schemas.exploration import NONE
-from schemas.propensity import most_likely, one_hot
-from schemas.share import Logged, Values, share, world_values
-from schemas.world import Context, EpisodicWorld, World
 
 
 def players(

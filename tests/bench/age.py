@@ -29,17 +29,17 @@ import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
+from bakehouse_learner.replay.ring import Ring
+from bakehouse_learner.replay.row_decoder import COLUMNS
+from bakehouse_learner.replay.row_decoder import Decoder as RingDecoder
+from bakehouse_learner.replay.tail import Tail
+from bakehouse_schemas.ids import uuid7
+from bakehouse_schemas.process.settings import Settings
+from bakehouse_stream.kafka.decode import Decoder, Record
+from bakehouse_stream.tables.tables import DataFile, Table, create_tables, open_table
+from bakehouse_stream.upkeep.compaction import due
+from bakehouse_stream.upkeep.retention import Cleaner
 
-from learner.ring import Ring
-from learner.rows import COLUMNS
-from learner.rows import Decoder as RingDecoder
-from learner.tail import Tail
-from schemas.ids import uuid7
-from schemas.settings import Settings
-from stream.compaction import due
-from stream.decode import Decoder, Record
-from stream.retention import Cleaner
-from stream.tables import DataFile, Table, create_tables, open_table
 from tests.bench.events import decision_event
 from tests.bench.game import application
 from tests.bench.measure import Options, alternate, median
@@ -231,8 +231,8 @@ class Rows:
 
     def batch(self) -> pa.Table:
         """ROWS rows of `replay`."""
-        from stream.columns import arrow_schema
-        from stream.decode import decision_row
+        from bakehouse_stream.columns import arrow_schema
+        from bakehouse_stream.kafka.decode import decision_row
 
         now_ms = time.time_ns() // 1_000_000
         rows = []

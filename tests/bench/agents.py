@@ -1,8 +1,9 @@
 """What every agent learns within a budget of decisions, in a world that was made for its kind.
 
-The world is played in virtual time through the learner of production (`learner/simulation.py`):
-its ring, evidence and gate, outcomes lost, late and twice. No constant and no myopic policy comes
-near in these worlds (`tests/unit/test_worlds.py`), which are in `tests/worlds`.
+The world is played in virtual time through the learner of production
+(`learner/bakehouse_learner/offline/simulation/simulation.py`): its ring, evidence and gate,
+outcomes lost, late and twice. No constant and no myopic policy comes near in these worlds
+(`tests/unit/test_worlds.py`), which are in `tests/worlds`.
 
     agents.NAME.world               module of tests/worlds
     agents.NAME.share_of_best       (policy − uniform) / (best − uniform) over the last decisions,
@@ -19,12 +20,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from bakehouse_learner.agents import build_agent
+from bakehouse_learner.gate.policy_version import policy_of
+from bakehouse_learner.learning import Learning
+from bakehouse_learner.offline.simulation.simulation import Result, simulate
+from bakehouse_schemas.application.agents import AGENTS
 
-from learner.agents import build_agent
-from learner.learning import Learning
-from learner.simulation import Result, simulate
-from learner.version import policy_of
-from schemas.agents import AGENTS
 from tests.bench.measure import Options, median
 from tests.worlds import Exam, exam_of
 

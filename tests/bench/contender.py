@@ -16,8 +16,8 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from bakehouse_schemas.application.application import Agent, Episodic, Training
 
-from schemas.application import Agent, Episodic, Training
 from tests.bench.game import application
 from tests.bench.measure import cost_of
 from tests.bench.transitions import Transitions, pairs_of, random_transitions
@@ -37,14 +37,16 @@ Train = Callable[[int], None]  # takes this many minibatches
 
 def dqn(transitions: Transitions, threads: int | None) -> Train:
     """Ours: rows are drawn from the ring and trained on, call by call, as the learner does."""
-    from learner.agents import build_agent
-    from learner.agents.adapter import Setup
-    from learner.minibatches import draw_rows, gather
-    from learner.normaliser import static_normaliser
-    from learner.returns import Returns
-    from learner.ring import Ring
+    from bakehouse_learner.agents import build_agent
+    from bakehouse_learner.replay.ring import Ring
+    from bakehouse_learner.training.agent import Setup
+    from bakehouse_learner.training.minibatches import draw_rows, gather
+    from bakehouse_learner.training.normaliser import static_normaliser
+    from bakehouse_learner.training.returns import Returns
 
-    assert threads in (None, 1), "learner.tensorflow_setup has one thread compute"
+    assert threads in (None, 1), (
+        "bakehouse_learner.training.tensorflow_setup has one thread compute"
+    )
     parameters = {
         "hidden": HIDDEN,
         "learning_rate": LEARNING_RATE,
@@ -133,7 +135,9 @@ def sb3(transitions: Transitions, threads: int | None) -> Train:
 
 def tf_agents_loop(transitions: Transitions, threads: int | None) -> Train:
     """TF-Agents' DdqnAgent, one `common.function(agent.train)` a minibatch."""
-    os.environ["TF_USE_LEGACY_KERAS"] = "1"  # not through learner.tensorflow_setup: it sets threads
+    os.environ["TF_USE_LEGACY_KERAS"] = (
+        "1"  # not through bakehouse_learner.training.tensorflow_setup: it sets threads
+    )
     warnings.simplefilter("ignore")
     import tensorflow as tf
     from tf_agents.agents.dqn import dqn_agent

@@ -27,15 +27,15 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from bakehouse_schemas.loading import load_application
+from bakehouse_schemas.process.settings import Settings
+from bakehouse_schemas.replay.fold import fold_rows
+from bakehouse_serving.explain.__main__ import Explainer
+from bakehouse_serving.explain.client import Explainer as Asking
+from bakehouse_serving.explain.explanation import is_exact
+from bakehouse_serving.explain.tables import found_of
 from deltalake import DeltaTable
 
-from schemas.fold import fold_rows
-from schemas.loading import load_application
-from schemas.settings import Settings
-from serving.explain import Explainer
-from serving.explain_tables import found_of
-from serving.explained import is_exact
-from serving.explainer import Explainer as Asking
 from tests.bench.measure import Options, wait_until
 
 APPLICATIONS = ("level_difficulty", "boss_health", "mode_and_level", "shop_shelf")
@@ -45,8 +45,8 @@ SEED = 0
 MOST_MINUTES = 15  # of a demo on a machine that is busy
 WITH_CANARY = """from dataclasses import replace
 
-from applications.level_difficulty import application as page
-from applications.level_difficulty import world
+from bakehouse.examples.level_difficulty import application as page
+from bakehouse.examples.level_difficulty import world
 from bakehouse import Rollout
 
 __all__ = ["application", "world"]

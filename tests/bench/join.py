@@ -25,10 +25,10 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-
 from bakehouse.local.java import find_java
-from schemas.ids import uuid7
-from schemas.settings import Settings
+from bakehouse_schemas.ids import uuid7
+from bakehouse_schemas.process.settings import Settings
+
 from tests.bench.events import decision_event, outcome_event
 from tests.bench.game import REF
 from tests.bench.measure import Options, alternate, median, median_ratio, tree_cpu_s, wait_until
@@ -74,7 +74,7 @@ class Turn(NamedTuple):
 
 def run(options: Options) -> dict[str, Any]:
     """Measure; see the module."""
-    from stream.session import start_session
+    from bakehouse_stream.session import start_session
 
     small, large = options.sized(SMALL, 2_000), options.sized(LARGE, 20_000)
     events = options.sized(4_000, 400)
@@ -162,10 +162,10 @@ class Side:
 
     def start(self, spark: SparkSession) -> None:
         """Fill the state, and wait until it is filled."""
-        from stream.decode import OUTPUTS
-        from stream.query import _rows_of
-        from stream.replay_query import table_rows
-        from stream.tables import create_tables, open_table
+        from bakehouse_stream.kafka.decode import OUTPUTS
+        from bakehouse_stream.queries.query import _rows_of
+        from bakehouse_stream.queries.replay_query import table_rows
+        from bakehouse_stream.tables.tables import create_tables, open_table
 
         for name in ("preload", "batches"):
             (self._folder / name).mkdir(parents=True)

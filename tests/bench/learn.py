@@ -29,14 +29,14 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from bakehouse_learner.agents import build_agent
+from bakehouse_learner.training.agent import Agent as Learner
+from bakehouse_learner.training.agent import Setup
+from bakehouse_learner.training.batch import Batch, Rows
+from bakehouse_learner.training.normaliser import static_normaliser
+from bakehouse_schemas.application.agents import AGENTS
+from bakehouse_schemas.application.application import Agent, Application, Bandit, Episodic, Training
 
-from learner.agents import build_agent
-from learner.agents.adapter import Agent as Learner
-from learner.agents.adapter import Setup
-from learner.batch import Batch, Rows
-from learner.normaliser import static_normaliser
-from schemas.agents import AGENTS
-from schemas.application import Agent, Application, Bandit, Episodic, Training
 from tests.bench.game import application
 from tests.bench.measure import Cost, Options, alternate, cost_of, median
 from tests.bench.peers import compared

@@ -6,9 +6,8 @@ import json
 import threading
 from typing import Any, NamedTuple, Self
 
+from bakehouse_schemas.process.settings import Settings
 from kafka import KafkaConsumer, TopicPartition
-
-from schemas.settings import Settings
 
 
 class Heard(NamedTuple):

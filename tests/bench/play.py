@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bakehouse.play import PlayerThread
-from bakehouse.players import AcceptedOutcome
-from schemas.loading import load_application
+from bakehouse.players.player_thread import PlayerThread
+from bakehouse.players.players import AcceptedOutcome
+from bakehouse_schemas.loading import load_application
+
 from tests.bench.game import REF
 from tests.bench.measure import percentile
 

@@ -7,11 +7,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-
-from schemas.application import Application
-from schemas.bundle import Manifest, write_bundle
-from schemas.events import Exploration, PolicyPointer
-from schemas.policy import Head
+from bakehouse_schemas.application.application import Application
+from bakehouse_schemas.events.events import Exploration, PolicyPointer
+from bakehouse_schemas.policy.bundle import Manifest, write_bundle
+from bakehouse_schemas.policy.policy import Head
 
 
 def write_policy(

@@ -24,22 +24,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import uvicorn
+from bakehouse_schemas.application.hydration import FromTable
+from bakehouse_schemas.decisions.decide import answer, check
+from bakehouse_schemas.events.events import Decision, DecisionRequest
+from bakehouse_schemas.ids import uuid7
+from bakehouse_schemas.process.settings import Settings, load_settings
+from bakehouse_serving.hot.idempotency import AnswerMemory, Remembered
+from bakehouse_serving.hot.one_write import OneWriteProtocol
+from bakehouse_serving.hot.routes import Receive, Scope, Send
+from bakehouse_serving.policies.served import Served
+from bakehouse_serving.server import build
+from bakehouse_serving.spool.frames import Record, Topic
+from bakehouse_serving.spool.spool import Spool
 from fastapi import FastAPI, HTTPException
 from fastapi import Path as InPath
 from pydantic import BaseModel
 
-from schemas.decide import answer, check
-from schemas.events import Decision, DecisionRequest
-from schemas.hydration import FromTable
-from schemas.ids import uuid7
-from schemas.settings import Settings, load_settings
-from serving.answers import AnswerMemory, Remembered
-from serving.frames import Record, Topic
-from serving.hot import Receive, Scope, Send
-from serving.one_write import OneWriteProtocol
-from serving.served import Served
-from serving.server import build
-from serving.spool import Spool
 from tests.bench.game import application, world
 from tests.bench.policies import write_policy
 

@@ -23,11 +23,11 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import httpx
+from bakehouse_schemas.events.events import PolicyPointer
+from bakehouse_schemas.process.phase import READY, PhaseFile
+from bakehouse_schemas.process.settings import Settings
 from kafka import KafkaProducer
 
-from schemas.events import PolicyPointer
-from schemas.phase import READY, PhaseFile
-from schemas.settings import Settings
 from tests.bench.decide import BASE
 from tests.bench.game import REF, application
 from tests.bench.measure import (
@@ -135,7 +135,7 @@ def serving(options: Options, settings: Settings) -> Iterator[Server]:
     """
     settings = settings.model_copy(update={"port": 0, "answer_memory_minutes": 0.05})
     log = options.scratch / "serving.log"
-    command = [sys.executable, "-m", "serving", REF]
+    command = [sys.executable, "-m", "bakehouse_serving", REF]
     phase = PhaseFile(settings.home, "serving")
     with process(command, log, environment=settings.as_environment()) as started:
 

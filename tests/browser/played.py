@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bakehouse.local.supervisor import Stack
-from bakehouse.play import PlayerThread
-from schemas.loading import load_application
-from schemas.settings import Settings
+from bakehouse.players.player_thread import PlayerThread
+from bakehouse_schemas.loading import load_application
+from bakehouse_schemas.process.settings import Settings
 
 
 @contextmanager

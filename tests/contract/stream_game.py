@@ -1,8 +1,8 @@
 """A small game for the contract tests of stream, loaded as a person's file would be."""
 
-from schemas.application import Application, Discrete, seconds
-from schemas.observation import Numeric
-from schemas.reward import Reward
+from bakehouse_schemas.application.application import Application, Discrete, seconds
+from bakehouse_schemas.application.observation import Numeric
+from bakehouse_schemas.application.reward import Reward
 
 application = Application(
     name="small-game",

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from bakehouse.local.topics import admin, topics
+from bakehouse_learner.online.kafka_bus import KafkaBus
+from bakehouse_schemas.events.events import Control, Progress
+from bakehouse_schemas.ids import uuid7
+from bakehouse_schemas.process.settings import Settings
+from bakehouse_serving.policies.subscriber import Subscriber
+from bakehouse_stream.kafka.broker import Broker
 from kafka import KafkaProducer
 
-from bakehouse.local.topics import admin, topics
-from learner.control import KafkaBus
-from schemas.events import Control, Progress
-from schemas.ids import uuid7
-from schemas.settings import Settings
-from serving.subscriber import Subscriber
-from stream.broker import Broker
 from tests.stream_events import decision, expected_replay, outcome, publish
 from tests.stream_tables import folded_table, streaming, work_off
 from tests.unit.test_serving_http import Server
@@ -55,7 +55,7 @@ def tell(settings: Settings, topic: str, key: str, value: str) -> None:
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """A listener that is to stop does so at once, and not after ten seconds."""
-    monkeypatch.setattr("serving.subscriber.LISTENER_WAIT_MS", 200)
+    monkeypatch.setattr("bakehouse_serving.policies.subscriber.LISTENER_WAIT_MS", 200)
 
 
 @contextmanager

@@ -13,15 +13,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from kafka import KafkaConsumer, TopicPartition
-
 from bakehouse.local.spark_environment import spark_environment
-from schemas.errors import BakehouseError
-from schemas.events import read_decision
-from schemas.ids import uuid7, uuid7_time_ms
-from schemas.loading import load_application
-from schemas.settings import Settings
-from stream.decide import Run, check_people, decided, log_decisions, read_people, summary
+from bakehouse_schemas.errors import BakehouseError
+from bakehouse_schemas.events.events import read_decision
+from bakehouse_schemas.ids import uuid7, uuid7_time_ms
+from bakehouse_schemas.loading import load_application
+from bakehouse_schemas.process.settings import Settings
+from bakehouse_stream.decide import Run, check_people, decided, log_decisions, read_people, summary
+from kafka import KafkaConsumer, TopicPartition
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -92,7 +91,14 @@ def test_it_decides_as_a_program_of_its_own_too(
     spark: SparkSession, settings_of: Callable[[str], Settings], tmp_path: Path
 ) -> None:
     people(spark, tmp_path)
-    command = [sys.executable, "-m", "stream.decide", REF, "--to", str(tmp_path / "decisions")]
+    command = [
+        sys.executable,
+        "-m",
+        "bakehouse_stream.decide",
+        REF,
+        "--to",
+        str(tmp_path / "decisions"),
+    ]
     done = subprocess.run(
         [*command, "--from", str(tmp_path / "people.parquet")],
         env=spark_environment() | settings_of("population-program").as_environment(),

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bakehouse_schemas.application.application import Agent
+from bakehouse_schemas.events.events import Control
+from bakehouse_schemas.policy.bundle import load_bundle, read_manifest
 from deltalake import DeltaTable
 
-from schemas.application import Agent
-from schemas.bundle import load_bundle, read_manifest
-from schemas.events import Control
 from tests.learner_fakes import GAME, LinearAgent, Play, arrays_of, loop_of, same
 from tests.replay_rows import T0
 
@@ -340,7 +340,7 @@ def test_old_bundles_go_and_those_that_someone_needs_stay(tmp_path: Path) -> Non
 def test_an_agent_of_tensorflow_resumes_to_the_same_weights(tmp_path: Path, name: str) -> None:
     from dataclasses import replace
 
-    from learner.agents import build_agent
+    from bakehouse_learner.agents import build_agent
 
     game = replace(GAME, agent=Agent(name, hidden=[8]))
     play = Play(tmp_path, application=game)

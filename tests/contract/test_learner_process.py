@@ -14,22 +14,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bakehouse_learner.online.kafka_bus import KafkaBus
+from bakehouse_schemas.events.events import Control, PolicyPointer, Progress
+from bakehouse_schemas.loading import load_application
+from bakehouse_schemas.policy.bundle import load_bundle
+from bakehouse_schemas.process.phase import PhaseFile
+from bakehouse_schemas.process.settings import Settings
 from kafka import KafkaConsumer, KafkaProducer
 
-from learner.control import KafkaBus
-from schemas.bundle import load_bundle
-from schemas.events import Control, PolicyPointer, Progress
-from schemas.loading import load_application
-from schemas.phase import PhaseFile
-from schemas.settings import Settings
 from tests.replay_rows import Table, decision, outcome
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 GAME = """
-from schemas.application import *
-from schemas.observation import Numeric
-from schemas.reward import Reward
+from bakehouse_schemas.application.application import *
+from bakehouse_schemas.application.observation import Numeric
+from bakehouse_schemas.application.reward import Reward
 
 application = Application(
     name="game",
@@ -150,7 +150,7 @@ def test_rows_in_the_table_become_a_policy_and_a_stop_is_clean(
     environment = os.environ | settings.as_environment()
     with (tmp_path / "learner.log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "learner", str(file)],
+            [sys.executable, "-m", "bakehouse_learner", str(file)],
             env=environment,
             cwd=ROOT,
             stdout=log,

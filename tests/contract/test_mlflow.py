@@ -16,11 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from bakehouse.local.ports import keep_ports
-from learner.mlflow_database import MlflowDatabaseError, ensure_database, revisions
-from learner.tracking import MlflowTracker
-from schemas.settings import Settings
+from bakehouse_learner.artifacts.mlflow_database import (
+    MlflowDatabaseError,
+    ensure_database,
+    revisions,
+)
+from bakehouse_learner.online.mlflow_tracking import MlflowTracker
+from bakehouse_schemas.process.settings import Settings
+
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's client, of itself and of SQLAlchemy
@@ -127,7 +131,7 @@ def test_runs_are_written_to_a_server_also_after_their_experiment_was_deleted(
     assert client.get_registered_model("levels").aliases.keys() == {"champion", "previous"}
 
     client.delete_experiment(run.info.experiment_id)  # as in its page
-    with caplog.at_level(logging.WARNING, logger="learner.tracking"):
+    with caplog.at_level(logging.WARNING, logger="bakehouse_learner.online.mlflow_tracking"):
         for version in (3, 4):
             tracker._notes.put(note(version, bundle))
         finish(tracker)
@@ -200,7 +204,7 @@ def test_a_database_that_was_left_half_made_is_put_aside_and_another_is_begun(
         revision="451aebb31d03",
         also="create table _alembic_tmp_params (key text)",
     )
-    with caplog.at_level(logging.WARNING, logger="learner.mlflow_database"):
+    with caplog.at_level(logging.WARNING, logger="bakehouse_learner.artifacts.mlflow_database"):
         ensure_database(uri)
     assert is_whole(tmp_path / "mlflow.db")
     [aside] = tmp_path.glob("mlflow.db.half-made-*")

@@ -1,4 +1,4 @@
-"""The fold over DataFrames is the fold of `schemas/fold.py`, whatever was appended how often."""
+"""The fold over DataFrames is the fold of plain Python, whatever was appended how often."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import random
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+from bakehouse_schemas.replay.fold import fold_rows
+from bakehouse_stream.columns import arrow_schema, spark_schema
+from bakehouse_stream.fold import fold
+from bakehouse_stream.kafka.decode import Record, decision_row, next_row, outcome_row
+from bakehouse_stream.upkeep.repair import match
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from schemas.fold import fold_rows
-from stream.columns import arrow_schema, spark_schema
-from stream.decode import Record, decision_row, next_row, outcome_row
-from stream.fold import fold
-from stream.repair import match
 from tests.stream_events import APPLICATION, decision, outcome
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-from schemas.events import Decision, Outcome
+from bakehouse_schemas.events.events import Decision, Outcome
 
 Row = dict[str, Any]
 IDS = [f"01a204a1-9c69-7{n:03x}-8493-0a2ae2fab7a9" for n in range(40)]

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from bakehouse.local.jars import Jars
 from bakehouse.local.java import Java
-from schemas.ids import uuid7
-from schemas.settings import Settings
-from schemas.tracing import JOIN
-from stream.books import Books, by_place
-from stream.checkpoints import Checkpoint
-from stream.compaction import compact
-from stream.rebuild import rebuild
-from stream.tables import open_table
+from bakehouse_schemas.ids import uuid7
+from bakehouse_schemas.process.settings import Settings
+from bakehouse_schemas.process.tracing import JOIN
+from bakehouse_stream.kafka.checkpoints import Checkpoint
+from bakehouse_stream.rebuild import rebuild
+from bakehouse_stream.tables.running_account import Books, by_place
+from bakehouse_stream.tables.tables import open_table
+from bakehouse_stream.upkeep.compaction import compact
+
 from tests.collector import Kept
 from tests.stream_events import GAME, decision, expected_replay, folded, outcome, publish
 from tests.stream_tables import folded_table, repair_of, replay_rows, streaming, work_off
@@ -200,7 +201,7 @@ def test_a_clean_stop_works_off_what_is_there_and_leaves_an_account_that_adds_up
     said = settings.home / "stream.log"
     with said.open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "stream", GAME],
+            [sys.executable, "-m", "bakehouse_stream", GAME],
             env=environment,
             stdout=log,
             stderr=subprocess.STDOUT,

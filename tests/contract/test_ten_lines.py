@@ -12,8 +12,8 @@ from typing import Any
 
 import httpx
 import pytest
+from bakehouse_schemas.process.phase import READY, PhaseFile
 
-from schemas.phase import READY, PhaseFile
 from tests.machine import needs
 from tests.waiting import wait_until
 
@@ -37,7 +37,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home = tmp_path_factory.mktemp("home")
     environment = os.environ | {"BAKEHOUSE_HOME": str(home), "BAKEHOUSE_PORT": "0"}
     with subprocess.Popen(
-        [sys.executable, "-m", "serving", "applications/level_difficulty.py"],
+        [sys.executable, "-m", "bakehouse_serving", "applications/level_difficulty.py"],
         cwd=ROOT,
         env=environment,
     ) as process:
@@ -94,7 +94,7 @@ def test_where_serving_is_away_the_python_lines_answer_by_the_rules_and_tell_not
 
 
 def test_the_same_id_gets_the_same_answer(url: str) -> None:
-    from schemas.ids import uuid7
+    from bakehouse_schemas.ids import uuid7
 
     body = {"subject_id": "player-1", "context": CONTEXT, "decision_id": uuid7()}
     address = f"{url}/v1/applications/level-difficulty/decisions"

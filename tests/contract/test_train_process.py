@@ -13,10 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
-from applications.level_difficulty import application, world
-from schemas.bundle import load_bundle
-from schemas.fitted_world import FittedWorld
+from bakehouse.examples.level_difficulty import application, world
+from bakehouse_schemas.policy.bundle import load_bundle
+from bakehouse_schemas.worlds.fitted_world import FittedWorld
 
 ROOT = Path(__file__).parents[2]
 REF = "applications/level_difficulty.py"

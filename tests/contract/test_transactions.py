@@ -10,27 +10,26 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
+from bakehouse_learner.online.kafka_bus import KafkaBus
+from bakehouse_schemas.events.events import PolicyPointer, Progress
+from bakehouse_schemas.ids import uuid7
+from bakehouse_schemas.process.settings import Settings
+from bakehouse_schemas.replay.account import OUTCOMES, unaccounted
+from bakehouse_stream.kafka.broker import Broker
+from bakehouse_stream.kafka.checkpoints import Checkpoint
+from bakehouse_stream.kafka.stream_time import reaches
+from bakehouse_stream.rebuild import rebuild
+from bakehouse_stream.tables.running_account import Books
+from bakehouse_stream.tables.tables import DataFile, Table, open_table
 from kafka import KafkaProducer
 
-from learner.control import KafkaBus
-from schemas.account import OUTCOMES, unaccounted
-from schemas.events import PolicyPointer, Progress
-from schemas.ids import uuid7
-from schemas.settings import Settings
-from stream.books import Books
-from stream.broker import Broker
-from stream.checkpoints import Checkpoint
-from stream.rebuild import rebuild
-from stream.stream_time import reaches
-from stream.tables import DataFile, Table, open_table
 from tests.stream_events import GAME, decision, expected_replay, outcome, publish
 from tests.stream_tables import folded_table, repair_of, replay_rows, streaming, work_off
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
+    from bakehouse_stream.queries.query import ReplayQuery
     from pyspark.sql import SparkSession
-
-    from stream.query import ReplayQuery
 
 SettingsOf = Callable[[str], Settings]
 

@@ -10,16 +10,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from bakehouse_learner.artifacts.warm_start import FILE, REFUSED, leave_warm_start, warm_start_of
+from bakehouse_learner.learning import Learning
+from bakehouse_learner.offline.history.history import History, read_history
+from bakehouse_learner.offline.training.train_on_history import Progress, Trained, train_on_history
+from bakehouse_schemas.application.application import Application, seconds
+from bakehouse_schemas.application.observation import Numeric
+from bakehouse_schemas.application.reward import Reward
+from bakehouse_schemas.errors import InvalidHistory
+from bakehouse_schemas.policy.bundle import read_manifest
 
-from learner.history import History, read_history
-from learner.learning import Learning
-from learner.offline import Progress, Trained, train_on_history
-from learner.warm_start import FILE, REFUSED, leave_warm_start, warm_start_of
-from schemas.application import Application, seconds
-from schemas.bundle import read_manifest
-from schemas.errors import InvalidHistory
-from schemas.observation import Numeric
-from schemas.reward import Reward
 from tests.learner_fakes import GAME, LinearAgent, Play, loop_of
 from tests.replay_rows import T0, Table, decision, outcome
 

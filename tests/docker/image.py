@@ -180,10 +180,11 @@ def _copy(image: Image, value: str, context: Path, ignored: Ignored, *_: object)
             shutil.copy2(origin, to)
             continue
         for file in sorted(origin.rglob("*")):
-            if file.is_file() and not ignored(str(file.relative_to(context))):
-                to = into / file.relative_to(origin)
-                to.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(file, to)
+            if ignored(str(file.relative_to(context))) or not (file.is_file() or file.is_symlink()):
+                continue
+            to = into / file.relative_to(origin)
+            to.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(file, to, follow_symlinks=False)
 
 
 def _run(image: Image, value: str, *_: object) -> None:

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 import yaml
+from bakehouse_schemas.process.keys import parse_keys
+from bakehouse_schemas.process.settings import ENVIRONMENT_PREFIX, Settings, load_settings
 from dockerfile_parse import DockerfileParser
 
-from schemas.keys import parse_keys
-from schemas.settings import ENVIRONMENT_PREFIX, Settings, load_settings
 from tests.docker import compose
 from tests.docker.image import STEPS, Ignored, Image, NotKnown, build
 
@@ -123,7 +123,7 @@ def test_no_service_runs_with_more_than_it_needs():
 def test_an_image_starts_its_part_by_the_command_of_the_readme(part):
     steps = {step["instruction"]: step["value"] for step in dockerfile(part).structure}
     assert json.loads(steps["ENTRYPOINT"]) == ["bakehouse", OURS[part]]
-    assert json.loads(steps["CMD"]) == ["applications/level_difficulty.py"]
+    assert json.loads(steps["CMD"]) == ["bakehouse.examples.level_difficulty"]
     assert steps["USER"] == "10001:10001" and steps["STOPSIGNAL"] == "SIGTERM"
     assert "HEALTHCHECK" in steps
 
@@ -132,11 +132,10 @@ def test_an_image_starts_its_part_by_the_command_of_the_readme(part):
 def test_a_change_of_code_reinstalls_nothing(part):
     steps = [(s["instruction"], s["value"]) for s in dockerfile(part).structure]
     installs = next(at for at, (_, words) in enumerate(steps) if "uv pip install" in words)
-    code = next(
-        at for at, (what, words) in enumerate(steps) if (what, words) == ("COPY", f"{part} {part}")
-    )
+    code = steps.index(("COPY", f"{part} /opt/source/{part}"))
     assert installs < code
-    assert all("uv pip" not in words for _, words in steps[installs + 1 :])
+    for what, words in steps[installs + 1 :]:
+        assert "uv pip" not in words or (what == "RUN" and "--no-index --no-deps" in words)
 
 
 def test_what_a_build_runs_of_ours_finds_every_module_that_it_imports(tmp_path):
@@ -146,12 +145,14 @@ def test_what_a_build_runs_of_ours_finds_every_module_that_it_imports(tmp_path):
         what, words = step["instruction"], str(step["value"])
         if what in ("WORKDIR", "COPY"):
             STEPS[what](image, words, compose.ROOT, Ignored(compose.ROOT / ".dockerignore"), {})
-        if what == "RUN" and (program := re.fullmatch(r"python -m (bakehouse\S+)", words)):
-            # without the checkout itself, which this environment has on its path
-            elsewhere = [path for path in sys.path if path != str(compose.ROOT)]
-            paths = [str(image.working_folder), *elsewhere]
+        if what == "RUN" and (
+            program := re.match(r"PYTHONPATH=(\S+) python -m (bakehouse\S+)", words)
+        ):
+            # without our packages themselves, which this environment has on its path
+            ours = {str(member.parent) for member in compose.ROOT.glob("*/pyproject.toml")}
+            paths = [str(image.path(program[1])), *(path for path in sys.path if path not in ours)]
             done = subprocess.run(
-                [sys.executable, "-Ic", f"import sys; sys.path = {paths!r}; import {program[1]}"],
+                [sys.executable, "-Ic", f"import sys; sys.path = {paths!r}; import {program[2]}"],
                 capture_output=True,
                 text=True,
                 check=False,
@@ -174,7 +175,7 @@ def test_requirements_are_those_of_the_project_as_it_is_now():
     requirements = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(requirements)
     assert requirements.stale() == [], "run: uv run python docker/requirements.py"
-    for file in requirements.files():
+    for file in map(requirements.file_of, requirements.PARTS):
         pinned = re.findall(r"^(?!#)(\S+==\S+)[^\n]*\\\n    --hash=sha256:", file.read_text(), re.M)
         assert len(pinned) == len(re.findall(r"^[a-z0-9]", file.read_text(), re.M)) > 30
     serving = (DOCKER / "serving" / "requirements.txt").read_text()
@@ -187,7 +188,9 @@ def test_requirements_are_those_of_the_project_as_it_is_now():
 
 def test_the_context_of_a_build_holds_code_and_nothing_else():
     ignored = Ignored(compose.ROOT / ".dockerignore")
-    assert not ignored("serving/hot.py") and not ignored("docker/stream/requirements.txt")
+    assert not ignored("serving/bakehouse_serving/hot/routes.py") and not ignored(
+        "docker/stream/requirements.txt"
+    )
     for path in (".git/config", ".venv/x", "tests/waiting.py", "bakehouse.toml", ".bakehouse/run"):
         assert ignored(path), path
     assert ignored("schemas/__pycache__/a.pyc") and ignored("applications/notebooks/a.ipynb")

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from bakehouse_schemas.process.settings import Settings
 
-from schemas.settings import Settings
 from tests.bench import game
 from tests.docker import compose
 from tests.docker.container import Container, running, stand_in
@@ -130,7 +130,8 @@ def test_a_part_has_nothing_of_another(containers, part, package):
 def test_only_stream_has_a_java_and_none_has_another_parts_code(containers, part):
     words = (
         "import shutil, importlib.util as util;"
-        f"print(shutil.which('java'), [each for each in {PARTS} if util.find_spec(each)])"
+        f"found = [part for part in {PARTS} if util.find_spec('bakehouse_' + part)];"
+        "print(shutil.which('java'), found)"
     )
     _, said = containers[part].run("python", "-c", words)
     assert said.strip() == f"None ['{part}']"

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-
-from schemas.tracing import (
+from bakehouse_schemas.process.tracing import (
     DECIDE,
     FIRST_ANSWER,
     JOIN,
@@ -16,6 +15,7 @@ from schemas.tracing import (
     TRAIN,
     is_traced,
 )
+
 from tests.collector import Collector, Received, collecting
 from tests.end_to_end.test_loop import Ended
 

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-
 from bakehouse.local.broker import Broker
 from bakehouse.local.ports import answers
-from schemas.failpoints import VARIABLE
-from schemas.phase import READY, PhaseFile
-from schemas.settings import Settings
+from bakehouse_schemas.process.failpoints import VARIABLE
+from bakehouse_schemas.process.phase import READY, PhaseFile
+from bakehouse_schemas.process.settings import Settings
+
 from tests import waiting
 from tests.faults.game import REF
 
@@ -93,7 +93,7 @@ class Server:
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "serving", REF],
+                [sys.executable, "-m", "bakehouse_serving", REF],
                 stdout=log,
                 stderr=log,
                 env=os.environ | self.settings.as_environment() | {VARIABLE: str(self.failpoints)},

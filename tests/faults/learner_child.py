@@ -19,12 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from learner.agents.adapter import Agent as LearnerAgent
-from learner.agents.adapter import Setup
-from learner.batch import Batch
-from learner.loop import ApplicationLoop
-from schemas.application import (
+from bakehouse_learner.online.loop import ApplicationLoop
+from bakehouse_learner.training.agent import Agent as LearnerAgent
+from bakehouse_learner.training.agent import Setup
+from bakehouse_learner.training.batch import Batch
+from bakehouse_schemas.application.application import (
     Agent,
     Application,
     Discrete,
@@ -33,11 +32,12 @@ from schemas.application import (
     Training,
     seconds,
 )
-from schemas.compression import Compression
-from schemas.events import PolicyPointer
-from schemas.observation import Numeric, Vector
-from schemas.reward import Reward
-from schemas.settings import Settings
+from bakehouse_schemas.application.compression import Compression
+from bakehouse_schemas.application.observation import Numeric, Vector
+from bakehouse_schemas.application.reward import Reward
+from bakehouse_schemas.events.events import PolicyPointer
+from bakehouse_schemas.process.settings import Settings
+
 from tests.learner_fakes import Clock, LinearAgent, MemoryBus
 from tests.replay_rows import T0, Table, decision, outcome
 
@@ -126,7 +126,7 @@ def builder(agent: str) -> Callable[[Setup], LearnerAgent]:
         return LinearAgent
     if agent == "turning":
         return Turning
-    from learner.agents import build_agent
+    from bakehouse_learner.agents import build_agent
 
     return build_agent
 

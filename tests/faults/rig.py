@@ -18,18 +18,18 @@ from typing import Any
 import httpx
 import orjson
 import psutil
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-
 from bakehouse.local.jars import ensure_jars
 from bakehouse.local.java import find_java
 from bakehouse.local.ports import keep_ports
 from bakehouse.local.supervisor import Stack
 from bakehouse.local.topics import ensure_topics
-from schemas.failpoints import VARIABLE, arm, is_armed
-from schemas.settings import Settings
-from stream.books import Books
-from stream.sources import Offsets
-from stream.stream_time import reaches
+from bakehouse_schemas.process.failpoints import VARIABLE, arm, is_armed
+from bakehouse_schemas.process.settings import Settings
+from bakehouse_stream.kafka.sources import Offsets
+from bakehouse_stream.kafka.stream_time import reaches
+from bakehouse_stream.tables.running_account import Books
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+
 from tests.faults.beside import AdvertisedBroker, BrokerProcess, wait_until
 from tests.faults.game import REF, application
 from tests.faults.oracle import Sent

@@ -23,19 +23,19 @@ import httpx
 import psutil
 import pytest
 import schemathesis
+from bakehouse_schemas.ids import uuid7
+from bakehouse_schemas.process.phase import READY, PhaseFile
+from bakehouse_schemas.process.settings import Settings
+from bakehouse_serving.app import make_app
+from bakehouse_serving.dashboard.live import Live
+from bakehouse_serving.dashboard.view import Wanted
+from bakehouse_serving.explain.client import Answered, Explainer
+from bakehouse_serving.openapi import describe
+from bakehouse_serving.server import Process, build
 from hypothesis import HealthCheck, settings
 from schemathesis.checks import CHECKS, load_all_checks
 from schemathesis.core import NotSet
 
-from schemas.ids import uuid7
-from schemas.phase import READY, PhaseFile
-from schemas.settings import Settings
-from serving.app import make_app
-from serving.description import describe
-from serving.explainer import Answered, Explainer
-from serving.live import Live
-from serving.server import Process, build
-from serving.view import Wanted
 from tests.shapes import items, shaped
 from tests.unit.test_decide import make_application
 from tests.unit.test_serving_http import LEVELS, Server
@@ -262,7 +262,7 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     environment |= Settings(home=home, port=0, max_body_bytes=MOST_BODY).as_environment()
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "serving", str(game)], env=environment, stderr=log
+            [sys.executable, "-m", "bakehouse_serving", str(game)], env=environment, stderr=log
         )
         try:
             announced: dict[str, Any] = {}
@@ -522,8 +522,8 @@ def test_a_kill_is_answered_though_the_disk_does_not(
 ) -> None:
     goes_on = threading.Event()
     server = Server(tmp_path)
-    monkeypatch.setattr("serving.served.os.fsync", lambda _: goes_on.wait(60))
-    monkeypatch.setattr("serving.control.KEPT_WITHIN_S", 0.05)
+    monkeypatch.setattr("bakehouse_serving.policies.served.os.fsync", lambda _: goes_on.wait(60))
+    monkeypatch.setattr("bakehouse_serving.control.KEPT_WITHIN_S", 0.05)
     try:
         with server.listening() as url:
             said = httpx.post(f"{url}{LEVELS}/policy:kill", json={}, trust_env=False).json()

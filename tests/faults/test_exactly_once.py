@@ -14,20 +14,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 import pytest
+from bakehouse.local.topics import ensure_topics
+from bakehouse_schemas.ids import uuid7
+from bakehouse_schemas.process.settings import Settings
+from bakehouse_schemas.replay.fold import fold_rows
+from bakehouse_stream.kafka.checkpoints import Checkpoint
+from bakehouse_stream.queries.query import ReplayQuery
+from bakehouse_stream.rebuild import rebuild
+from bakehouse_stream.tables.running_account import Books, by_place
+from bakehouse_stream.tables.tables import open_table
+from bakehouse_stream.upkeep.compaction import compact
+from bakehouse_stream.upkeep.repair import Repair
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from bakehouse.local.topics import ensure_topics
-from schemas.fold import fold_rows
-from schemas.ids import uuid7
-from schemas.settings import Settings
-from stream.books import Books, by_place
-from stream.checkpoints import Checkpoint
-from stream.compaction import compact
-from stream.query import ReplayQuery
-from stream.rebuild import rebuild
-from stream.repair import Repair
-from stream.tables import open_table
 from tests.faults import oracle
 from tests.faults.oracle import Experience, Sent
 from tests.stream_events import APPLICATION, GAME, decision, outcome, publish, records

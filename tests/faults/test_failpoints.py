@@ -21,14 +21,14 @@ from typing import Any
 import httpx
 import orjson
 import pytest
-
 from bakehouse.local.jars import Jars
 from bakehouse.local.java import Java
-from schemas.failpoints import POINTS, VARIABLE, arm, is_armed
-from schemas.ids import uuid7
-from schemas.phase import READY, PhaseFile
-from schemas.settings import Settings
-from stream.books import Books
+from bakehouse_schemas.ids import uuid7
+from bakehouse_schemas.process.failpoints import POINTS, VARIABLE, arm, is_armed
+from bakehouse_schemas.process.phase import READY, PhaseFile
+from bakehouse_schemas.process.settings import Settings
+from bakehouse_stream.tables.running_account import Books
+
 from tests.fakes import publish_policy
 from tests.faults import oracle
 from tests.faults.oracle import Sent
@@ -53,7 +53,7 @@ def test_every_failpoint_is_in_the_code_once_and_every_one_in_the_code_is_descri
 
 def test_a_process_that_nobody_asked_to_end_passes_every_point(tmp_path: Path) -> None:
     code = (
-        "from schemas.failpoints import POINTS, reach, during\n"
+        "from bakehouse_schemas.process.failpoints import POINTS, reach, during\n"
         "for point in POINTS:\n"
         "    reach(point)\n"
         "    with during(point): pass\n"
@@ -64,7 +64,7 @@ def test_a_process_that_nobody_asked_to_end_passes_every_point(tmp_path: Path) -
 
 def test_a_process_ends_at_the_visit_that_was_asked_for(tmp_path: Path) -> None:
     code = (
-        "from schemas.failpoints import reach\n"
+        "from bakehouse_schemas.process.failpoints import reach\n"
         "for visit in range(5):\n"
         "    print(visit, flush=True)\n"
         "    reach('stream.append.before')\n"
@@ -263,7 +263,7 @@ def test_stream_killed_at_each_of_its_points_leaves_tables_that_equal_the_oracle
 
 
 def _decided(settings: Settings) -> set[str]:
-    from stream.tables import tables_exist
+    from bakehouse_stream.tables.tables import tables_exist
 
     return {key[1] for key in folded_table(settings)} if tables_exist(settings) else set()
 

@@ -11,10 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-
-from learner.evaluation import ProgressiveEvaluation
-from learner.gate import Evidence, GateReport, decide
-from schemas.application import Gate
+from bakehouse_learner.gate.progressive_evaluation import ProgressiveEvaluation
+from bakehouse_learner.gate.rules import Evidence, GateReport, decide
+from bakehouse_schemas.application.application import Gate
 
 STREAMS = 1_000
 BATCH = 125

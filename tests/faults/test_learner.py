@@ -18,27 +18,33 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from bakehouse_learner.artifacts.checkpoint import read_checkpoint, write_checkpoint
+from bakehouse_learner.learning import Learning
+from bakehouse_learner.online.kafka_bus import KafkaBus
+from bakehouse_learner.online.loop import ApplicationLoop
+from bakehouse_learner.replay.rebuild import rebuild
+from bakehouse_learner.replay.row_decoder import Decoder
+from bakehouse_learner.training.agent import Agent as LearnerAgent
+from bakehouse_learner.training.agent import Setup
+from bakehouse_learner.training.batch import Batch
+from bakehouse_learner.training.plan import Plan, PlanLog
+from bakehouse_schemas.application.application import (
+    Agent,
+    Application,
+    Discrete,
+    Training,
+    seconds,
+)
+from bakehouse_schemas.application.observation import Numeric
+from bakehouse_schemas.application.reward import Reward
+from bakehouse_schemas.events.events import Control, PolicyPointer
+from bakehouse_schemas.policy.bundle import load_bundle, read_manifest
+from bakehouse_schemas.process.failpoints import VARIABLE, arm, is_armed
+from bakehouse_schemas.process.settings import Settings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kafka.errors import KafkaTimeoutError
 
-from learner.agents.adapter import Agent as LearnerAgent
-from learner.agents.adapter import Setup
-from learner.batch import Batch
-from learner.checkpoint import read_checkpoint, write_checkpoint
-from learner.control import KafkaBus
-from learner.learning import Learning
-from learner.loop import ApplicationLoop
-from learner.plan import Plan, PlanLog
-from learner.rebuild import rebuild
-from learner.rows import Decoder
-from schemas.application import Agent, Application, Discrete, Training, seconds
-from schemas.bundle import load_bundle, read_manifest
-from schemas.events import Control, PolicyPointer
-from schemas.failpoints import VARIABLE, arm, is_armed
-from schemas.observation import Numeric
-from schemas.reward import Reward
-from schemas.settings import Settings
 from tests.learner_fakes import GAME, LinearAgent, Play, arrays_of, same
 from tests.replay_rows import T0, Table, arrow, decision, outcome
 
@@ -364,8 +370,8 @@ def histories(draw: st.DrawFn) -> History:
 
 @cache
 def _lin_ucb() -> tuple[LearnerAgent, dict[str, np.ndarray]]:
-    from learner.agents import build_agent
-    from learner.normaliser import static_normaliser
+    from bakehouse_learner.agents import build_agent
+    from bakehouse_learner.training.normaliser import static_normaliser
 
     normaliser = static_normaliser(TWICE.encoder.bounds())
     assert normaliser is not None
@@ -534,7 +540,7 @@ EXTREME = (9e29, -9e29)  # the largest that is learned from
 def test_hostile_rewards_reach_no_bundle_and_do_not_end_the_learning(
     tmp_path: Path, name: str
 ) -> None:
-    from learner.agents import build_agent
+    from bakehouse_learner.agents import build_agent
 
     hidden: dict[str, Any] = {} if name in ("lin_ucb", "lin_ts") else {"hidden": [8]}
     play = Play(tmp_path, application=replace(GAME, agent=Agent(name, **hidden)))

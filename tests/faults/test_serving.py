@@ -21,36 +21,36 @@ from urllib.parse import urlsplit
 import numpy as np
 import orjson
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-from scipy.stats import chi2
-
-from schemas.application import (
+from bakehouse_schemas.application.application import (
     Application,
     Discrete,
     EpsilonGreedy,
     Rollout,
     minutes,
 )
-from schemas.bundle import LoadedPolicy, Manifest
-from schemas.decide import answer, answer_one, check
-from schemas.events import DecisionRequest, Exploration, PolicyPointer
-from schemas.failpoints import VARIABLE, arm
-from schemas.ids import uuid7, uuid7_time_ms
-from schemas.loading import load_application
-from schemas.observation import Numeric
-from schemas.phase import READY, PhaseFile
-from schemas.policy import Head, Policy
-from schemas.propensity import draw_action
-from schemas.reward import Reward
-from schemas.settings import Settings
-from schemas.slot import Slot, version_zero
-from serving.answers import AnswerMemory
-from serving.hot import HotRoutes, Receive, Scope, Send
-from serving.keys import Doors
-from serving.route import Route
-from serving.served import Served
+from bakehouse_schemas.application.observation import Numeric
+from bakehouse_schemas.application.reward import Reward
+from bakehouse_schemas.decisions.decide import answer, answer_one, check
+from bakehouse_schemas.decisions.slot import Slot, version_zero
+from bakehouse_schemas.events.events import DecisionRequest, Exploration, PolicyPointer
+from bakehouse_schemas.execution.propensity import draw_action
+from bakehouse_schemas.ids import uuid7, uuid7_time_ms
+from bakehouse_schemas.loading import load_application
+from bakehouse_schemas.policy.bundle import LoadedPolicy, Manifest
+from bakehouse_schemas.policy.policy import Head, Policy
+from bakehouse_schemas.process.failpoints import VARIABLE, arm
+from bakehouse_schemas.process.phase import READY, PhaseFile
+from bakehouse_schemas.process.settings import Settings
+from bakehouse_serving.api_keys import Doors
+from bakehouse_serving.hot.idempotency import AnswerMemory
+from bakehouse_serving.hot.route import Route
+from bakehouse_serving.hot.routes import HotRoutes, Receive, Scope, Send
+from bakehouse_serving.policies.served import Served
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from scipy.stats import chi2
+
 from tests.fakes import InMemorySpool, publish_policy
 from tests.waiting import wait_until
 
@@ -397,7 +397,7 @@ class Serving:
             environment |= {VARIABLE: str(self.failpoints)}
         with (self.home / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "serving", str(self.file)],
+                [sys.executable, "-m", "bakehouse_serving", str(self.file)],
                 env=os.environ | environment,
                 stdout=log,
                 stderr=log,

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bakehouse_schemas.application.actions import Continuous, Discrete, Parts, Ranking, shape_from
+from bakehouse_schemas.application.observation import Boolean, Categorical, Numeric
+from bakehouse_schemas.errors import ApplicationError, InvalidContext
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.actions import Continuous, Discrete, Parts, Ranking, shape_from
-from schemas.errors import ApplicationError, InvalidContext
-from schemas.observation import Boolean, Categorical, Numeric
 from tests.shapes import SPACES, cases, items
 
 every_kind = pytest.mark.parametrize("kind", sorted(SPACES))
@@ -56,7 +56,7 @@ def test_the_shapes_are_those_worked_by_hand() -> None:
 def test_what_is_drawn_is_an_action_and_becomes_the_same_numbers_again(
     kind: str, data: st.DataObject
 ) -> None:
-    from schemas.propensity import execute
+    from bakehouse_schemas.execution.propensity import execute
 
     case, actions = data.draw(cases(kind)), SPACES[kind]
     case.eligible[:] = True

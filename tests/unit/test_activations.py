@@ -6,10 +6,9 @@ import math
 
 import numpy as np
 import pytest
+from bakehouse_schemas.policy.activations import ACTIVATIONS, BOUNDS
 from hypothesis import given
 from hypothesis import strategies as st
-
-from schemas.activations import ACTIVATIONS, BOUNDS
 
 X = np.array([[-2.0, -0.5, 0.0, 0.5, 2.0]], np.float32)
 FORMULAS = {

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bakehouse.doctor import examine
+from bakehouse_learner.online.mlflow_tracking import MlflowTracker
+from bakehouse_schemas.errors import SettingsError, StackError
+from bakehouse_schemas.process.addresses import text_without_secrets, without_secrets
+from bakehouse_schemas.process.logs import formatter
+from bakehouse_schemas.process.settings import Settings, load_settings
+from bakehouse_serving.dashboard.view import wanted
+from bakehouse_serving.explain.client import _environment
 
 from bakehouse import FromRedis, FromTable, output
-from bakehouse.doctor import examine
-from learner.tracking import MlflowTracker
-from schemas.addresses import text_without_secrets, without_secrets
-from schemas.errors import SettingsError, StackError
-from schemas.logs import formatter
-from schemas.settings import Settings, load_settings
-from serving.explainer import _environment
-from serving.view import wanted
 from tests.unit.test_serving_http import Server
 
 SECRET = "S3cretPassw0rd"

@@ -13,21 +13,34 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from bakehouse.reports.advise import show_advice
+from bakehouse_learner.offline import advise
+from bakehouse_learner.offline.advice.dependence import (
+    Contexts,
+    contrasts,
+    explained,
+    fitted,
+    products,
+    signs_test,
+)
+from bakehouse_learner.offline.advice.finding import Finding, by_urgency
+from bakehouse_learner.offline.advice.reward import gain_of_context, log_loss
+from bakehouse_learner.offline.advice.sample import Sample, of_history, of_world
+from bakehouse_learner.offline.advice.sample_size import units_until
+from bakehouse_learner.offline.history.history import read_history
+from bakehouse_learner.statistics.confidence_sequence import boundary
+from bakehouse_schemas.application.application import (
+    Agent,
+    Application,
+    Bandit,
+    EpsilonGreedy,
+    Rollout,
+)
+from bakehouse_schemas.application.observation import Numeric
+from bakehouse_schemas.errors import InvalidHistory
+from bakehouse_schemas.worlds.world import Context
 from deltalake import DeltaTable
 
-from bakehouse.advise_report import show_advice
-from learner import advise
-from learner.advice.dependence import Contexts, contrasts, explained, fitted, products, signs_test
-from learner.advice.finding import Finding, by_urgency
-from learner.advice.patience import units_until
-from learner.advice.reward import gain_of_context, log_loss
-from learner.advice.sample import Sample, of_history, of_world
-from learner.confidence import boundary
-from learner.history import read_history
-from schemas.application import Agent, Application, Bandit, EpsilonGreedy, Rollout
-from schemas.errors import InvalidHistory
-from schemas.observation import Numeric
-from schemas.world import Context
 from tests.learner_fakes import GAME, Play
 from tests.unit.test_simulation import Walkers
 from tests.worlds import corridor, shelves, stage, vault

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from bakehouse_learner.agents.common.categorical import project, support_of
+from bakehouse_learner.agents.common.duelling import Duelling
+from bakehouse_learner.training.agent import Setup
+from bakehouse_learner.training.normaliser import static_normaliser
+from bakehouse_learner.training.tensorflow_setup import tf
+from bakehouse_schemas.application.application import Bandit, Episodic
+from bakehouse_schemas.errors import BundleCorrupt
+from bakehouse_schemas.policy.policy import Head, Policy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from learner.agents.adapter import Setup
-from learner.agents.categorical import project, support_of
-from learner.agents.duelling import Duelling
-from learner.normaliser import static_normaliser
-from learner.tensorflow_setup import tf
-from schemas.application import Bandit, Episodic
-from schemas.errors import BundleCorrupt
-from schemas.policy import Head, Policy
 from tests.small_worlds import application_for
 
 

@@ -6,15 +6,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bakehouse_learner.gate.policy_version import policy_of
+from bakehouse_learner.training.batch import Batch, Rows
+from bakehouse_schemas.application.agents import AGENTS, check_agent
+from bakehouse_schemas.application.application import (
+    Agent,
+    Application,
+    Bandit,
+    Discrete,
+    Episodic,
+    Training,
+    seconds,
+)
+from bakehouse_schemas.application.observation import Vector
+from bakehouse_schemas.application.reward import Reward
+from bakehouse_schemas.errors import ApplicationError
+from bakehouse_schemas.policy.policy import Policy
 
-from learner.batch import Batch, Rows
-from learner.version import policy_of
-from schemas.agents import AGENTS, check_agent
-from schemas.application import Agent, Application, Bandit, Discrete, Episodic, Training, seconds
-from schemas.errors import ApplicationError
-from schemas.observation import Vector
-from schemas.policy import Policy
-from schemas.reward import Reward
 from tests.small_worlds import BATCH, STEPS, build, minibatches
 
 MANY = 40

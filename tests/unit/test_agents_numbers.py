@@ -8,24 +8,26 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bakehouse_learner.agents.bc import truncated_normal
+from bakehouse_learner.agents.common.critics import Box, Critics, Draws
+from bakehouse_learner.agents.common.squashed import drawn, strain
+from bakehouse_learner.agents.cql import conservative_gap
+from bakehouse_learner.agents.sac import SoftParts
+from bakehouse_learner.training.agent import Setup
+from bakehouse_learner.training.compiled_steps import counter
+from bakehouse_learner.training.normaliser import static_normaliser
+from bakehouse_learner.training.specs import Minibatch
+from bakehouse_learner.training.tensorflow_setup import tf
+from bakehouse_schemas.application.actions import Continuous
+from bakehouse_schemas.application.application import Bandit, Episodic
+from bakehouse_schemas.execution.propensity import Own, propensities
 
-from learner.agents.adapter import Setup
-from learner.agents.bc import truncated_normal
-from learner.agents.cql import conservative_gap
-from learner.agents.critics import Box, Critics, Draws
-from learner.agents.sac import SoftParts
-from learner.agents.squashed import drawn, strain
-from learner.normaliser import static_normaliser
-from learner.specs import Minibatch
-from learner.tensorflow_setup import tf
-from learner.training import counter
-from schemas.actions import Continuous
-from schemas.application import Bandit, Episodic
-from schemas.propensity import Own, propensities
 from tests.small_worlds import application_for
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # the reasons stand in learner.tensorflow_setup
+    warnings.simplefilter(
+        "ignore"
+    )  # the reasons stand in bakehouse_learner.training.tensorflow_setup
     from tf_agents.agents.td3 import td3_agent
     from tf_agents.networks import network
     from tf_agents.specs import tensor_spec

@@ -6,16 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from learner.agents.actor_critic import MOST_WEIGHT, Taken
-from learner.agents.executed import Executed
-from learner.agents.ppo import clipped
-from learner.agents.reinforce import weighted
-from learner.on_policy import recent, without_gaps
-from learner.specs import Minibatch
-from learner.tensorflow_setup import tf
-from schemas.actions import Continuous, Discrete, Parts
-from schemas.application import (
+from bakehouse_learner.agents.common.actor_critic import MOST_WEIGHT, Taken
+from bakehouse_learner.agents.common.executed import Executed
+from bakehouse_learner.agents.ppo import clipped
+from bakehouse_learner.agents.reinforce import weighted
+from bakehouse_learner.training.on_policy import recent, without_gaps
+from bakehouse_learner.training.specs import Minibatch
+from bakehouse_learner.training.tensorflow_setup import tf
+from bakehouse_schemas.application.actions import Continuous, Discrete, Parts
+from bakehouse_schemas.application.application import (
     Agent,
     AgentsOwn,
     Application,
@@ -24,12 +23,13 @@ from schemas.application import (
     Softmax,
     seconds,
 )
-from schemas.errors import ApplicationError
-from schemas.exploration import Explores
-from schemas.observation import Numeric
-from schemas.policy import Policy
-from schemas.propensity import propensities
-from schemas.reward import Reward
+from bakehouse_schemas.application.exploration import Explores
+from bakehouse_schemas.application.observation import Numeric
+from bakehouse_schemas.application.reward import Reward
+from bakehouse_schemas.errors import ApplicationError
+from bakehouse_schemas.execution.propensity import propensities
+from bakehouse_schemas.policy.policy import Policy
+
 from tests.small_worlds import minibatches, policy_of, tastes, untrained
 
 ROWS = 64

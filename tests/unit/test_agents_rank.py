@@ -7,18 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bakehouse_learner.agents.common.saved_model import save_model
+from bakehouse_learner.agents.rank import RankAgent
+from bakehouse_learner.gate.policy_version import policy_of
+from bakehouse_learner.offline.simulation.simulation import simulate
+from bakehouse_learner.training.batch import Batch
+from bakehouse_learner.training.tensorflow_setup import tf
+from bakehouse_schemas.application.actions import Ranking
+from bakehouse_schemas.application.application import Agent, Application, Training, seconds
+from bakehouse_schemas.application.observation import Numeric, Vector
+from bakehouse_schemas.application.reward import Reward
+from bakehouse_schemas.policy.policy import Policy
 
-from learner.agents.rank import RankAgent
-from learner.agents.saved_model import save_model
-from learner.batch import Batch
-from learner.simulation import simulate
-from learner.tensorflow_setup import tf
-from learner.version import policy_of
-from schemas.actions import Ranking
-from schemas.application import Agent, Application, Training, seconds
-from schemas.observation import Numeric, Vector
-from schemas.policy import Policy
-from schemas.reward import Reward
 from tests.small_worlds import build
 from tests.worlds import exam_of
 
@@ -174,7 +174,7 @@ def test_a_saved_model_answers_with_the_items_it_is_given(tmp_path: Path) -> Non
 
 @pytest.mark.long
 def test_it_learns_the_world_of_shelves_within_4000_decisions() -> None:
-    from learner.agents import build_agent
+    from bakehouse_learner.agents import build_agent
 
     exam = exam_of("rank")
     assert exam.module == "shelves"

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from learner.normaliser import fit_normaliser, static_normaliser
-from learner.reward_scale import RewardScale
-from schemas.observation import Boolean, Categorical, Encoder, Numeric
-from schemas.policy import Head, Policy
+from bakehouse_learner.training.normaliser import fit_normaliser, static_normaliser
+from bakehouse_learner.training.reward_scale import RewardScale
+from bakehouse_schemas.application.observation import Boolean, Categorical, Encoder, Numeric
+from bakehouse_schemas.policy.policy import Head, Policy
 
 STATIC = Encoder(
     [Numeric("gold", low=0, high=200), Boolean("vip"), Categorical("os", values=["a", "b"])]

@@ -11,16 +11,25 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from learner.agents import build_agent
-from learner.learning import Learning
-from learner.plan import Plan
-from learner.simulation import simulate
-from learner.version import policy_of
-from learner.virtual_players import Answering, VirtualPlayers, version_zero
-from schemas.actions import Actions, Continuous, Discrete, Parts, Ranking
-from schemas.agents import ACTION_KINDS, AGENTS, PROBLEM_KINDS, agents_table, refusal
-from schemas.application import (
+from bakehouse_learner.agents import build_agent
+from bakehouse_learner.gate.policy_version import policy_of
+from bakehouse_learner.learning import Learning
+from bakehouse_learner.offline.simulation.simulation import simulate
+from bakehouse_learner.offline.simulation.virtual_players import (
+    Answering,
+    VirtualPlayers,
+    version_zero,
+)
+from bakehouse_learner.training.plan import Plan
+from bakehouse_schemas.application.actions import Actions, Continuous, Discrete, Parts, Ranking
+from bakehouse_schemas.application.agents import (
+    ACTION_KINDS,
+    AGENTS,
+    PROBLEM_KINDS,
+    agents_table,
+    refusal,
+)
+from bakehouse_schemas.application.application import (
     Agent,
     Application,
     Bandit,
@@ -29,10 +38,18 @@ from schemas.application import (
     Training,
     seconds,
 )
-from schemas.errors import ApplicationError
-from schemas.observation import Numeric
-from schemas.reward import Reward
-from schemas.world import BanditWorld, Context, EpisodicWorld, Happening, Transition, World
+from bakehouse_schemas.application.observation import Numeric
+from bakehouse_schemas.application.reward import Reward
+from bakehouse_schemas.errors import ApplicationError
+from bakehouse_schemas.worlds.world import (
+    BanditWorld,
+    Context,
+    EpisodicWorld,
+    Happening,
+    Transition,
+    World,
+)
+
 from tests.worlds import WORLDS, Exam
 
 CELLS = [(name, a, p) for name in AGENTS for a in ACTION_KINDS for p in PROBLEM_KINDS]
@@ -162,7 +179,9 @@ def test_an_agent_that_does_not_fit_is_refused_with_the_reason_and_with_what_fit
 
 def test_the_readme_shows_the_table_as_it_is() -> None:
     shown = (Path(__file__).parents[2] / "README.md").read_text()
-    assert agents_table() in shown, "copy what `python -m schemas.agents` prints"
+    assert agents_table() in shown, (
+        "copy what `python -m bakehouse_schemas.application.agents` prints"
+    )
 
 
 def test_the_table_has_a_row_for_each_agent_and_a_column_for_each_kind_of_action() -> None:

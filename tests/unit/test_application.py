@@ -4,6 +4,10 @@ import sys
 
 import numpy as np
 import pytest
+from bakehouse_schemas.application.agents import AGENTS
+from bakehouse_schemas.application.observation import Encoder
+from bakehouse_schemas.errors import InvalidContext
+from bakehouse_schemas.loading import load_application, load_applications
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,10 +30,6 @@ from bakehouse import (
     minutes,
     seconds,
 )
-from schemas.agents import AGENTS
-from schemas.errors import InvalidContext
-from schemas.loading import load_application, load_applications
-from schemas.observation import Encoder
 
 
 def make(**changes: object) -> Application:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from applications.mode_and_level import WORTH, application, world
-from schemas.events import OutcomeRequest, check_outcome
-from schemas.ids import uuid7
-from schemas.reward import DecisionTimes, TimedOutcome
-from schemas.world import Context
+from bakehouse.examples.mode_and_level import WORTH, application, world
+from bakehouse_schemas.application.reward import DecisionTimes, TimedOutcome
+from bakehouse_schemas.events.events import OutcomeRequest, check_outcome
+from bakehouse_schemas.ids import uuid7
+from bakehouse_schemas.worlds.world import Context
 
 MODES = list(WORTH)
 LEVELS, MINUTES = np.linspace(0, 1, 11), np.linspace(2, 14, 11)

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from applications.shop_shelf import SEEN, WANTED, application, world
-from schemas.events import OutcomeRequest, check_outcome
-from schemas.ids import uuid7
-from schemas.reward import DecisionTimes, TimedOutcome
+from bakehouse.examples.shop_shelf import SEEN, WANTED, application, world
+from bakehouse_schemas.application.reward import DecisionTimes, TimedOutcome
+from bakehouse_schemas.events.events import OutcomeRequest, check_outcome
+from bakehouse_schemas.ids import uuid7
 
 
 def visits(count: int, seed: int = 0) -> list[dict[str, Any]]:

@@ -6,16 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from schemas.actions import Discrete
-from schemas.events import OutcomeRequest, check_outcome
-from schemas.exploration import NONE
-from schemas.ids import uuid7
-from schemas.loading import Loaded, load_application
-from schemas.propensity import executed_distribution, one_hot
-from schemas.reward import DecisionTimes, TimedOutcome
-from schemas.share import Logged, bandit_values, episodic_values, share
-from schemas.world import BanditWorld, EpisodicWorld, Happening
+from bakehouse_schemas.application.actions import Discrete
+from bakehouse_schemas.application.exploration import NONE
+from bakehouse_schemas.application.reward import DecisionTimes, TimedOutcome
+from bakehouse_schemas.events.events import OutcomeRequest, check_outcome
+from bakehouse_schemas.execution.propensity import executed_distribution, one_hot
+from bakehouse_schemas.ids import uuid7
+from bakehouse_schemas.loading import Loaded, load_application
+from bakehouse_schemas.worlds.share import Logged, bandit_values, episodic_values, share
+from bakehouse_schemas.worlds.world import BanditWorld, EpisodicWorld, Happening
 
 FOLDER = Path(__file__).parents[2] / "applications"
 MANY = 1 << 40  # decisions: exploration has come to its final value

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from schemas.application import Agent
-from schemas.loading import load_application
+from bakehouse_schemas.application.application import Agent
+from bakehouse_schemas.loading import load_application
 
 FOLDER = Path(__file__).parents[2] / "applications"
 BUDGETS = {  # page: decisions, and the share reached within them
@@ -23,7 +22,7 @@ BUDGETS = {  # page: decisions, and the share reached within them
 
 @pytest.fixture(scope="module")
 def build() -> Any:
-    from learner.agents import build_agent  # TensorFlow
+    from bakehouse_learner.agents import build_agent  # TensorFlow
 
     return build_agent
 
@@ -33,7 +32,7 @@ def build() -> Any:
 def test_a_page_is_learned_within_its_budget(
     build: Any, page: str, decisions: int, least: float
 ) -> None:
-    from learner.simulation import simulate
+    from bakehouse_learner.offline.simulation.simulation import simulate
 
     loaded = load_application(str(FOLDER / f"{page}.py"))
     assert loaded.world is not None
@@ -48,7 +47,7 @@ def test_a_page_is_learned_within_its_budget(
 @pytest.mark.long
 @pytest.mark.timeout(900)
 def test_the_other_agent_that_boss_health_names_learns_it_too(build: Any) -> None:
-    from learner.simulation import simulate
+    from bakehouse_learner.offline.simulation.simulation import simulate
 
     loaded = load_application(str(FOLDER / "boss_health.py"))
     assert loaded.world is not None

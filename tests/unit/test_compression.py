@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bakehouse_learner.agents import build_agent
+from bakehouse_learner.gate.policy_version import policy_of
+from bakehouse_learner.learning import Learning
+from bakehouse_learner.replay.row_decoder import Decoder
+from bakehouse_learner.training.agent import Setup
+from bakehouse_learner.training.autoencoder import Compressor, compressor_from, fit_compressor
+from bakehouse_learner.training.normaliser import static_normaliser
+from bakehouse_schemas.application.application import Application, Discrete, Training
+from bakehouse_schemas.application.compression import Compression
+from bakehouse_schemas.application.observation import Numeric, Vector
+from bakehouse_schemas.errors import ApplicationError
 
-from learner.agents import build_agent
-from learner.agents.adapter import Setup
-from learner.compression import Compressor, compressor_from, fit_compressor
-from learner.learning import Learning
-from learner.normaliser import static_normaliser
-from learner.rows import Decoder
-from learner.version import policy_of
-from schemas.application import Application, Discrete, Training
-from schemas.compression import Compression
-from schemas.errors import ApplicationError
-from schemas.observation import Numeric, Vector
 from tests.learner_fakes import GAME
 from tests.replay_rows import T0, arrow, decision
 from tests.small_worlds import application_for, learn, share_of_tastes, tastes
@@ -119,7 +119,7 @@ def trained(learning: Learning, plan: Callable[[int], Any], versions: range) -> 
 
 
 def test_the_learner_fits_it_once_watches_it_and_says_when_observations_have_changed() -> None:
-    from learner.plan import Plan
+    from bakehouse_learner.training.plan import Plan
 
     application = compressed_game()
     learning = Learning(application, build_agent)

@@ -7,26 +7,26 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from schemas.application import (
+from bakehouse_schemas.application.application import (
     Application,
     Discrete,
     EpsilonGreedy,
     Rollout,
     minutes,
 )
-from schemas.bundle import LoadedPolicy, load_bundle
-from schemas.cohort import in_holdout, role_of
-from schemas.decide import Answer, answer, check
-from schemas.errors import InvalidContext, InvalidEvent
-from schemas.events import DecisionRequest, read_decision
-from schemas.ids import uuid7, uuid7_time_ms
-from schemas.observation import Numeric
-from schemas.propensity import draw_action
-from schemas.reward import Reward
-from schemas.slot import Slot, version_zero
+from bakehouse_schemas.application.observation import Numeric
+from bakehouse_schemas.application.reward import Reward
+from bakehouse_schemas.decisions.cohort import in_holdout, role_of
+from bakehouse_schemas.decisions.decide import Answer, answer, check
+from bakehouse_schemas.decisions.slot import Slot, version_zero
+from bakehouse_schemas.errors import InvalidContext, InvalidEvent
+from bakehouse_schemas.events.events import DecisionRequest, read_decision
+from bakehouse_schemas.execution.propensity import draw_action
+from bakehouse_schemas.ids import uuid7, uuid7_time_ms
+from bakehouse_schemas.policy.bundle import LoadedPolicy, load_bundle
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from tests.fakes import publish_policy
 
 LABELS = ("easy", "normal", "hard")

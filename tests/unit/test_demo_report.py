@@ -9,18 +9,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from bakehouse.demo.report import DemoReport, make_report, tell
+from bakehouse.demo.watch import PolicyWatch, Published, ReplayWatch
+from bakehouse.players.player_thread import world_of
+from bakehouse.players.players import AcceptedOutcome, AnsweredDecision, Journal
+from bakehouse_schemas.application.exploration import Exploration
+from bakehouse_schemas.execution.propensity import executed_distribution, one_hot
+from bakehouse_schemas.loading import load_application
+from bakehouse_schemas.process.settings import Settings
+from bakehouse_schemas.worlds.share import expected_rewards
 from deltalake import write_deltalake
 from rich.console import Console
-
-from bakehouse.demo_report import DemoReport, make_report, tell
-from bakehouse.play import world_of
-from bakehouse.players import AcceptedOutcome, AnsweredDecision, Journal
-from bakehouse.watch import PolicyWatch, Published, ReplayWatch
-from schemas.exploration import Exploration
-from schemas.loading import load_application
-from schemas.propensity import executed_distribution, one_hot
-from schemas.settings import Settings
-from schemas.share import expected_rewards
 
 REF = str(Path(__file__).parents[2] / "applications" / "level_difficulty.py")
 LOADED = load_application(REF)

@@ -10,10 +10,9 @@ from typing import Any
 
 import jsonschema
 import pytest
-from typer.main import get_command
-
 from bakehouse.cli import app
-from schemas.events import EVENTS
+from bakehouse_schemas.events.events import EVENTS
+from typer.main import get_command
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -106,7 +105,9 @@ def test_every_event_has_an_example() -> None:
 @pytest.mark.parametrize("event", sorted(EVENTS))
 def test_an_example_is_valid_by_the_json_schema_and_by_the_checks(event: str) -> None:
     fields: dict[str, Any] = json.loads(EXAMPLES[event])
-    schema = json.loads((ROOT / "schemas" / "json" / f"{event}.schema.json").read_text())
+    schema = json.loads(
+        (ROOT / "schemas/bakehouse_schemas/events/json" / f"{event}.schema.json").read_text()
+    )
     jsonschema.validate(fields, schema)
     EVENTS[event].model_validate(fields)
     if event != "status.v1":  # others may say more there

@@ -7,20 +7,19 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
-from learner.estimators.bandits import direct_method, ips, snips
-from learner.estimators.diagnostics import diagnose, missing_support
-from learner.estimators.estimate import effective_sample_of, value_of
-from learner.estimators.intervals import (
+from bakehouse_learner.ope.bandits import direct_method, ips, snips
+from bakehouse_learner.ope.diagnostics import diagnose, missing_support
+from bakehouse_learner.ope.estimate import effective_sample_of, value_of
+from bakehouse_learner.ope.intervals import (
     always_valid,
     always_valid_difference,
     bootstrap,
     percentile,
     percentile_difference,
 )
-from learner.estimators.segments import MOST, NOT_GIVEN, OTHERS, segments
+from bakehouse_learner.ope.segments import MOST, NOT_GIVEN, OTHERS, segments
+from hypothesis import given
+from hypothesis import strategies as st
 
 
 def log(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

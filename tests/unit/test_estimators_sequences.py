@@ -6,17 +6,16 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
-from learner.estimators.estimate import linearised, value_of
-from learner.estimators.sequences import (
+from bakehouse_learner.ope.estimate import linearised, value_of
+from bakehouse_learner.ope.sequences import (
     Episodes,
     doubly_robust_sequences,
     logged_returns,
     per_decision_is,
     weighted_per_decision_is,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 
 eighths = st.integers(-80, 80).map(lambda n: n / 8)
 probabilities = st.integers(1, 16).map(lambda n: n / 16)

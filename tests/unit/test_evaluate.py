@@ -9,11 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bakehouse_learner.offline import evaluate
+from bakehouse_learner.offline.evaluation.target_policies import (
+    distribution,
+    find_target,
+    newest_version,
+    propensity,
+)
+from bakehouse_schemas.loading import load_application
+from bakehouse_schemas.policy.bundle import MANIFEST
 
-from learner import evaluate
-from learner.targets import distribution, find_target, newest_version, propensity
-from schemas.bundle import MANIFEST
-from schemas.loading import load_application
 from tests.fakes import publish_policy
 from tests.logged_worlds import played, ring_of, truth
 from tests.replay_rows import T0, Table, decision, outcome
@@ -39,7 +44,7 @@ def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def ask(home: Path, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Asks `python -m learner.evaluate` in this process."""
+    """Asks `python -m bakehouse_learner.offline.evaluate` in this process."""
 
     def asked(*arguments: str) -> dict[str, Any]:
         status = evaluate.main(arguments)

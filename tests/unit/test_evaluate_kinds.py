@@ -10,18 +10,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bakehouse_learner.offline.evaluation.policy_value import material
+from bakehouse_learner.offline.evaluation.report import Asked, report
+from bakehouse_learner.offline.evaluation.target_policies import find_target, propensity
+from bakehouse_learner.replay.ring import Ring
+from bakehouse_schemas.application.actions import Continuous, Discrete, Parts, Ranking
+from bakehouse_schemas.application.agents import AGENTS
+from bakehouse_schemas.application.application import (
+    Agent,
+    Application,
+    EpsilonGreedy,
+    Gaussian,
+    seconds,
+)
+from bakehouse_schemas.application.observation import Numeric
+from bakehouse_schemas.application.reward import Reward
+from bakehouse_schemas.errors import BakehouseError
+from bakehouse_schemas.execution.propensity import baseline_own, execute, logged_density
 
-from learner.evaluation_report import Asked, report
-from learner.judging import material
-from learner.ring import Ring
-from learner.targets import find_target, propensity
-from schemas.actions import Continuous, Discrete, Parts, Ranking
-from schemas.agents import AGENTS
-from schemas.application import Agent, Application, EpsilonGreedy, Gaussian, seconds
-from schemas.errors import BakehouseError
-from schemas.observation import Numeric
-from schemas.propensity import baseline_own, execute, logged_density
-from schemas.reward import Reward
 from tests.logged_worlds import ring_of
 from tests.replay_rows import T0, decision, outcome
 

@@ -1,6 +1,6 @@
 """How estimates are shown to people."""
 
-from bakehouse.evaluate_report import signed_bounded
+from bakehouse.reports.evaluate import signed_bounded
 
 
 def test_a_difference_has_its_sign_whether_or_not_it_is_sure() -> None:

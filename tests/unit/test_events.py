@@ -5,13 +5,12 @@ import json
 import time
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
-from schemas import events, jsonschema
-from schemas.application import Application, Discrete, minutes
-from schemas.errors import InvalidContext, InvalidEvent, UnknownApplication
-from schemas.events import (
+from bakehouse_schemas.application.application import Application, Discrete, minutes
+from bakehouse_schemas.application.observation import Categorical, Numeric
+from bakehouse_schemas.application.reward import Reward
+from bakehouse_schemas.errors import InvalidContext, InvalidEvent, UnknownApplication
+from bakehouse_schemas.events import events, jsonschema
+from bakehouse_schemas.events.events import (
     DAY_MS,
     EVENTS,
     DecisionRequest,
@@ -21,11 +20,11 @@ from schemas.events import (
     read_outcome,
     validated,
 )
-from schemas.ids import is_uuid7, uuid7, uuid7_hour, uuid7_time_ms
-from schemas.observation import Categorical, Numeric
-from schemas.reward import Reward
-from schemas.wire import parse_object
-from serving.control import ControlRequest
+from bakehouse_schemas.events.wire import parse_object
+from bakehouse_schemas.ids import is_uuid7, uuid7, uuid7_hour, uuid7_time_ms
+from bakehouse_serving.control import ControlRequest
+from hypothesis import given
+from hypothesis import strategies as st
 
 NOW_MS = time.time_ns() // 1_000_000
 
@@ -230,7 +229,9 @@ def test_a_uuid7_carries_its_time_and_sorts_by_it(now_ms):
 
 def test_the_checked_in_json_schemas_are_those_of_the_code():
     for name, text in jsonschema.generated().items():
-        assert (jsonschema.FOLDER / name).read_text() == text, "run python -m schemas.jsonschema"
+        assert (jsonschema.FOLDER / name).read_text() == text, (
+            "run python -m bakehouse_schemas.events.jsonschema"
+        )
 
 
 def nested(levels: int) -> bytes:

@@ -9,20 +9,20 @@ from typing import Any
 import orjson
 import pyarrow as pa
 import pytest
+from bakehouse_learner.offline.history.columns import REPLAY_SCHEMA
+from bakehouse_schemas.application.application import Application, Rollout
+from bakehouse_schemas.decisions.cohort import in_holdout
+from bakehouse_schemas.decisions.decide import answer_one, check
+from bakehouse_schemas.decisions.slot import Slot, version_zero
+from bakehouse_schemas.errors import DecisionNotFound
+from bakehouse_schemas.events.events import DecisionRequest
+from bakehouse_schemas.ids import uuid7, uuid7_hour
+from bakehouse_schemas.policy.bundle import LoadedPolicy, load_bundle
+from bakehouse_schemas.replay.tables import DECISION, PARTITIONED_BY, REPLAY
+from bakehouse_serving.explain.__main__ import Explainer
+from bakehouse_stream.columns import arrow_schema
 from deltalake import write_deltalake
 
-from learner.columns import REPLAY_SCHEMA
-from schemas.application import Application, Rollout
-from schemas.bundle import LoadedPolicy, load_bundle
-from schemas.cohort import in_holdout
-from schemas.decide import answer_one, check
-from schemas.errors import DecisionNotFound
-from schemas.events import DecisionRequest
-from schemas.ids import uuid7, uuid7_hour
-from schemas.replay import DECISION, PARTITIONED_BY, REPLAY
-from schemas.slot import Slot, version_zero
-from serving.explain import Explainer
-from stream.columns import arrow_schema
 from tests.fakes import publish_policy
 from tests.replay_rows import OFFSETS, T0, Table, outcome
 from tests.shapes import bundled, items, shaped

@@ -12,11 +12,11 @@ from pathlib import Path
 import orjson
 import psutil
 import pytest
+from bakehouse_schemas.ids import uuid7
+from bakehouse_schemas.process.settings import Settings
+from bakehouse_serving.explain.__main__ import NICENESS
+from bakehouse_serving.explain.client import Explainer
 
-from schemas.ids import uuid7
-from schemas.settings import Settings
-from serving.explain import NICENESS
-from serving.explainer import Explainer
 from tests.unit.test_explain import Game
 from tests.unit.test_serving_http import LEVELS, Server
 from tests.waiting import wait_until
@@ -24,9 +24,9 @@ from tests.waiting import wait_until
 PAGE = """
 from datetime import timedelta
 
-from schemas.application import Application, Discrete
-from schemas.observation import Numeric
-from schemas.reward import Reward
+from bakehouse_schemas.application.application import Application, Discrete
+from bakehouse_schemas.application.observation import Numeric
+from bakehouse_schemas.application.reward import Reward
 
 print("a page may print")
 application = Application(
@@ -41,8 +41,8 @@ application = Application(
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from schemas.loading import load_application
-    from schemas.slot import version_zero
+    from bakehouse_schemas.decisions.slot import version_zero
+    from bakehouse_schemas.loading import load_application
 
     folder = tmp_path_factory.mktemp("home")
     (folder / "page.py").write_text(PAGE)
@@ -93,8 +93,8 @@ def test_it_answers_a_process_that_holds_a_thousand_connections(home, asking):
 
 def test_it_ends_with_whoever_asked_however_that_ends(home):
     asks = (
-        "import os, sys; from schemas.settings import Settings; "
-        "from serving.explainer import Explainer; from pathlib import Path; "
+        "import os, sys; from bakehouse_schemas.process.settings import Settings; "
+        "from bakehouse_serving.explain.client import Explainer; from pathlib import Path; "
         f"asking = Explainer(Settings(home=Path({str(home)!r})), [{str(home / 'page.py')!r}]); "
         f"asking.ask('levels', {(home / 'id').read_text()!r}); "
         "print(asking.process_id, flush=True); os.kill(os.getpid(), 9)"
@@ -106,7 +106,14 @@ def test_it_ends_with_whoever_asked_however_that_ends(home):
 
 def test_it_ends_by_itself_when_nobody_asks(home):
     environment = os.environ | {"BAKEHOUSE_HOME": str(home)}
-    words = [sys.executable, "-m", "serving.explain", str(home / "page.py"), "--idle-s", "0.1"]
+    words = [
+        sys.executable,
+        "-m",
+        "bakehouse_serving.explain",
+        str(home / "page.py"),
+        "--idle-s",
+        "0.1",
+    ]
     with subprocess.Popen(words, stdin=subprocess.PIPE, env=environment) as process:
         assert process.wait(60) == 0
 
@@ -125,7 +132,13 @@ def test_the_keys_of_serving_are_not_handed_on(home):
 
 
 def test_one_question_can_be_asked_without_serving(home):
-    words = [sys.executable, "-m", "serving.explain", str(home / "page.py"), "--decision"]
+    words = [
+        sys.executable,
+        "-m",
+        "bakehouse_serving.explain",
+        str(home / "page.py"),
+        "--decision",
+    ]
     environment = os.environ | {"BAKEHOUSE_HOME": str(home)}
     told = subprocess.run(
         [*words, (home / "id").read_text()], capture_output=True, env=environment, check=True

@@ -6,13 +6,8 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from pydantic import ValidationError
-
-from schemas.application import Agent, Application, Discrete, seconds
-from schemas.errors import ApplicationError
-from schemas.exploration import (
+from bakehouse_schemas.application.application import Agent, Application, Discrete, seconds
+from bakehouse_schemas.application.exploration import (
     EXPLORES,
     AgentsOwn,
     EpsilonGreedy,
@@ -22,8 +17,12 @@ from schemas.exploration import (
     Thompson,
     default_exploration,
 )
-from schemas.observation import Numeric
-from schemas.reward import Reward
+from bakehouse_schemas.application.observation import Numeric
+from bakehouse_schemas.application.reward import Reward
+from bakehouse_schemas.errors import ApplicationError
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
 
 
 @pytest.mark.parametrize(

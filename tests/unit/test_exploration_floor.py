@@ -9,26 +9,32 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+from bakehouse.describe import exploration_words
+from bakehouse_learner.gate.evidence import Collector
+from bakehouse_learner.offline.tuning.search_space import lines_of
+from bakehouse_learner.replay.ring import Ring
+from bakehouse_learner.training.normaliser import static_normaliser
+from bakehouse_schemas.application.actions import Continuous, Parts, Ranking
+from bakehouse_schemas.application.application import Agent, Application, Discrete, seconds
+from bakehouse_schemas.application.exploration import (
+    AgentsOwn,
+    EpsilonGreedy,
+    Explores,
+    Gaussian,
+    Softmax,
+    Thompson,
+)
+from bakehouse_schemas.application.observation import Numeric
+from bakehouse_schemas.application.reward import Reward
+from bakehouse_schemas.decisions.decide import answer_one, check
+from bakehouse_schemas.decisions.recompute import recompute
+from bakehouse_schemas.decisions.slot import version_zero
+from bakehouse_schemas.errors import ApplicationError
+from bakehouse_schemas.events.events import DecisionRequest
+from bakehouse_schemas.execution.propensity import executed_distribution, one_hot, uniform_share
+from bakehouse_schemas.ids import uuid7
 from hypothesis import given
 from hypothesis import strategies as st
-
-from bakehouse.describe import exploration_words
-from learner.evidence import Collector
-from learner.normaliser import static_normaliser
-from learner.ring import Ring
-from learner.search_space import lines_of
-from schemas.actions import Continuous, Parts, Ranking
-from schemas.application import Agent, Application, Discrete, seconds
-from schemas.decide import answer_one, check
-from schemas.errors import ApplicationError
-from schemas.events import DecisionRequest
-from schemas.exploration import AgentsOwn, EpsilonGreedy, Explores, Gaussian, Softmax, Thompson
-from schemas.ids import uuid7
-from schemas.observation import Numeric
-from schemas.propensity import executed_distribution, one_hot, uniform_share
-from schemas.recompute import recompute
-from schemas.reward import Reward
-from schemas.slot import version_zero
 
 NOW_MS = 1_700_000_000_000
 

@@ -13,34 +13,60 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bakehouse.examples.level_difficulty import application, world
+from bakehouse.examples.message_hour import application as hours
+from bakehouse.examples.message_hour import world as hours_of_players
+from bakehouse.examples.quest_chain import application as episodic
+from bakehouse.reports.fit_world import show_fitted_world
+from bakehouse_learner.offline.evaluation.target_policies import find_target
+from bakehouse_learner.offline.fit_world import (
+    Valued,
+    agreement,
+    contrary,
+    fitted,
+    tries,
+    value_in_world,
+)
+from bakehouse_learner.offline.history.history import History
+from bakehouse_learner.offline.simulation.simulation import simulate
+from bakehouse_learner.offline.train import target_of
+from bakehouse_learner.offline.training.train_on_history import held_out_from, train_on_history
+from bakehouse_learner.offline.world_fitting.agreement import (
+    Fit,
+    compared_pairs,
+    fit_of,
+    judged,
+    kendall_tau,
+)
+from bakehouse_learner.offline.world_fitting.world_data import Played, as_world, check_kind, played
+from bakehouse_learner.ope.estimate import plain
+from bakehouse_learner.replay.ring import Ring
+from bakehouse_learner.replay.row_decoder import Decoder
+from bakehouse_schemas.application.actions import Continuous, Parts, Ranking
+from bakehouse_schemas.application.agents import AGENTS
+from bakehouse_schemas.application.application import (
+    Agent,
+    Application,
+    Discrete,
+    EpsilonGreedy,
+    Gate,
+    Gaussian,
+    seconds,
+)
+from bakehouse_schemas.application.observation import Numeric
+from bakehouse_schemas.application.reward import DecisionTimes, Reward, TimedOutcome
+from bakehouse_schemas.errors import (
+    ApplicationError,
+    BundleCorrupt,
+    ContractMismatch,
+    InvalidHistory,
+)
+from bakehouse_schemas.loading import load_application
+from bakehouse_schemas.worlds.fitted_world import FittedWorld, tilted
+from bakehouse_schemas.worlds.world import BanditWorld, Context, Happening
 from hypothesis import given
 from hypothesis import strategies as st
 
-from applications.level_difficulty import application, world
-from applications.message_hour import application as hours
-from applications.message_hour import world as hours_of_players
-from applications.quest_chain import application as episodic
-from bakehouse.fit_world_report import show_fitted_world
-from learner.agreement import Fit, compared_pairs, fit_of, judged, kendall_tau
-from learner.estimators.estimate import plain
-from learner.fit_world import Valued, agreement, contrary, fitted, tries, value_in_world
-from learner.history import History
-from learner.offline import held_out_from, train_on_history
-from learner.ring import Ring
-from learner.rows import Decoder
-from learner.simulation import simulate
-from learner.targets import find_target
-from learner.train import target_of
-from learner.world_log import Played, as_world, check_kind, played
-from schemas.actions import Continuous, Parts, Ranking
-from schemas.agents import AGENTS
-from schemas.application import Agent, Application, Discrete, EpsilonGreedy, Gate, Gaussian, seconds
-from schemas.errors import ApplicationError, BundleCorrupt, ContractMismatch, InvalidHistory
-from schemas.fitted_world import FittedWorld, tilted
-from schemas.loading import load_application
-from schemas.observation import Numeric
-from schemas.reward import DecisionTimes, Reward, TimedOutcome
-from schemas.world import BanditWorld, Context, Happening
 from tests import logged_worlds
 from tests.learner_fakes import LinearAgent
 from tests.replay_rows import arrow

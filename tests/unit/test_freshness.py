@@ -1,9 +1,8 @@
 """Freshness by hand: outcome → table version → policy trained on it → its first answer."""
 
 import pytest
-
-from bakehouse.freshness import measure_freshness
-from bakehouse.players import AcceptedOutcome
+from bakehouse.demo.freshness import measure_freshness
+from bakehouse.players.players import AcceptedOutcome
 
 
 def outcome(name: str, at_s: float) -> AcceptedOutcome:

@@ -3,10 +3,9 @@ import math
 
 import numpy as np
 import pytest
-
-from learner.confidence import ConfidenceSequence, Moments, boundary
-from learner.difference import DifferenceSequence
-from learner.evaluation import expected_square, paired_difference
+from bakehouse_learner.gate.progressive_evaluation import expected_square, paired_difference
+from bakehouse_learner.statistics.confidence_sequence import ConfidenceSequence, Moments, boundary
+from bakehouse_learner.statistics.difference import DifferenceSequence
 
 
 def test_the_boundary_is_the_published_formula():

@@ -3,10 +3,13 @@ import math
 
 import numpy as np
 import pytest
+from bakehouse_learner.gate.progressive_evaluation import (
+    ProgressiveEvaluation,
+    expected_square,
+    paired_difference,
+)
 from hypothesis import given
 from hypothesis import strategies as st
-
-from learner.evaluation import ProgressiveEvaluation, expected_square, paired_difference
 
 
 def test_a_paired_difference_worked_by_hand():

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from bakehouse_learner.gate.evidence import Collector
+from bakehouse_learner.offline.simulation.virtual_players import (
+    Answering,
+    VirtualPlayers,
+    version_zero,
+)
+from bakehouse_learner.replay.ring import Ring
+from bakehouse_learner.training.normaliser import static_normaliser
+from bakehouse_schemas.application.exploration import Exploration
+from bakehouse_schemas.policy.policy import Head, Policy
+from bakehouse_schemas.worlds.share import Logged, episodic_values
 
-from learner.evidence import Collector
-from learner.normaliser import static_normaliser
-from learner.ring import Ring
-from learner.virtual_players import Answering, VirtualPlayers, version_zero
-from schemas.exploration import Exploration
-from schemas.policy import Head, Policy
-from schemas.share import Logged, episodic_values
 from tests.worlds import kiln
 
 ROW_MS = 100

@@ -6,8 +6,7 @@ import math
 
 import numpy as np
 import pytest
-
-from learner.list_difference import list_difference
+from bakehouse_learner.ope.ranking_difference import list_difference
 
 SEEN = np.array([0.6, 0.3, 0.1])
 

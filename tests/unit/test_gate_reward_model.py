@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
-
-from learner.reward_model import RewardModel
+from bakehouse_learner.ope.reward_model import RewardModel
 
 
 def test_it_finds_the_line_of_each_action():

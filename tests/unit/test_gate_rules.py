@@ -3,10 +3,9 @@ import math
 
 import numpy as np
 import pytest
-
-from learner.confidence import Interval
-from learner.gate import Evidence, GateReport, action_shift, decide, score_limit
-from schemas.application import Gate
+from bakehouse_learner.gate.rules import Evidence, GateReport, action_shift, decide, score_limit
+from bakehouse_learner.statistics.confidence_sequence import Interval
+from bakehouse_schemas.application.application import Gate
 
 UNKNOWN = Interval(0.0, -math.inf, math.inf, 0)
 

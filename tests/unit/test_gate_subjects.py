@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bakehouse_learner.gate.evidence import Collector
+from bakehouse_learner.gate.progressive_evaluation import ProgressiveEvaluation
+from bakehouse_learner.replay.ring import Ring
+from bakehouse_learner.replay.row_decoder import Decoder
+from bakehouse_learner.statistics.difference import DifferenceSequence
+from bakehouse_learner.training.normaliser import static_normaliser
+from bakehouse_schemas.application.application import Agent, Episodic, Rollout, seconds
 
-from learner.difference import DifferenceSequence
-from learner.evaluation import ProgressiveEvaluation
-from learner.evidence import Collector
-from learner.normaliser import static_normaliser
-from learner.ring import Ring
-from learner.rows import Decoder
-from schemas.application import Agent, Episodic, Rollout, seconds
 from tests.learner_fakes import GAME
 from tests.replay_rows import T0, arrow, decision, outcome
 

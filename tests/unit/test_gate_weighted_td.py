@@ -7,8 +7,7 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
-
-from learner.weighted_td import Steps, ValueDifference, weighted_td_difference
+from bakehouse_learner.ope.weighted_td import Steps, ValueDifference, weighted_td_difference
 
 GAMMA = 0.5
 LOW = 0.6  # a policy draws uniformly from [LOW, 1]; the log from [0, 1]

@@ -7,18 +7,17 @@ import math
 
 import numpy as np
 import pytest
-
-from learner.confidence import ConfidenceSequence, Interval
-from learner.difference import DifferenceSequence
-from learner.estimators.diagnostics import diagnose
-from learner.evaluation import ProgressiveEvaluation
-from learner.gate import Evidence, GateReport, decide
-from learner.guards import Guards, broken
-from learner.insight.lift import Lift
-from learner.insight.sums import WeightedSums
-from learner.tune_judges import paired
-from schemas.application import Gate
-from schemas.rollout import Guardrail
+from bakehouse_learner.gate.guardrails import Guards, broken
+from bakehouse_learner.gate.progressive_evaluation import ProgressiveEvaluation
+from bakehouse_learner.gate.rules import Evidence, GateReport, decide
+from bakehouse_learner.insight.lift import Lift
+from bakehouse_learner.insight.sums import WeightedSums
+from bakehouse_learner.offline.tuning.objectives import paired
+from bakehouse_learner.ope.diagnostics import diagnose
+from bakehouse_learner.statistics.confidence_sequence import ConfidenceSequence, Interval
+from bakehouse_learner.statistics.difference import DifferenceSequence
+from bakehouse_schemas.application.application import Gate
+from bakehouse_schemas.application.rollout import Guardrail
 
 NONE = (-math.inf, math.inf)
 RULES, OTHER = [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]

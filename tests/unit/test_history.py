@@ -13,17 +13,24 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from bakehouse_learner.offline.history.history import History, read_history
+from bakehouse_learner.offline.history.layout import START_MS
+from bakehouse_learner.offline.history.propensity_model import estimate_propensities
+from bakehouse_schemas.application.actions import Continuous, Discrete, Parts, Ranking
+from bakehouse_schemas.application.agents import AGENTS
+from bakehouse_schemas.application.application import (
+    Agent,
+    Application,
+    Episodic,
+    EpsilonGreedy,
+    Gaussian,
+    seconds,
+)
+from bakehouse_schemas.application.observation import Boolean, Categorical, Numeric, Vector
+from bakehouse_schemas.application.reward import Reward
+from bakehouse_schemas.errors import InvalidHistory
 from deltalake import write_deltalake
 
-from learner.history import History, read_history
-from learner.history_layout import START_MS
-from learner.propensities import estimate_propensities
-from schemas.actions import Continuous, Discrete, Parts, Ranking
-from schemas.agents import AGENTS
-from schemas.application import Agent, Application, Episodic, EpsilonGreedy, Gaussian, seconds
-from schemas.errors import InvalidHistory
-from schemas.observation import Boolean, Categorical, Numeric, Vector
-from schemas.reward import Reward
 from tests.replay_rows import T0, Table, decision, following, outcome
 
 SHOP = Application(

@@ -14,13 +14,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
-from learner.history import History, read_history
-from schemas.actions import Discrete
-from schemas.application import Agent, Application, Episodic, seconds
-from schemas.errors import InvalidHistory
-from schemas.observation import Boolean, Categorical, Numeric
-from schemas.reward import Reward
+from bakehouse_learner.offline.history.history import History, read_history
+from bakehouse_schemas.application.actions import Discrete
+from bakehouse_schemas.application.application import Agent, Application, Episodic, seconds
+from bakehouse_schemas.application.observation import Boolean, Categorical, Numeric
+from bakehouse_schemas.application.reward import Reward
+from bakehouse_schemas.errors import InvalidHistory
 
 SHOP = Application(
     name="shop",

@@ -8,10 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from bakehouse.init_command import TEMPLATES, write
-from schemas.errors import StackError
-from schemas.loading import load_application
+from bakehouse.commands.init import TEMPLATES, write
+from bakehouse_schemas.errors import StackError
+from bakehouse_schemas.loading import load_application
 
 PACKAGES = Path(__file__).parents[2]
 
@@ -117,7 +116,7 @@ def test_a_name_that_cannot_be_one_is_refused(tmp_path, name):
         write(name, "labels", tmp_path)
 
 
-@pytest.mark.parametrize("name", ["json", "numpy", "bakehouse", "serving"])
+@pytest.mark.parametrize("name", ["json", "numpy", "bakehouse", "bakehouse_serving"])
 def test_a_name_that_would_hide_a_module_is_refused(tmp_path, name):
     with pytest.raises(StackError, match="would hide"):
         write(name, "labels", tmp_path)

@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bakehouse_learner.insight.actions import ActionFigures
+from bakehouse_learner.insight.leaderboard import Leaderboard
+from bakehouse_learner.insight.taken import Taken, ineligible, uniform_propensity
+from bakehouse_learner.replay.origin import CANARY, HOLDOUT, UNKNOWN, Origins, subject_hash
+from bakehouse_schemas.decisions.cohort import subject_share
+from bakehouse_schemas.execution.choice import chance_of_exploring
+from bakehouse_schemas.execution.propensity import execute
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from learner.insight.actions import ActionFigures
-from learner.insight.leaderboard import Leaderboard
-from learner.insight.taken import Taken, ineligible, uniform_propensity
-from learner.origin import CANARY, HOLDOUT, UNKNOWN, Origins, subject_hash
-from schemas.choice import chance_of_exploring
-from schemas.cohort import subject_share
-from schemas.propensity import execute
 from tests.shapes import SPACES, Case, cases, shaped
 from tests.unit.test_decide import make_application
 

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+from bakehouse_learner.artifacts.checkpoint import read_checkpoint, write_checkpoint
+from bakehouse_learner.insight.insight import Insight
+from bakehouse_learner.insight.record import MOST_BYTES, fitted, shortened
+from bakehouse_learner.online.loop import ApplicationLoop
+from bakehouse_learner.replay.ring import Ring
+from bakehouse_learner.replay.row_decoder import Decoder
+from bakehouse_schemas.application.application import Agent, Episodic, Rollout, seconds
+from bakehouse_schemas.application.observation import Numeric
 
-from learner.checkpoint import read_checkpoint, write_checkpoint
-from learner.insight.insight import Insight
-from learner.insight.record import MOST_BYTES, fitted, shortened
-from learner.loop import ApplicationLoop
-from learner.ring import Ring
-from learner.rows import Decoder
-from schemas.application import Agent, Episodic, Rollout, seconds
-from schemas.observation import Numeric
 from tests.learner_fakes import GAME, Play, loop_of, same
 from tests.replay_rows import T0, arrow, decision, following, outcome
 

@@ -9,27 +9,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bakehouse_learner.insight.drift import Drift, beyond_chance, level_of, stability_index
+from bakehouse_learner.insight.propensity_audit import PropensityAudit
+from bakehouse_learner.insight.sample_ratio import SampleRatio, log_bayes_factor
+from bakehouse_learner.replay.origin import subject_hash
+from bakehouse_schemas.application.application import Application, Rollout
+from bakehouse_schemas.application.observation import Boolean, Categorical, Encoder, Numeric, Vector
+from bakehouse_schemas.decisions.cohort import in_holdout
+from bakehouse_schemas.decisions.decide import answer_one, check
+from bakehouse_schemas.decisions.slot import Slot, version_zero
+from bakehouse_schemas.events.events import DecisionRequest
+from bakehouse_schemas.ids import uuid7, uuid7_time_ms
+from bakehouse_schemas.policy.bundle import LoadedPolicy
+from bakehouse_stream.kafka.decode import Decoder, Record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from learner.insight.drift import (
-    Drift,
-    beyond_chance,
-    level_of,
-    stability_index,
-)
-from learner.insight.propensity_audit import PropensityAudit
-from learner.insight.sample_ratio import SampleRatio, log_bayes_factor
-from learner.origin import subject_hash
-from schemas.application import Application, Rollout
-from schemas.bundle import LoadedPolicy
-from schemas.cohort import in_holdout
-from schemas.decide import answer_one, check
-from schemas.events import DecisionRequest
-from schemas.ids import uuid7, uuid7_time_ms
-from schemas.observation import Boolean, Categorical, Encoder, Numeric, Vector
-from schemas.slot import Slot, version_zero
-from stream.decode import Decoder, Record
 from tests.replay_rows import arrow
 from tests.shapes import SHAPED, bundled, items, shaped
 from tests.unit.test_decide import make_application

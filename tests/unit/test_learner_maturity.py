@@ -6,17 +6,9 @@ import math
 
 import numpy as np
 import pytest
-
-from learner.maturity import (
-    IN_TIME,
-    LATE,
-    NEVER,
-    RemainingReward,
-    assess,
-    curve,
-)
-from schemas.application import seconds
-from schemas.reward import DecisionTimes, Reward, TimedOutcome, closed_at_ms
+from bakehouse_learner.replay.maturity import IN_TIME, LATE, NEVER, RemainingReward, assess, curve
+from bakehouse_schemas.application.application import seconds
+from bakehouse_schemas.application.reward import DecisionTimes, Reward, TimedOutcome, closed_at_ms
 
 WINDOW_MS = 10_000
 TIMES = DecisionTimes(decided_at_ms=1_000, received_at_ms=1_000)

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from learner.cadence import Cadence
-from learner.checkpoint import read_checkpoint, write_checkpoint
-from learner.minibatches import draw_rows
-from learner.plan import Plan, PlanLog
-from schemas.application import seconds
+from bakehouse_learner.artifacts.checkpoint import read_checkpoint, write_checkpoint
+from bakehouse_learner.training.cadence import Cadence
+from bakehouse_learner.training.minibatches import draw_rows
+from bakehouse_learner.training.plan import Plan, PlanLog
+from bakehouse_schemas.application.application import seconds
 
 
 def plan(version: int) -> Plan:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-
-from learner.returns import Chain, n_step_returns
+from bakehouse_learner.training.returns import Chain, n_step_returns
 
 
 def chain(**changes: list[object]) -> Chain:

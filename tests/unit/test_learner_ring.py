@@ -8,12 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from learner.ring import Ring
-from learner.rows import Decoder
-from schemas.application import (
+from bakehouse_learner.replay.ring import Ring
+from bakehouse_learner.replay.row_decoder import Decoder
+from bakehouse_schemas.application.application import (
     Agent,
     Application,
     Bandit,
@@ -22,8 +19,11 @@ from schemas.application import (
     Training,
     seconds,
 )
-from schemas.observation import Numeric
-from schemas.reward import Reward
+from bakehouse_schemas.application.observation import Numeric
+from bakehouse_schemas.application.reward import Reward
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from tests.replay_rows import OFFSETS, T0, arrow, decision, following, outcome
 
 BANDIT = Application(

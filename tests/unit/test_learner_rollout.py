@@ -1,18 +1,18 @@
 import numpy as np
 import pytest
+from bakehouse_learner.gate.guardrails import Guards, broken, guarded_values
+from bakehouse_learner.gate.rollout import Steps
+from bakehouse_learner.gate.rules import Evidence, decide
+from bakehouse_learner.statistics.confidence_sequence import Interval
+from bakehouse_learner.statistics.recent_mean import RecentMean
+from bakehouse_learner.training.apprentice import asked_of_an_apprentice, matches
+from bakehouse_schemas.application.actions import Continuous, Discrete
+from bakehouse_schemas.application.application import Gate
+from bakehouse_schemas.application.reward import DecisionTimes, Reward, TimedOutcome
+from bakehouse_schemas.application.rollout import Guardrail, Rollout
+from bakehouse_schemas.errors import ApplicationError
+from bakehouse_schemas.execution.propensity import Own
 
-from learner.apprentice import asked_of_an_apprentice, matches
-from learner.confidence import Interval
-from learner.gate import Evidence, decide
-from learner.guards import Guards, broken, guarded_values
-from learner.recent_mean import RecentMean
-from learner.rollout import Steps
-from schemas.actions import Continuous, Discrete
-from schemas.application import Gate
-from schemas.errors import ApplicationError
-from schemas.propensity import Own
-from schemas.reward import DecisionTimes, Reward, TimedOutcome
-from schemas.rollout import Guardrail, Rollout
 from tests.learner_fakes import GAME
 
 QUIT = Guardrail("quit", most=0.2)

@@ -10,17 +10,30 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from bakehouse.describe import describe, rate_words
-from learner.ring import Ring
-from learner.room import RoomWatch, room_in
-from learner.rows import Decoder
-from schemas.actions import Continuous, Parts, Ranking
-from schemas.application import Agent, Application, Discrete, Episodic, Training, hours, seconds
-from schemas.observation import Numeric, Vector
-from schemas.reward import Reward
-from schemas.room import BESIDE_COLUMNS, buffer_needed, bytes_each, rate_carried
-from serving.pipe import Heard, Moved, stages
+from bakehouse_learner.replay.buffer_size import RoomWatch, room_in
+from bakehouse_learner.replay.ring import Ring
+from bakehouse_learner.replay.row_decoder import Decoder
+from bakehouse_schemas.application.actions import Continuous, Parts, Ranking
+from bakehouse_schemas.application.application import (
+    Agent,
+    Application,
+    Discrete,
+    Episodic,
+    Training,
+    hours,
+    seconds,
+)
+from bakehouse_schemas.application.observation import Numeric, Vector
+from bakehouse_schemas.application.reward import Reward
+from bakehouse_schemas.replay.buffer_size import (
+    BESIDE_COLUMNS,
+    buffer_needed,
+    bytes_each,
+    rate_carried,
+)
+from bakehouse_serving.dashboard.pipeline_health import Heard, Moved, stages
+
 from tests.learner_fakes import GAME, Play
 from tests.replay_rows import T0, arrow, decision, following, outcome
 from tests.unit.test_serving_pipe import FIGURES, OWN, STREAM
@@ -57,7 +70,8 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [
         record.getMessage()
         for record in caplog.records
-        if record.name == "learner.room" and record.levelno == logging.WARNING
+        if record.name == "bakehouse_learner.replay.buffer_size"
+        and record.levelno == logging.WARNING
     ]
 
 
@@ -100,7 +114,7 @@ def test_a_buffer_that_is_not_full_says_nothing(tmp_path: Path) -> None:
 def test_where_players_get_fewer_it_ends_and_where_they_come_back_it_is_said_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "learner.room")
+    caplog.set_level(logging.INFO, "bakehouse_learner.replay.buffer_size")
     play, loop = played(tmp_path, SMALL, 10)
     for _ in range(30):
         play.second(loop, players=10)

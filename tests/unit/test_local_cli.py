@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bakehouse.commands.init import write
+from bakehouse.doctor import Finding
+from bakehouse.local.home import Run, hold
+from bakehouse_schemas.process.settings import Settings
 from typer.main import get_command
 
 from bakehouse import cli, doctor
-from bakehouse.doctor import Finding
-from bakehouse.init_command import write
-from bakehouse.local.home import Run, hold
-from schemas.settings import Settings
 
 APPLICATION = "applications/level_difficulty.py"
 
@@ -181,7 +181,9 @@ def test_a_demo_stays_on_a_terminal_unless_it_is_told_otherwise(
     monkeypatch: pytest.MonkeyPatch, terminal: bool, words: list[str], stays: bool
 ) -> None:
     asked: list[dict[str, Any]] = []
-    monkeypatch.setattr("bakehouse.demo.run_demo", lambda **options: asked.append(options) or 0)
+    monkeypatch.setattr(
+        "bakehouse.demo.demo.run_demo", lambda **options: asked.append(options) or 0
+    )
     monkeypatch.setattr("sys.stdout.isatty", lambda: terminal, raising=False)
     with pytest.raises(SystemExit) as ended:
         cli.app(["demo", *words])
@@ -350,7 +352,8 @@ def test_disk_and_memory_are_found_on_this_machine(tmp_path: Path) -> None:
 def test_evaluate_shows_warnings_first_and_answers_programs_in_json(
     bakehouse: Any, tmp_path: Path
 ) -> None:
-    from schemas.loading import load_application
+    from bakehouse_schemas.loading import load_application
+
     from tests.logged_worlds import played
     from tests.replay_rows import Table
 
@@ -380,7 +383,8 @@ def test_evaluate_refuses_in_one_message_what_the_learner_refuses(bakehouse: Any
 
 
 def test_the_champion_is_what_a_running_stack_answers_with(bakehouse: Any, tmp_path: Path) -> None:
-    from schemas.loading import load_application
+    from bakehouse_schemas.loading import load_application
+
     from tests.fakes import publish_policy
     from tests.logged_worlds import played
     from tests.replay_rows import Table

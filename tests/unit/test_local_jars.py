@@ -10,13 +10,12 @@ import threading
 from pathlib import Path
 
 import pytest
-
 from bakehouse.local import jars
 from bakehouse.local.cache import cache_folder
 from bakehouse.local.jars import WrongSum, ensure_jars, proxy_options, read_sums
 from bakehouse.local.java import Java, find_java, packaged_runtime
 from bakehouse.local.trust import machine_certificates, write_trust_store
-from schemas.errors import MissingDependency
+from bakehouse_schemas.errors import MissingDependency
 
 CONTENT = {"kafka/broker-1.jar": b"broker", "spark/delta-1.jar": b"delta"}
 NO_JAVA = Java(Path("/nowhere"), 21, packaged=True)

@@ -6,10 +6,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
 from bakehouse.local import java
 from bakehouse.local.java import Java, find_java, shim
-from schemas.errors import MissingDependency
+from bakehouse_schemas.errors import MissingDependency
 
 ECHO = '#!/bin/sh\nfor argument do echo "$argument"; done\n'
 

@@ -14,14 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from bakehouse.local.events import StackEvent
 from bakehouse.local.home import is_held, read_run
 from bakehouse.local.part import RAPID_DEATHS, bound_log, last_lines, restart_delay_s
 from bakehouse.local.supervisor import Stack
 from bakehouse.local.watchdog import group_is_alive, watch
-from schemas.errors import HomeInUse, StackError
-from schemas.settings import Settings
+from bakehouse_schemas.errors import HomeInUse, StackError
+from bakehouse_schemas.process.settings import Settings
 
 ANNOUNCE = """
 import json, os, pathlib, signal, subprocess, sys, time

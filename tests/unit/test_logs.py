@@ -17,14 +17,12 @@ from typing import Any
 import httpx
 import orjson
 import pytest
-from kafka.errors import KafkaTimeoutError
-
-from learner.control import KafkaBus
-from learner.rows import Decoder as LearnerDecoder
-from schemas.application import Application
-from schemas.errors import BaselineFailed, InvalidEvent, SpoolFull
-from schemas.ids import uuid7
-from schemas.logs import (
+from bakehouse_learner.online.kafka_bus import KafkaBus
+from bakehouse_learner.replay.row_decoder import Decoder as LearnerDecoder
+from bakehouse_schemas.application.application import Application
+from bakehouse_schemas.errors import BaselineFailed, InvalidEvent, SpoolFull
+from bakehouse_schemas.ids import uuid7
+from bakehouse_schemas.process.logs import (
     QUIET,
     formatter,
     readable,
@@ -32,16 +30,18 @@ from schemas.logs import (
     traceback_of,
     words,
 )
-from schemas.phase import READY, PhaseFile
-from schemas.settings import Settings
-from serving.frames import Record, Topic
-from serving.keys import Doors
-from serving.publisher import Publisher
-from serving.spool import Spool
-from serving.subscriber import Subscriber
-from serving.tokens import Tokens
-from stream.decode import Decoder
-from stream.decode import Record as KafkaRecord
+from bakehouse_schemas.process.phase import READY, PhaseFile
+from bakehouse_schemas.process.settings import Settings
+from bakehouse_serving.api_keys import Doors
+from bakehouse_serving.hot.outcome_tokens import Tokens
+from bakehouse_serving.policies.subscriber import Subscriber
+from bakehouse_serving.spool.frames import Record, Topic
+from bakehouse_serving.spool.publisher import Publisher
+from bakehouse_serving.spool.spool import Spool
+from bakehouse_stream.kafka.decode import Decoder
+from bakehouse_stream.kafka.decode import Record as KafkaRecord
+from kafka.errors import KafkaTimeoutError
+
 from tests.fakes import ConsumerRecord, InMemorySpool
 from tests.learner_fakes import GAME, LinearAgent, Play
 from tests.replay_rows import arrow
@@ -135,7 +135,7 @@ def test_a_traceback_shows_the_way_and_the_causes_and_quotes_neither() -> None:
 
 
 def test_a_json_line_says_when_how_bad_who_and_what_with_what_else_is_known(heard: Heard) -> None:
-    logging.getLogger("serving.served").warning(
+    logging.getLogger("bakehouse_serving.policies.served").warning(
         "policy %s refused: %s",
         7,
         SpoolFull("full"),
@@ -148,7 +148,7 @@ def test_a_json_line_says_when_how_bad_who_and_what_with_what_else_is_known(hear
     assert line == {
         "level": "WARNING",
         "part": "test",
-        "logger": "serving.served",
+        "logger": "bakehouse_serving.policies.served",
         "message": "policy 7 refused: full",
         "application": "levels",
         "version": 7,
@@ -173,7 +173,7 @@ def test_a_json_line_reads_as_a_line_of_text_and_any_other_is_left_alone(heard: 
 def test_what_nobody_caught_is_logged_without_its_words() -> None:
     program = f"""
 import sys, threading
-from schemas.logs import set_up_logs
+from bakehouse_schemas.process.logs import set_up_logs
 set_up_logs("serving", "json", to=sys.stderr)
 def fail(): raise ValueError({MARK[:4]!r} + {MARK[4:]!r})
 thread = threading.Thread(target=fail)
@@ -192,7 +192,7 @@ fail()
 def test_a_line_that_cannot_be_written_and_a_warning_do_not_quote_either() -> None:
     program = f"""
 import logging, sys, warnings
-from schemas.logs import set_up_logs
+from bakehouse_schemas.process.logs import set_up_logs
 set_up_logs("stream", "text", to=sys.stdout)
 mark = {MARK[:4]!r} + {MARK[4:]!r}
 class Odd:
@@ -356,9 +356,9 @@ def test_what_serving_hears_and_sends_in_the_background_is_not_logged_either(
 def test_a_serving_process_writes_nothing_of_a_player(tmp_path: Path, log_format: Any) -> None:
     game = tmp_path / "game.py"
     game.write_text(
-        "from schemas.application import *\n"
-        "from schemas.observation import Numeric\n"
-        "from schemas.reward import Reward\n"
+        "from bakehouse_schemas.application.application import *\n"
+        "from bakehouse_schemas.application.observation import Numeric\n"
+        "from bakehouse_schemas.application.reward import Reward\n"
         "def rules(context):\n"
         "    raise ValueError(f'no rule for {context}')\n"
         "application = Application(name='levels', observation=[Numeric('skill', low=0, high=1)],\n"
@@ -370,7 +370,7 @@ def test_a_serving_process_writes_nothing_of_a_player(tmp_path: Path, log_format
     environment = {name: value for name, value in os.environ.items() if "BAKEHOUSE" not in name}
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "serving", str(game)],
+            [sys.executable, "-m", "bakehouse_serving", str(game)],
             env=environment | settings.as_environment(),
             stdout=log,
             stderr=log,

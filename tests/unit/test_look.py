@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from bakehouse.look import policy_words, status_words
+from bakehouse.stack_status import policy_words, status_words
 
 SAID: dict[str, Any] = {
     "application": "game",

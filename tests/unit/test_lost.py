@@ -6,10 +6,9 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from bakehouse.demo.loss_check import find_lost, folded_decisions
+from bakehouse.demo.watch import ReplayWatch
 from deltalake import DeltaTable, write_deltalake
-
-from bakehouse.lost import find_lost, folded_decisions
-from bakehouse.watch import ReplayWatch
 
 POSITION = {"received_at_ms": 1, "topic": "decisions", "partition": 0, "offset": 0}
 

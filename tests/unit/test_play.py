@@ -6,16 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bakehouse.demo.home import demo_settings
+from bakehouse.demo.report import read_account
+from bakehouse.players.player_thread import PlayerThread, Scoreboard, world_of
+from bakehouse.players.simulate import run_simulate
+from bakehouse_schemas.application.exploration import Exploration
+from bakehouse_schemas.errors import ApplicationError, BakehouseError
+from bakehouse_schemas.loading import Loaded, load_application
+from bakehouse_schemas.process.settings import Settings
+from bakehouse_schemas.worlds.share import share
 
-from bakehouse.demo_home import demo_settings
-from bakehouse.demo_report import read_account
-from bakehouse.play import PlayerThread, Scoreboard, world_of
-from bakehouse.simulate import run_simulate
-from schemas.errors import ApplicationError, BakehouseError
-from schemas.exploration import Exploration
-from schemas.loading import Loaded, load_application
-from schemas.settings import Settings
-from schemas.share import share
 from tests.fake_serving import FakeServing, served
 
 REF = str(Path(__file__).parents[2] / "applications" / "quest_chain.py")

@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bakehouse.players.game_client import GameClient, RequestFailed
+from bakehouse.players.players import Players
+from bakehouse.players.senders import Batched, OneByOne
+from bakehouse_schemas.application.application import Application, Bandit, Discrete
+from bakehouse_schemas.application.observation import Boolean
+from bakehouse_schemas.application.reward import Reward
+from bakehouse_schemas.errors import BakehouseError
+from bakehouse_schemas.loading import load_application
+from bakehouse_schemas.worlds.world import BanditWorld, Delivery, Happening
 
-from bakehouse.game_client import GameClient, RequestFailed
-from bakehouse.players import Players
-from bakehouse.senders import Batched, OneByOne
-from schemas.application import Application, Bandit, Discrete
-from schemas.errors import BakehouseError
-from schemas.loading import load_application
-from schemas.observation import Boolean
-from schemas.reward import Reward
-from schemas.world import BanditWorld, Delivery, Happening
 from tests.fake_serving import FakeServing, http
 
 FOLDER = Path(__file__).parents[2] / "applications"

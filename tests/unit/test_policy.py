@@ -8,14 +8,18 @@ import zipfile
 
 import numpy as np
 import pytest
+from bakehouse_schemas.decisions.cohort import in_holdout, subject_share
+from bakehouse_schemas.errors import (
+    BundleCorrupt,
+    BundleError,
+    ContractMismatch,
+    UnsupportedOperation,
+)
+from bakehouse_schemas.execution.propensity import draw_action, executed_distribution, one_hot
+from bakehouse_schemas.policy.bundle import ARRAYS, MANIFEST, Manifest, load_bundle, write_bundle
+from bakehouse_schemas.policy.policy import Head, Policy
 from hypothesis import given
 from hypothesis import strategies as st
-
-from schemas.bundle import ARRAYS, MANIFEST, Manifest, load_bundle, write_bundle
-from schemas.cohort import in_holdout, subject_share
-from schemas.errors import BundleCorrupt, BundleError, ContractMismatch, UnsupportedOperation
-from schemas.policy import Head, Policy
-from schemas.propensity import draw_action, executed_distribution, one_hot
 
 
 def test_exploration_mixes_the_policy_with_uniform_over_the_eligible():

@@ -12,10 +12,10 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from bakehouse_schemas.application.hydration import FromFunction
+from bakehouse_schemas.ids import uuid7, uuid7_time_ms
+from bakehouse_stream.decide import Run, _decider, _loaded, _row, request_of
 
-from schemas.hydration import FromFunction
-from schemas.ids import uuid7, uuid7_time_ms
-from stream.decide import Run, _decider, _loaded, _row, request_of
 from tests.learner_fakes import GAME
 from tests.shapes import bundled, shaped
 
@@ -222,7 +222,9 @@ def test_a_number_of_a_decimal_column_is_a_number(
     assert json.loads(first["event"])["observation"][0] == 0.25
 
 
-@pytest.mark.parametrize("found", [[1], {"x": float("nan")}, {"x": object()}], ids=str)
+@pytest.mark.parametrize(
+    "found", [[1], {"x": float("nan")}, {"x": object()}], ids=["a list", "NaN", "an object"]
+)
 def test_what_a_function_finds_that_json_cannot_hold_is_the_defaults(found: Any) -> None:
     application = replace(
         GAME, hydrate=FromFunction(lambda context, subject_id: found, default={"x": 0.25})

@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from bakehouse import doctor
 from bakehouse.local.home import hold
 from bakehouse.local.part import Part
-from schemas.phase import READY, PhaseFile
-from schemas.private import is_open, make_home
-from schemas.settings import Settings
+from bakehouse_schemas.process.phase import READY, PhaseFile
+from bakehouse_schemas.process.private import is_open, make_home
+from bakehouse_schemas.process.settings import Settings
+
+from bakehouse import doctor
 from tests.waiting import wait_until
 
 GAME = """
@@ -105,7 +105,7 @@ def test_a_part_that_is_started_alone_makes_the_home_for_its_user_alone(
     environment = os.environ | {"BAKEHOUSE_HOME": str(home), "BAKEHOUSE_PORT": "0"}
     environment.pop("BAKEHOUSE_KAFKA_BOOTSTRAP", None)
     ran = subprocess.run(
-        [sys.executable, "-m", part, str(tmp_path / "no-such-game.py")],
+        [sys.executable, "-m", f"bakehouse_{part}", str(tmp_path / "no-such-game.py")],
         env=environment,
         capture_output=True,
         text=True,
@@ -124,7 +124,7 @@ def test_serving_that_is_started_alone_keeps_all_that_it_writes_for_its_user(
     home = tmp_path / "home"
     environment = os.environ | {"BAKEHOUSE_HOME": str(home), "BAKEHOUSE_PORT": "0"}
     environment.pop("BAKEHOUSE_KAFKA_BOOTSTRAP", None)
-    command = [sys.executable, "-m", "serving", str(tmp_path / "game.py")]
+    command = [sys.executable, "-m", "bakehouse_serving", str(tmp_path / "game.py")]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
     try:
         phase = PhaseFile(home, "serving")

@@ -8,13 +8,9 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy import stats
-
-from schemas.actions import Continuous, Discrete, Parts, Shape, shape_from
-from schemas.exploration import NONE, Exploration
-from schemas.propensity import (
+from bakehouse_schemas.application.actions import Continuous, Discrete, Parts, Shape, shape_from
+from bakehouse_schemas.application.exploration import NONE, Exploration
+from bakehouse_schemas.execution.propensity import (
     Own,
     baseline_own,
     draws_from,
@@ -24,6 +20,10 @@ from schemas.propensity import (
     own_from_density,
     propensities,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
 from tests.shapes import SPACES, Case, cases
 
 KINDS = sorted(SPACES)

@@ -10,21 +10,27 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+from bakehouse_schemas.application.application import Agent, Application, Discrete, Rollout, minutes
+from bakehouse_schemas.application.exploration import (
+    AgentsOwn,
+    EpsilonGreedy,
+    Gaussian,
+    Softmax,
+    Thompson,
+)
+from bakehouse_schemas.application.observation import Numeric
+from bakehouse_schemas.application.reward import Reward
+from bakehouse_schemas.decisions.decide import Answer, Asked, answer, answer_one, check
+from bakehouse_schemas.decisions.recompute import Recomputed, recompute, recorded_policy
+from bakehouse_schemas.decisions.slot import Slot, version_zero
+from bakehouse_schemas.errors import NotRecomputable
+from bakehouse_schemas.events.events import DecisionRequest
+from bakehouse_schemas.ids import uuid7, uuid7_time_ms
+from bakehouse_schemas.policy.bundle import LoadedPolicy, Manifest
+from bakehouse_schemas.policy.policy import TOGETHER, Head, Policy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.application import Agent, Application, Discrete, Rollout, minutes
-from schemas.bundle import LoadedPolicy, Manifest
-from schemas.decide import Answer, Asked, answer, answer_one, check
-from schemas.errors import NotRecomputable
-from schemas.events import DecisionRequest
-from schemas.exploration import AgentsOwn, EpsilonGreedy, Gaussian, Softmax, Thompson
-from schemas.ids import uuid7, uuid7_time_ms
-from schemas.observation import Numeric
-from schemas.policy import TOGETHER, Head, Policy
-from schemas.recompute import Recomputed, recompute, recorded_policy
-from schemas.reward import Reward
-from schemas.slot import Slot, version_zero
 from tests.fakes import publish_policy
 from tests.shapes import SPACES, items, rules
 

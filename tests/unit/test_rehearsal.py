@@ -6,14 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from bakehouse.commands.init import write
+from bakehouse.players.rehearsal import rehearse
+from bakehouse_learner.offline.simulation.simulation import simulate
+from bakehouse_schemas.application.application import Gate, Guardrail
+from bakehouse_schemas.application.hydration import FromFunction
+from bakehouse_schemas.errors import ApplicationError
+from bakehouse_schemas.loading import Loaded, load_application
 
-from bakehouse.init_command import write
-from bakehouse.rehearsal import rehearse
-from learner.simulation import simulate
-from schemas.application import Gate, Guardrail
-from schemas.errors import ApplicationError
-from schemas.hydration import FromFunction
-from schemas.loading import Loaded, load_application
 from tests.learner_fakes import LinearAgent
 
 APPLICATIONS = Path(__file__).parents[2] / "applications"

@@ -5,11 +5,11 @@ import subprocess
 import sys
 
 import pytest
+from bakehouse_schemas.application.reward import DecisionTimes, TimedOutcome, delay_ms
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bakehouse import Reward, seconds
-from schemas.reward import DecisionTimes, TimedOutcome, delay_ms
 
 DECIDED = DecisionTimes(decided_at_ms=1_000, received_at_ms=1_010)
 
@@ -121,7 +121,7 @@ def test_where_activation_is_asked_for_a_decision_counts_once_it_was_seen():
 def test_the_rule_of_a_function_has_the_same_fingerprint_in_every_process():
     program = (
         "from datetime import timedelta\n"
-        "from schemas.reward import Reward\n"
+        "from bakehouse_schemas.application.reward import Reward\n"
         "def rule(outcomes):\n"
         "    name = outcomes[0].name\n"
         "    return name in {'lost', 'left', 'quit', 'away', 'gone'} or sum(\n"

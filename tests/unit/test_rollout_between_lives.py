@@ -6,14 +6,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from bakehouse_learner.learning import Learning
+from bakehouse_learner.replay.ring import Ring
+from bakehouse_learner.replay.row_decoder import Decoder
+from bakehouse_schemas.application.application import (
+    Agent,
+    Application,
+    Gate,
+    Guardrail,
+    Rollout,
+    seconds,
+)
+from bakehouse_schemas.application.reward import Reward
+from bakehouse_schemas.errors import ApplicationError
+from bakehouse_schemas.events.events import Control
 
-from learner.learning import Learning
-from learner.ring import Ring
-from learner.rows import Decoder
-from schemas.application import Agent, Application, Gate, Guardrail, Rollout, seconds
-from schemas.errors import ApplicationError
-from schemas.events import Control
-from schemas.reward import Reward
 from tests.learner_fakes import GAME, LinearAgent, Play
 from tests.replay_rows import arrow, decision, outcome
 

@@ -4,12 +4,18 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from bakehouse_learner.gate.candidate import Candidate
+from bakehouse_learner.learning import Learning
+from bakehouse_learner.offline.simulation.simulation import Result, simulate
+from bakehouse_schemas.application.application import (
+    Application,
+    EpsilonGreedy,
+    Gate,
+    Guardrail,
+    Rollout,
+)
+from bakehouse_schemas.worlds.world import BanditWorld, Context, Happening
 
-from learner.candidate import Candidate
-from learner.learning import Learning
-from learner.simulation import Result, simulate
-from schemas.application import Application, EpsilonGreedy, Gate, Guardrail, Rollout
-from schemas.world import BanditWorld, Context, Happening
 from tests.learner_fakes import GAME, LinearAgent
 
 ONLINE = replace(GAME, exploration=EpsilonGreedy(0.2, start=0.5, decay=500))

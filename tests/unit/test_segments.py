@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from bakehouse.describe import describe
 
 from bakehouse import (
     Application,
@@ -16,7 +17,6 @@ from bakehouse import (
     Segments,
     minutes,
 )
-from bakehouse.describe import describe
 
 
 def make(baseline: Any) -> Application:

@@ -15,18 +15,19 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from bakehouse_schemas.application.hydration import FromTable
+from bakehouse_schemas.process.settings import Settings
+from bakehouse_serving import server
+from bakehouse_serving.background import Background
+from bakehouse_serving.hydration import table as hydration_table
+from bakehouse_serving.hydration.table import Table
+from bakehouse_serving.policies.subscriber import Subscriber
+from bakehouse_serving.server import Process, build
+from bakehouse_serving.spool.frames import Record
+from bakehouse_serving.spool.fsync import Syncer
+from bakehouse_serving.spool.publisher import Publisher
+from bakehouse_serving.spool.spool import Spool
 
-from schemas.hydration import FromTable
-from schemas.settings import Settings
-from serving import hydration_table, server
-from serving.background import Background
-from serving.frames import Record
-from serving.hydration_table import Table
-from serving.publisher import Publisher
-from serving.server import Process, build
-from serving.spool import Spool
-from serving.subscriber import Subscriber
-from serving.syncer import Syncer
 from tests.fakes import InMemoryBroker, InMemoryProducer
 from tests.unit.test_decide import make_application
 from tests.waiting import wait_until

@@ -16,28 +16,28 @@ import httpx
 import orjson
 import pytest
 import uvicorn
+from bakehouse_schemas.application.application import Application
+from bakehouse_schemas.events import events
+from bakehouse_schemas.events.events import read_decision, read_outcome
+from bakehouse_schemas.ids import uuid7
+from bakehouse_schemas.process.logs import message_of
+from bakehouse_schemas.process.settings import Settings
+from bakehouse_serving.api_keys import Doors
+from bakehouse_serving.app import make_app
+from bakehouse_serving.dashboard.live import Live
+from bakehouse_serving.dashboard.status import StatusReport
+from bakehouse_serving.dashboard.view import wanted
+from bakehouse_serving.explain.client import Explainer
+from bakehouse_serving.hot.idempotency import AnswerMemory
+from bakehouse_serving.hot.one_write import OneWriteProtocol
+from bakehouse_serving.hot.outcome_tokens import Tokens
+from bakehouse_serving.hot.request_timeout import Patience
+from bakehouse_serving.hot.route import Route
+from bakehouse_serving.hot.routes import HotRoutes, Receive, Scope, Send
+from bakehouse_serving.policies.served import Served
+from bakehouse_serving.spool.frames import Topic
+from bakehouse_serving.spool.spool import Spool
 
-from schemas import events
-from schemas.application import Application
-from schemas.events import read_decision, read_outcome
-from schemas.ids import uuid7
-from schemas.logs import message_of
-from schemas.settings import Settings
-from serving.answers import AnswerMemory
-from serving.app import make_app
-from serving.explainer import Explainer
-from serving.frames import Topic
-from serving.hot import HotRoutes, Receive, Scope, Send
-from serving.keys import Doors
-from serving.live import Live
-from serving.one_write import OneWriteProtocol
-from serving.patience import Patience
-from serving.route import Route
-from serving.served import Served
-from serving.spool import Spool
-from serving.status import StatusReport
-from serving.tokens import Tokens
-from serving.view import wanted
 from tests.fakes import InMemorySpool, publish_policy
 from tests.unit.test_decide import make_application
 from tests.waiting import wait_until

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bakehouse.local.supervisor import Stack
+from bakehouse.players.game_client import GameClient, RequestFailed
+from bakehouse.stack_client import Refused, Target, change_policy
+from bakehouse_schemas.errors import SettingsError
+from bakehouse_schemas.ids import uuid7
+from bakehouse_schemas.process.keys import is_loopback, parse_keys
+from bakehouse_schemas.process.settings import Settings, load_settings
+from bakehouse_serving.api_keys import Doors
 
 from bakehouse import cli
-from bakehouse.control import Refused, Target, change_policy
-from bakehouse.game_client import GameClient, RequestFailed
-from bakehouse.local.supervisor import Stack
-from schemas.errors import SettingsError
-from schemas.ids import uuid7
-from schemas.keys import is_loopback, parse_keys
-from schemas.settings import Settings, load_settings
-from serving.keys import Doors
 from tests.unit.test_serving_http import ASK, LEVELS, Server, is_problem
 
 DECIDE, OUTCOME, ADMIN = "d" * 16, "o" * 24, "admin-key/with+signs=="
@@ -287,7 +287,7 @@ def test_only_an_address_of_this_machine_alone_goes_without_a_key(host: str, alo
         Settings(host=host, api_keys=KEYS).check_exposure()
 
 
-@pytest.mark.parametrize("command", [["-m", "serving"], ["-m", "bakehouse.cli", "serve"]])
+@pytest.mark.parametrize("command", [["-m", "bakehouse_serving"], ["-m", "bakehouse.cli", "serve"]])
 def test_serving_does_not_start_on_an_address_of_others_without_a_key(
     command: list[str], tmp_path: Path
 ) -> None:

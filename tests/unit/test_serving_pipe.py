@@ -3,9 +3,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
-from schemas.phase import GIVEN_UP, READY
-from serving.pipe import (
+from bakehouse_schemas.process.phase import GIVEN_UP, READY
+from bakehouse_serving.dashboard.pipeline_health import (
     AWAY_MS,
     SILENT_MS,
     STARTING_MS,
@@ -15,7 +14,7 @@ from serving.pipe import (
     not_learning,
     stages,
 )
-from serving.waits import Waiting
+from bakehouse_serving.dashboard.waits import Waiting
 
 NOW_MS = 1_000_000
 OWN = {

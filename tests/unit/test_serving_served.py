@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bakehouse_schemas.application.application import Application
+from bakehouse_schemas.errors import InvalidEvent
+from bakehouse_schemas.events.events import Control, PolicyPointer
+from bakehouse_schemas.process.settings import Settings
+from bakehouse_serving.policies.served import Conflict, Served
+from bakehouse_serving.policies.subscriber import Subscriber
 
-from schemas.application import Application
-from schemas.errors import InvalidEvent
-from schemas.events import Control, PolicyPointer
-from schemas.settings import Settings
-from serving.served import Conflict, Served
-from serving.subscriber import Subscriber
 from tests.fakes import ConsumerRecord, publish_policy
 from tests.unit.test_decide import make_application
 from tests.waiting import wait_until
@@ -386,7 +386,7 @@ class SlowFolder:
 
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowFolder]:
-    from serving import served
+    from bakehouse_serving.policies import served
 
     folder = SlowFolder(served.load_bundle)
     folder.answers.set()
@@ -445,7 +445,7 @@ def test_a_kill_is_in_force_though_the_home_takes_nothing(
         hangs.set()
         assert goes_on.wait(60)
 
-    monkeypatch.setattr("serving.served.os.fsync", sync)
+    monkeypatch.setattr("bakehouse_serving.policies.served.os.fsync", sync)
     first = in_the_background(act, served, "freeze")
     assert hangs.wait(60)
     served.put_in_force("kill", by="ada", why="the disk hangs")

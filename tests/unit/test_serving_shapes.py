@@ -9,26 +9,26 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from bakehouse.demo.loss_check import DECISION_COLUMNS
+from bakehouse_learner.replay.row_decoder import Arrival
+from bakehouse_learner.replay.row_decoder import Decoder as Rows
+from bakehouse_schemas.application.agents import AGENTS
+from bakehouse_schemas.application.application import Application, Rollout
+from bakehouse_schemas.application.exploration import Exploration
+from bakehouse_schemas.decisions.decide import Answer, answer_one, check
+from bakehouse_schemas.decisions.slot import Slot, version_zero
+from bakehouse_schemas.errors import InvalidContext, InvalidEvent
+from bakehouse_schemas.events.events import DecisionRequest, eligible_mask, read_decision
+from bakehouse_schemas.execution.propensity import execute, own_from_density, propensities
+from bakehouse_schemas.ids import uuid7, uuid7_time_ms
+from bakehouse_schemas.policy.bundle import LoadedPolicy
+from bakehouse_schemas.worlds.share import logged_decision
+from bakehouse_serving.hot.idempotency import AnswerMemory, Remembered
+from bakehouse_stream.columns import arrow_schema
+from bakehouse_stream.kafka.decode import Decoder, Record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bakehouse.lost import DECISION_COLUMNS
-from learner.rows import Arrival
-from learner.rows import Decoder as Rows
-from schemas.agents import AGENTS
-from schemas.application import Application, Rollout
-from schemas.bundle import LoadedPolicy
-from schemas.decide import Answer, answer_one, check
-from schemas.errors import InvalidContext, InvalidEvent
-from schemas.events import DecisionRequest, eligible_mask, read_decision
-from schemas.exploration import Exploration
-from schemas.ids import uuid7, uuid7_time_ms
-from schemas.propensity import execute, own_from_density, propensities
-from schemas.share import logged_decision
-from schemas.slot import Slot, version_zero
-from serving.answers import AnswerMemory, Remembered
-from stream.columns import arrow_schema
-from stream.decode import Decoder, Record
 from tests.shapes import SHAPED, bundled, items, shaped
 
 NOW_MS = uuid7_time_ms(uuid7())

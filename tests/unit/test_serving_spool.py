@@ -10,17 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bakehouse_schemas.application.actions import Actions, Continuous
+from bakehouse_schemas.application.application import Discrete
+from bakehouse_schemas.errors import SpoolFull
+from bakehouse_serving.hot.idempotency import AnotherSubject, AnswerMemory, Remembered
+from bakehouse_serving.spool.folder_lock import claim_orphans, claim_own
+from bakehouse_serving.spool.frames import Record, Topic, frame, scan
+from bakehouse_serving.spool.fsync import Syncer
+from bakehouse_serving.spool.spool import Spool
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-from schemas.actions import Actions, Continuous
-from schemas.application import Discrete
-from schemas.errors import SpoolFull
-from serving.answers import AnotherSubject, AnswerMemory, Remembered
-from serving.claims import claim_orphans, claim_own
-from serving.frames import Record, Topic, frame, scan
-from serving.spool import Spool
-from serving.syncer import Syncer
 
 records = st.lists(
     st.builds(Record, st.sampled_from([0, 1, 2]), st.binary(max_size=40), st.binary(max_size=300)),

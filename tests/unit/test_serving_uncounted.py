@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from schemas.application import Gate, Guardrail
-from schemas.counted import meant
-from schemas.ids import uuid7
-from schemas.reward import Reward
-from serving.frames import Topic
-from serving.uncounted import (
+from bakehouse_schemas.application.application import Gate, Guardrail
+from bakehouse_schemas.application.counted import meant
+from bakehouse_schemas.application.reward import Reward
+from bakehouse_schemas.ids import uuid7
+from bakehouse_serving.spool.frames import Topic
+from bakehouse_serving.uncounted import (
     LONGEST_SHOWN,
     MOST_NAMES,
     MOST_NOTES,
@@ -22,6 +21,7 @@ from serving.uncounted import (
     NEW_AT_ONCE,
     NEW_EVERY,
 )
+
 from tests.unit.test_decide import make_application
 from tests.unit.test_serving_http import LEVELS, Server
 

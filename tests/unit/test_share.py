@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from schemas.application import Agent, Application, Bandit, Discrete, Episodic
-from schemas.errors import BakehouseError
-from schemas.exploration import Exploration
-from schemas.observation import Numeric
-from schemas.propensity import executed_distribution, one_hot
-from schemas.reward import Reward
-from schemas.share import (
+from bakehouse_schemas.application.application import Agent, Application, Bandit, Discrete, Episodic
+from bakehouse_schemas.application.exploration import Exploration
+from bakehouse_schemas.application.observation import Numeric
+from bakehouse_schemas.application.reward import Reward
+from bakehouse_schemas.errors import BakehouseError
+from bakehouse_schemas.execution.propensity import executed_distribution, one_hot
+from bakehouse_schemas.worlds.share import (
     Logged,
     bandit_values,
     episodic_values,
@@ -21,7 +20,7 @@ from schemas.share import (
     share,
     world_values,
 )
-from schemas.world import BanditWorld, EpisodicWorld, Happening, Transition
+from bakehouse_schemas.worlds.world import BanditWorld, EpisodicWorld, Happening, Transition
 
 ALL = np.ones(2, dtype=bool)
 

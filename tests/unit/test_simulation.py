@@ -5,20 +5,25 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bakehouse.examples import quest_chain
+from bakehouse_learner.learning import Learning
+from bakehouse_learner.offline.simulation.simulation import Delays, Result, simulate
+from bakehouse_learner.offline.simulation.virtual_players import (
+    START_MS,
+    VirtualPlayers,
+    draw,
+    version_zero,
+)
+from bakehouse_learner.replay.row_decoder import Decoder
+from bakehouse_schemas.application.application import Application, EpsilonGreedy, Rollout
+from bakehouse_schemas.application.exploration import NONE
+from bakehouse_schemas.decisions import decide
+from bakehouse_schemas.decisions.slot import version_zero as slot_of_version_zero
+from bakehouse_schemas.errors import ApplicationError
+from bakehouse_schemas.events.events import DecisionRequest
+from bakehouse_schemas.execution.propensity import Own
+from bakehouse_schemas.worlds.world import BanditWorld, Context, Delivery, Happening
 
-from applications import quest_chain
-from learner.learning import Learning
-from learner.rows import Decoder
-from learner.simulation import Delays, Result, simulate
-from learner.virtual_players import START_MS, VirtualPlayers, draw, version_zero
-from schemas import decide
-from schemas.application import Application, EpsilonGreedy, Rollout
-from schemas.errors import ApplicationError
-from schemas.events import DecisionRequest
-from schemas.exploration import NONE
-from schemas.propensity import Own
-from schemas.slot import version_zero as slot_of_version_zero
-from schemas.world import BanditWorld, Context, Delivery, Happening
 from tests.learner_fakes import GAME, LinearAgent
 from tests.replay_rows import arrow, decision, following, outcome
 

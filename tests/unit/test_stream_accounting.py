@@ -6,11 +6,17 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from bakehouse_schemas.events.events import DAY_MS, Decision, Outcome
+from bakehouse_stream.columns import arrow_schema
+from bakehouse_stream.kafka.decode import (
+    Record,
+    decision_row,
+    next_row,
+    outcome_row,
+    quarantine_row,
+)
+from bakehouse_stream.tables.accounting import Account, account, received
 
-from schemas.events import DAY_MS, Decision, Outcome
-from stream.accounting import Account, account, received
-from stream.columns import arrow_schema
-from stream.decode import Record, decision_row, next_row, outcome_row, quarantine_row
 from tests.stream_events import APPLICATION, decision, outcome
 
 Row = dict[str, Any]

@@ -5,8 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from stream.checkpoints import Checkpoint, fingerprint, merge_offsets, starting_offsets
+from bakehouse_stream.kafka.checkpoints import (
+    Checkpoint,
+    fingerprint,
+    merge_offsets,
+    starting_offsets,
+)
 
 APPLIED = {"decisions": {"0": 5}}
 

@@ -7,12 +7,11 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-
-from schemas.account import OUTCOMES, terms, unaccounted
-from stream.checkpoints import Checkpoint
-from stream.decode import OUTPUT_SCHEMA, Record
-from stream.gaps import noting, runs_of, without_record
-from stream.sources import Offsets
+from bakehouse_schemas.replay.account import OUTCOMES, terms, unaccounted
+from bakehouse_stream.kafka.checkpoints import Checkpoint
+from bakehouse_stream.kafka.decode import OUTPUT_SCHEMA, Record
+from bakehouse_stream.kafka.gaps import noting, runs_of, without_record
+from bakehouse_stream.kafka.sources import Offsets
 
 STRUCT = pa.struct(
     [

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bakehouse_schemas.errors import StackError
+from bakehouse_stream.kafka.checkpoints import Checkpoint
+from bakehouse_stream.queries.query import Counts
+from bakehouse_stream.queries.query_restarts import MOST_FRUITLESS, Lives, delay_s
 from kafka.errors import KafkaTimeoutError
 
-from schemas.errors import StackError
-from stream.checkpoints import Checkpoint
-from stream.lives import MOST_FRUITLESS, Lives, delay_s
-from stream.query import Counts
 from tests.waiting import wait_until
 
 TOPICS = ("decisions", "outcomes")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stream.stream_time import ALLOWANCE_MS, StreamTime, events_between
+from bakehouse_stream.kafka.stream_time import ALLOWANCE_MS, StreamTime, events_between
 
 EMPTY = {"decisions": {"0": 0}}
 ONE = {"decisions": {"0": 1}}

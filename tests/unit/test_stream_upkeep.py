@@ -8,16 +8,23 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from bakehouse_schemas.events.events import Decision
+from bakehouse_schemas.ids import uuid7
+from bakehouse_schemas.process.settings import Settings
+from bakehouse_stream.kafka.decode import Record, decision_row
+from bakehouse_stream.queries.query import Counts
+from bakehouse_stream.tables.tables import (
+    DataFile,
+    LogGone,
+    Table,
+    create_tables,
+    open_table,
+    tables_exist,
+)
+from bakehouse_stream.upkeep.compaction import MIN_FILES, due
+from bakehouse_stream.upkeep.maintenance import Maintenance
+from bakehouse_stream.upkeep.retention import MS_PER_HOUR, Cleaner, Pace, outlived
 
-from schemas.events import Decision
-from schemas.ids import uuid7
-from schemas.settings import Settings
-from stream.compaction import MIN_FILES, due
-from stream.decode import Record, decision_row
-from stream.maintenance import Maintenance
-from stream.query import Counts
-from stream.retention import MS_PER_HOUR, Cleaner, Pace, outlived
-from stream.tables import DataFile, LogGone, Table, create_tables, open_table, tables_exist
 from tests.stream_events import decision
 
 QUIET_MS = 600_000

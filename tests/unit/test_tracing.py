@@ -16,17 +16,14 @@ import httpx
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
-from learner.loop import ApplicationLoop
-from schemas.bundle import MANIFEST, read_manifest
-from schemas.errors import MissingDependency
-from schemas.ids import uuid7, uuid7_of
-from schemas.phase import READY, PhaseFile
-from schemas.settings import Settings
-from schemas.spans import Tracer, collector_address, open_tracer
-from schemas.tracing import (
+from bakehouse_learner.online.loop import ApplicationLoop
+from bakehouse_schemas.errors import MissingDependency
+from bakehouse_schemas.ids import uuid7, uuid7_of
+from bakehouse_schemas.policy.bundle import MANIFEST, read_manifest
+from bakehouse_schemas.process.phase import READY, PhaseFile
+from bakehouse_schemas.process.settings import Settings
+from bakehouse_schemas.process.spans import Tracer, collector_address, open_tracer
+from bakehouse_schemas.process.tracing import (
     DECIDE,
     FIRST_ANSWER,
     JOIN,
@@ -43,11 +40,14 @@ from schemas.tracing import (
     to_name,
     trace_id,
 )
-from serving.frames import Topic
-from serving.served import Served
-from stream.columns import arrow_schema
-from stream.decode import Decoder, Record
-from stream.traced import joined
+from bakehouse_serving.policies.served import Served
+from bakehouse_serving.spool.frames import Topic
+from bakehouse_stream.columns import arrow_schema
+from bakehouse_stream.kafka.decode import Decoder, Record
+from bakehouse_stream.traced import joined
+from hypothesis import given
+from hypothesis import strategies as st
+
 from tests.collector import Collector, Kept, collecting
 from tests.fakes import publish_policy
 from tests.learner_fakes import GAME, LinearAgent, MemoryBus, Play
@@ -148,7 +148,7 @@ def test_a_collector_that_is_away_costs_a_stop_a_second_at_most() -> None:
 def test_what_a_collector_refuses_is_dropped_and_said_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level(logging.INFO, "schemas.spans")
+    caplog.set_level(logging.INFO, "bakehouse_schemas.process.spans")
     with collecting() as collector:
         collector.refusing = True
         tracer = Tracer(Settings(trace_endpoint=collector.url), "serving", process="7")
@@ -159,7 +159,7 @@ def test_what_a_collector_refuses_is_dropped_and_said_once(
         tracer.add(span(OUTCOME))
         tracer.stop()
     assert [one.name for one in collector.spans] == [OUTCOME]
-    said = [one.message for one in caplog.records if one.name == "schemas.spans"]
+    said = [one.message for one in caplog.records if one.name == "bakehouse_schemas.process.spans"]
     assert [" ".join(one.split()[:4]) for one in said] == [
         "the collector does not",
         "the collector takes spans",
@@ -178,9 +178,10 @@ def test_nothing_of_opentelemetry_is_imported_where_nothing_is_traced() -> None:
         "import sys\n"
         # FastAPI imports the API by itself where it is installed; what does anything is the SDK
         "loaded = ('opentelemetry.sdk', 'opentelemetry.exporter')\n"
-        "import serving.server, stream.traced, learner.traced\n"
-        "from schemas.settings import Settings\n"
-        "from schemas.spans import open_tracer\n"
+        "import bakehouse_serving.server, bakehouse_stream.traced\n"
+        "import bakehouse_learner.online.traced\n"
+        "from bakehouse_schemas.process.settings import Settings\n"
+        "from bakehouse_schemas.process.spans import open_tracer\n"
         "assert open_tracer(Settings(), 'serving', process='7') is None\n"
         "print([name for name in sys.modules if name.startswith(loaded)])"
     )
@@ -192,9 +193,9 @@ def test_an_endpoint_without_the_extra_is_refused_with_what_to_install() -> None
     program = (
         "import sys\n"
         "sys.modules['opentelemetry.trace'] = None\n"
-        "from schemas.errors import MissingDependency\n"
-        "from schemas.settings import Settings\n"
-        "from schemas.spans import open_tracer\n"
+        "from bakehouse_schemas.errors import MissingDependency\n"
+        "from bakehouse_schemas.process.settings import Settings\n"
+        "from bakehouse_schemas.process.spans import open_tracer\n"
         "try: open_tracer(Settings(trace_endpoint='http://c'), 'serving', process='7')\n"
         "except MissingDependency as error: print(error)"
     )
@@ -421,9 +422,9 @@ def run_serving(folder: Path, collector: Collector, share: float, count: int) ->
     """A real process asked `count` times; returns the ids of its decisions."""
     game, home = folder / "game.py", folder / "home"
     game.write_text(
-        "from schemas.application import *\n"
-        "from schemas.observation import Numeric\n"
-        "from schemas.reward import Reward\n"
+        "from bakehouse_schemas.application.application import *\n"
+        "from bakehouse_schemas.application.observation import Numeric\n"
+        "from bakehouse_schemas.application.reward import Reward\n"
         "application = Application(name='levels', observation=[Numeric('skill', low=0, high=1)],\n"
         "    actions=Discrete('easy', 'hard'), baseline=lambda context: 'easy',\n"
         "    reward=Reward({'won': 1.0}, window=minutes(1)))\n"
@@ -432,7 +433,7 @@ def run_serving(folder: Path, collector: Collector, share: float, count: int) ->
     environment = {name: value for name, value in os.environ.items() if "BAKEHOUSE" not in name}
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "serving", str(game)],
+            [sys.executable, "-m", "bakehouse_serving", str(game)],
             env=environment | settings.as_environment(),
             stderr=log,
         )

@@ -12,18 +12,32 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bakehouse.reports.tune import show_tuning
+from bakehouse_learner.offline.history.history import read_history
+from bakehouse_learner.offline.tune import Search
+from bakehouse_learner.offline.tuning.objectives import (
+    ByHistory,
+    Difference,
+    InWorld,
+    Tell,
+    earlier_part,
+    paired,
+)
+from bakehouse_learner.offline.tuning.search_space import Space, lines_of, settings_of
+from bakehouse_schemas.application import application as written
+from bakehouse_schemas.application.agents import AGENTS
+from bakehouse_schemas.application.application import (
+    Agent,
+    Application,
+    EpsilonGreedy,
+    Gate,
+    Training,
+    seconds,
+)
+from bakehouse_schemas.errors import ApplicationError, BakehouseError
+from bakehouse_schemas.process.settings import Settings
 from optuna.trial import FixedTrial
 
-from bakehouse.tune_report import show_tuning
-from learner.history import read_history
-from learner.search_space import Space, lines_of, settings_of
-from learner.tune import Search
-from learner.tune_judges import ByHistory, Difference, InWorld, Tell, earlier_part, paired
-from schemas import application as written
-from schemas.agents import AGENTS
-from schemas.application import Agent, Application, EpsilonGreedy, Gate, Training, seconds
-from schemas.errors import ApplicationError, BakehouseError
-from schemas.settings import Settings
 from tests.contract.test_warm_start import log_of_a_game
 from tests.learner_fakes import GAME, LinearAgent
 from tests.unit.test_simulation import Walkers

@@ -6,9 +6,8 @@ import io
 import os
 import sys
 
+from bakehouse.commands.waiting import run_shown, wanted
 from rich.console import Console
-
-from bakehouse.waiting import run_shown, wanted
 
 PROGRAM = """
 import sys

@@ -10,9 +10,9 @@ import importlib
 from dataclasses import dataclass, replace
 from typing import Any
 
-from schemas.agents import AGENTS
-from schemas.application import Agent, Application
-from schemas.world import World
+from bakehouse_schemas.application.agents import AGENTS
+from bakehouse_schemas.application.application import Agent, Application
+from bakehouse_schemas.worlds.world import World
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,17 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from schemas.application import Agent, Application, Continuous, Discrete, Parts, Ranking, minutes
-from schemas.observation import Boolean, Categorical, Numeric, Vector
-from schemas.reward import Reward
+from bakehouse_schemas.application.application import (
+    Agent,
+    Application,
+    Continuous,
+    Discrete,
+    Parts,
+    Ranking,
+    minutes,
+)
+from bakehouse_schemas.application.observation import Boolean, Categorical, Numeric, Vector
+from bakehouse_schemas.application.reward import Reward
 
 NOW_MS = 1_800_000_000_000
 TOPIC = "decisions"

@@ -21,24 +21,24 @@ from random import Random
 from typing import Any
 
 import orjson
+from bakehouse_schemas.application import application as product
+from bakehouse_schemas.application.application import Application
+from bakehouse_schemas.application.observation import Boolean, Categorical, Numeric
+from bakehouse_schemas.errors import ApplicationError
+from bakehouse_schemas.events.events import read_decision
+from bakehouse_schemas.loading import load_application
 
-from schemas import application as product
-from schemas.application import Application
-from schemas.errors import ApplicationError
-from schemas.events import read_decision
-from schemas.loading import load_application
-from schemas.observation import Boolean, Categorical, Numeric
 from tests.faults.fuzz.documents import mutate_document
 from tests.faults.fuzz.events import FIRST, NOW_MS
 
 sys.dont_write_bytecode = True  # the page changes more often than a file's time does
 HEAD = """from datetime import timedelta
-from schemas.application import *
-from schemas.application import Agent, Application, Bandit, Discrete, Episodic, EpsilonGreedy
-from schemas.application import Gate, Rollout, Training, minutes, seconds
-from schemas.observation import Boolean, Categorical, Numeric, Vector
-from schemas.reward import Reward
-application = """
+from bakehouse_schemas.application.application import *
+from bakehouse_schemas.application.application import Agent, Application, Bandit, Discrete,
+Episodic, EpsilonGreedy from bakehouse_schemas.application.application import Gate, Rollout,
+Training, minutes, seconds from bakehouse_schemas.application.observation import Boolean,
+Categorical, Numeric, Vector from bakehouse_schemas.application.reward import Reward application =
+"""
 CALLS = {
     *("Agent", "Application", "Bandit", "Boolean", "Categorical", "Discrete", "Episodic"),
     *("EpsilonGreedy", "Gate", "Numeric", "Reward", "Rollout", "Training", "Vector"),

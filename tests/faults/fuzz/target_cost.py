@@ -18,19 +18,20 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from schemas import wire
-from schemas.application import Application
-from schemas.errors import InvalidEvent
-from schemas.events import Control, PolicyPointer, Progress, Status, validated
-from schemas.wire import parse_object
-from serving.answers import AnswerMemory
-from serving.control import ControlRequest
-from serving.decisions import Decisions
-from serving.frames import Record as Spooled
-from serving.outcomes import Outcomes
-from serving.route import Route
-from serving.served import Served
-from stream.decode import Decoder, Record
+from bakehouse_schemas.application.application import Application
+from bakehouse_schemas.errors import InvalidEvent
+from bakehouse_schemas.events import wire
+from bakehouse_schemas.events.events import Control, PolicyPointer, Progress, Status, validated
+from bakehouse_schemas.events.wire import parse_object
+from bakehouse_serving.control import ControlRequest
+from bakehouse_serving.hot.decisions import Decisions
+from bakehouse_serving.hot.idempotency import AnswerMemory
+from bakehouse_serving.hot.outcomes import Outcomes
+from bakehouse_serving.hot.route import Route
+from bakehouse_serving.policies.served import Served
+from bakehouse_serving.spool.frames import Record as Spooled
+from bakehouse_stream.kafka.decode import Decoder, Record
+
 from tests.faults.fuzz import events
 from tests.faults.fuzz.choices import Choices
 from tests.faults.fuzz.events import APPLICATIONS, FIRST, NOW_MS, TOPIC

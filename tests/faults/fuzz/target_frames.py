@@ -10,8 +10,9 @@ from __future__ import annotations
 import struct
 import zlib
 
-from serving import frames
-from serving.frames import HEADER, MARKER, Record, Scan, frame, scan
+from bakehouse_serving.spool import frames
+from bakehouse_serving.spool.frames import HEADER, MARKER, Record, Scan, frame, scan
+
 from tests.faults.fuzz.choices import Choices
 
 # what stands in the input: a kind, then what it takes

@@ -12,9 +12,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from serving import spool as product
-from serving.frames import Record
-from serving.spool import _POSITION, Spool, _position_crc
+from bakehouse_serving.spool import spool as product
+from bakehouse_serving.spool.frames import Record
+from bakehouse_serving.spool.spool import _POSITION, Spool, _position_crc
+
 from tests.faults.fuzz import target_frames
 from tests.faults.fuzz.choices import Choices
 

@@ -1,0 +1,1 @@
+"""The commands of `bakehouse`, a file each, and what they share."""

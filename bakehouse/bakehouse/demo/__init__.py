@@ -1,0 +1,1 @@
+"""`bakehouse demo`: its home, its screen and its report."""

@@ -1,0 +1,1 @@
+"""Simulated players over HTTP or Kafka, as a game would be."""

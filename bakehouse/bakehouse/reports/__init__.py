@@ -1,0 +1,1 @@
+"""How the offline commands print what they found."""

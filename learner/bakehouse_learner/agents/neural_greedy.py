@@ -1,0 +1,51 @@
+"""`neural_greedy`: a network predicts the reward of every action; the best is answered."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from bakehouse_learner.agents.common.described import action_network
+from bakehouse_learner.agents.common.gradient import GradientAgent
+from bakehouse_learner.training.agent import Agent, Setup
+from bakehouse_learner.training.specs import Minibatch, specs_of, split_mask
+from bakehouse_learner.training.tensorflow_setup import tf
+
+with warnings.catch_warnings():
+    warnings.simplefilter(
+        "ignore"
+    )  # the reasons stand in bakehouse_learner.training.tensorflow_setup
+    from tf_agents.bandits.agents import greedy_reward_prediction_agent as greedy
+
+
+def build(setup: Setup) -> Agent:
+    """TF-Agents' GreedyRewardPredictionAgent.
+
+    The loss is the squared error, because its minimum is the mean reward. Huber's tends to the
+    median, and would not see a reward that is large and seldom, such as a purchase.
+    """
+    specs = specs_of(setup.application)
+    network = action_network(setup)
+    agent = greedy.GreedyRewardPredictionAgent(
+        specs.time_step,
+        specs.action,
+        reward_network=network,
+        optimizer=None,  # steps are taken by bakehouse_learner.training.compiled_steps
+        observation_and_action_constraint_splitter=split_mask,
+        error_loss_fn=tf.compat.v1.losses.mean_squared_error,
+        enable_summaries=False,
+        train_step_counter=tf.Variable(0, dtype=tf.int64),
+    )
+
+    def loss(batch: Minibatch) -> Any:
+        return agent.reward_loss(
+            batch.values, batch.action, batch.reward, weights=batch.weight, training=True
+        )
+
+    return GradientAgent(
+        setup,
+        network=network,
+        loss=loss,
+        learning_rate=setup.parameters["learning_rate"],
+        centred=True,
+    )

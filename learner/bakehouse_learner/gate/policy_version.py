@@ -1,0 +1,68 @@
+"""A numbered policy as the learner holds it, and its way into a checkpoint and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bakehouse_schemas.application.actions import Shape
+from bakehouse_schemas.policy.policy import Head, Policy
+
+from bakehouse_learner.training.agent import Exported
+
+
+@dataclass(frozen=True)
+class Version:
+    """A numbered policy; version 0, the baseline, has none."""
+
+    number: int
+    policy: Policy | None = None
+    exported: Exported | None = None
+    canary: float = 1.0  # share of subjects that it answers
+    apprentice: bool = False  # made in apprentice mode: it may answer where the rules do
+
+
+BASELINE = Version(0)
+
+
+def policy_of(exported: Exported, actions: Shape | int) -> Policy:
+    """The policy that serving will make of an export. Raises BundleError."""
+    return Policy(
+        operations=exported.operations,
+        head=exported.head,
+        arrays=exported.arrays,
+        actions=actions,
+    )
+
+
+def version_state(version: Version) -> dict[str, Any]:
+    """All of it, for a checkpoint: `json` as JSON carries it, `arrays` of the policy."""
+    exported = version.exported
+    if exported is None:
+        return {"json": {"number": version.number}}
+    return {
+        "json": {
+            "number": version.number,
+            "operations": exported.operations,
+            "head": exported.head.model_dump(),
+            "canary": version.canary,
+            "apprentice": version.apprentice,
+        },
+        "arrays": exported.arrays,
+    }
+
+
+def version_from(state: Mapping[str, Any], actions: Shape) -> Version:
+    """The version that gave `state`."""
+    described = state["json"]
+    if "operations" not in described:
+        return Version(described["number"])
+    exported = Exported(described["operations"], Head(**described["head"]), state["arrays"])
+    return Version(
+        described["number"],
+        policy_of(exported, actions),
+        exported,
+        described.get("canary", 1.0),  # not in checkpoints of earlier releases
+        described.get("apprentice", False),
+    )

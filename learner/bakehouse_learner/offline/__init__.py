@@ -1,0 +1,1 @@
+"""One program a command: advise, compare, evaluate, fit-world, train and tune."""

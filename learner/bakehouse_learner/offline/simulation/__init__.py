@@ -1,0 +1,1 @@
+"""An application learned in a world, in virtual time."""

@@ -1,0 +1,1 @@
+"""The search for settings: its space, its objective, its runs."""

@@ -1,0 +1,1 @@
+"""The learner as a process: its loop, Kafka, checkpoints, tracking in MLflow."""

@@ -1,0 +1,89 @@
+"""What the learner hears and says beside the tables, whoever carries it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from bakehouse_schemas.events.events import (
+    Control,
+    PolicyPointer,
+    Progress,
+    read_control,
+    validated,
+)
+from bakehouse_schemas.events.wire import parse_object
+
+REMEMBERED = 1_000  # records of progress: what the tail has not reached yet
+
+
+class Bus(Protocol):
+    """Everything outside the tables that the loop depends on."""
+
+    def stream_time_ms(self, replay_version: int) -> int:
+        """Latest stream time that holds for a table read up to this version; −1: none yet."""
+
+    def replay_version(self) -> int:
+        """The latest table version that was heard of; −1: none yet."""
+
+    def control(self, application: str) -> Control | None:
+        """What people last said."""
+
+    def pointer(self, application: str) -> PolicyPointer | None:
+        """What the learner last published, in this life or before."""
+
+    def publish(self, pointer: PolicyPointer) -> None:
+        """Announce a policy."""
+
+    def report(self, fields: Mapping[str, Any], *, about: str | None = None) -> None:
+        """Write one record of `status.v1`.
+
+        Args:
+            about: what takes the place of what this or an earlier process said about the same;
+                None: this process.
+        """
+
+    def wait(self, seconds: float) -> None:
+        """Return when something was heard, or after this long."""
+
+
+class Heard:
+    """What has been heard so far; thread-safe by replacing, never changing, values."""
+
+    def __init__(self) -> None:
+        self._progress: deque[Progress] = deque(maxlen=REMEMBERED)
+        self._controls: dict[str, Control] = {}
+        self._pointers: dict[str, PolicyPointer] = {}
+
+    def progress(self, said: Progress) -> None:
+        self._progress.append(said)
+
+    def policies(self, key: str, value: bytes, *, received_at_ms: int) -> None:
+        """A record of `policies.v1`. Raises InvalidEvent.
+
+        Args:
+            received_at_ms: the broker's time of it.
+        """
+        name, _, control = key.partition("/")
+        if control:
+            self._controls[name] = read_control(value, received_at_ms=received_at_ms)
+        else:
+            self._pointers[name] = validated(PolicyPointer, parse_object(value))
+
+    def stream_time_ms(self, replay_version: int) -> int:
+        times = [
+            said.stream_time_ms
+            for said in tuple(self._progress)
+            if said.replay_version <= replay_version
+        ]
+        return max(times, default=-1)
+
+    def replay_version(self) -> int:
+        return self._progress[-1].replay_version if self._progress else -1
+
+    def control(self, application: str) -> Control | None:
+        return self._controls.get(application)
+
+    def pointer(self, application: str) -> PolicyPointer | None:
+        return self._pointers.get(application)

@@ -1,0 +1,424 @@
+"""Table → ring → training → gate → policy, for one application, again and again.
+
+Wiring: what is decided is decided in pure files; what is heard and said goes through the bus.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from bakehouse_schemas.application.application import Application
+from bakehouse_schemas.errors import BundleError
+from bakehouse_schemas.process.addresses import told
+from bakehouse_schemas.process.boot import boot_id
+from bakehouse_schemas.process.failpoints import reach
+from bakehouse_schemas.process.settings import Settings
+from bakehouse_schemas.process.spans import Tracer
+
+from bakehouse_learner.artifacts.anchor_archive import Anchor
+from bakehouse_learner.artifacts.bundles import Bundles
+from bakehouse_learner.artifacts.checkpoint import read_checkpoint
+from bakehouse_learner.artifacts.warm_start import take_up, taken_up
+from bakehouse_learner.insight.insight import Insight
+from bakehouse_learner.insight.watch import Watch
+from bakehouse_learner.learning import Learning
+from bakehouse_learner.online.bus import Bus
+from bakehouse_learner.online.checkpointing import Saving
+from bakehouse_learner.online.publisher import Announcing, Tracker
+from bakehouse_learner.online.traced import Traced
+from bakehouse_learner.replay.buffer_size import RoomWatch
+from bakehouse_learner.replay.rebuild import newest_rows, rebuild
+from bakehouse_learner.replay.row_decoder import COLUMNS, Decoder
+from bakehouse_learner.replay.tail import LogGap, Tail
+from bakehouse_learner.training.agent import Agent, Setup
+from bakehouse_learner.training.cadence import Cadence
+from bakehouse_learner.training.plan import Plan, PlanLog, training_seed
+
+log = logging.getLogger(__name__)
+
+PAUSE_AFTER_FAILURE_S = 5.0
+
+
+class ApplicationLoop:
+    """One application's learner, driven by `turn`.
+
+    Args:
+        clock: seconds that do not jump.
+        wall_ms: milliseconds since 1970, for records.
+        tracker: takes note of what is published.
+        keep_anchor: takes the weights of each new anchor.
+        tracer: takes spans of the traced decisions that are learned from.
+        boot: which start of the machine this is; None: as the system says.
+    """
+
+    def __init__(
+        self,
+        application: Application,
+        settings: Settings,
+        bus: Bus,
+        build: Callable[[Setup], Agent],
+        *,
+        clock: Callable[[], float],
+        wall_ms: Callable[[], int],
+        tracker: Tracker | None = None,
+        keep_anchor: Callable[[Anchor], None] | None = None,
+        tracer: Tracer | None = None,
+        boot: str | None = None,
+    ) -> None:
+        self.application = application
+        self._named = {"application": application.name}  # of a line in the log
+        self._boot = boot_id() if boot is None else boot
+        self._bus = bus
+        self._build = build
+        self._clock = clock
+        self._wall_ms = wall_ms
+        self._traced = None if tracer is None else Traced(tracer, application.name)
+        self._table = f"{settings.tables.rstrip('/')}/replay"
+        self._decoder = Decoder(application)
+        self._cadence = Cadence(application.training.every)
+        self._folder = settings.home / "learner" / application.name
+        self._checkpoint = self._folder / "checkpoint.npz"
+        self._plans = PlanLog(self._folder / "plan.jsonl")
+        self.saving = Saving(
+            application.name,
+            self._checkpoint,
+            self._plans,
+            self._snapshot,
+            lambda: self.version,
+            clock,
+        )
+        self.bundles = Bundles(
+            settings.policies / application.name, application, settings.policies_kept
+        )
+        self.announcing = Announcing(
+            application,
+            self.bundles,
+            bus,
+            wall_ms=wall_ms,
+            tracker=tracker,
+            keep_anchor=keep_anchor,
+            traced=self._traced,
+        )
+        self.learning = Learning(application, build)
+        self.watch = Watch(
+            application.name,
+            lambda: Insight(application, policies=settings.policies, rng=np.random.default_rng()),
+            clock,
+        )
+        self.tail = Tail(self._table, application.name)
+        self._room = RoomWatch(application)
+        self._stream_time_ms = -1
+        self._changed = False  # since training was last found to have nothing new
+        self._trained_at: float | None = None
+        self._asked_ms = 0  # the latest wish for a training that was carried out
+        self._read_s = 0.0
+        self._kept_back = 0  # candidates that the gate did not let through
+        self._problem: str | None = None
+        self._not_before = -math.inf  # after a failure
+        self._incomplete = False  # rows were passed by while reading
+        self._losses: dict[str, float] = {}
+        self._report: dict[str, Any] = {}
+        self._seconds: dict[str, float] = {}
+        self._passes: deque[float] = deque(maxlen=100)  # seconds from row read to pointer sent
+
+    @property
+    def version(self) -> int:
+        """Of the newest candidate."""
+        return self.learning.version
+
+    def start(self) -> None:
+        """Come back to where the last life ended, or begin."""
+        self.bundles.tidy()
+        state = None
+        warm = take_up(self._folder, self.application, self._build)
+        try:
+            state = None if warm else read_checkpoint(self._checkpoint)
+            if state is not None:
+                self.learning.restore(state["learning"])
+                self._asked_ms = state["json"].get("asked_ms", 0)
+                self.tail = Tail(
+                    self._table, self.application.name, state["json"]["replay_version"]
+                )
+                self.watch.restore(state.get("insight"), self.learning.ring)
+        except (ValueError, KeyError, BundleError) as error:
+            log.warning(
+                "the checkpoint cannot be used (%s); learning begins anew from the table",
+                error,
+                extra=self._named,
+            )
+            self.learning = Learning(self.application, self._build)
+            self.watch.begin_anew()
+            state = None
+        if state is None:
+            self._plans.keep_after(1 << 62)
+            self._begin(warm)
+        elif state["json"].get("boot", self._boot) != self._boot:
+            self._go_on_after_a_cut()
+        else:
+            self._carry_out_again()
+        pointer = self._bus.pointer(self.application.name)
+        if pointer is not None:
+            self.learning.version = max(self.learning.version, pointer.version)
+        self.announcing.point_again(self.learning)
+        self.saving.now()
+        taken_up(self._folder)
+
+    def _begin(self, warm: Learning | None) -> None:
+        """From the table's fold, and from history where some was left; under what answers."""
+        if warm is not None:
+            self.learning = warm
+            self.watch.begin_after(warm.ring)
+        pointer = self._bus.pointer(self.application.name)
+        if pointer is not None and pointer.version > 0:
+            try:
+                self.learning.begin_under(self.bundles.load(pointer))
+            except BundleError as error:
+                log.warning("%s; the gate begins at the baseline", error, extra=self._named)
+        if warm is None:
+            self._rebuild()
+        else:
+            self._add_the_table()
+
+    def _go_on_after_a_cut(self) -> None:
+        """The machine was started anew: versions of the table may stand for other rows now."""
+        log.warning(
+            "the machine was started anew; the buffer is rebuilt from the table",
+            extra=self._named,
+        )
+        if plans := self._plans.after(self.learning.version):
+            self.learning.version = plans[-1].version
+        self._rebuild()
+
+    def _add_the_table(self) -> None:
+        """What the table holds, on top of the history that is in the buffer."""
+        most = self.learning.ring.capacity
+        found = newest_rows(self._table, self.application, self._decoder.decode, most=most)
+        self.learning.ingest(found.rows)
+        if self.learning.evidence is not None:  # what was before the start shows nothing of it
+            self.learning.evidence.replace_ring(self.learning.ring)
+        self.tail = Tail(self._table, self.application.name, found.version)
+        self._changed = True
+
+    def _rebuild(self) -> None:
+        ring, version = rebuild(self._table, self.application, self._decoder)
+        self.learning.replace_ring(ring)
+        self.watch.go_on_in(ring)
+        self.tail = Tail(self._table, self.application.name, version)
+        self._changed = True
+        self._incomplete = False
+
+    def _carry_out_again(self) -> None:
+        """Trainings after the checkpoint, as their plans say."""
+        plans = self._plans.after(self.learning.version)
+        for plan in plans:
+            try:
+                while self.tail.version < plan.replay_version:
+                    if not self._read(up_to=plan.replay_version):
+                        raise LogGap(
+                            f"the plan of version {plan.version} needs table version "
+                            f"{plan.replay_version}; the log ends at {self.tail.version}"
+                        )
+                candidate = self.learning.train(plan)
+            except (LogGap, FileNotFoundError) as error:
+                log.warning("%s", error, extra=self._named)
+                self._rebuild()
+                self.learning.version = plans[-1].version
+                return
+            except Exception:  # it may be what ended the life before: not twice
+                log.exception(
+                    "version %d cannot be made again; it is left out",
+                    plan.version,
+                    extra=self._named,
+                )
+                self.learning.version = plan.version
+                continue
+            if candidate is not None:
+                self.watch.trained(candidate, plan, None)
+            if candidate is not None and candidate.report.publish:
+                self.announcing.write_again(candidate, self.learning)
+        if plans:
+            log.info("carried out %d trainings again", len(plans), extra=self._named)
+
+    def turn(self) -> bool:
+        """Read what is new, and train if it is time; True if anything was done.
+
+        What goes wrong with one application is logged and told in its status, and tried again
+        after a while: the others, and the policy that answers, go on.
+        """
+        if self._clock() < self._not_before:
+            return False
+        try:
+            active = self._turn()
+        except Exception as error:
+            log.exception("%s: a turn failed", self.application.name, extra=self._named)
+            self._problem = told(error)
+            self._not_before = self._clock() + PAUSE_AFTER_FAILURE_S
+            return True
+        if active:
+            self._problem = None
+        return active
+
+    def _turn(self) -> bool:
+        try:
+            if self._incomplete:
+                self._rebuild()
+            active = self._read()
+        except (LogGap, FileNotFoundError) as error:  # cleaned away, or vacuumed under our feet
+            log.warning("%s; the buffer is rebuilt from the table", error, extra=self._named)
+            self._rebuild()
+            active = True
+        except Exception:
+            self._incomplete = True
+            raise
+        stream_time_ms = self._bus.stream_time_ms(self.tail.version)
+        if stream_time_ms > self._stream_time_ms:
+            self._stream_time_ms = stream_time_ms
+            self._changed = True
+        self.watch.look(self.learning.ring, self._stream_time_ms)
+        now = self._clock()
+        self._room.look(self.learning.ring, self._stream_time_ms, now)
+        asked_ms = self._asked_to_train_ms()
+        asked = asked_ms > self._asked_ms
+        if asked or (self._changed and self._cadence.wait_s(now=now, last=self._trained_at) <= 0):
+            news = self.learning.news(self._stream_time_ms)
+            self._changed = False
+            self._asked_ms = asked_ms
+            if asked or self._cadence.is_due(now=now, last=self._trained_at, new=news):
+                self._trained_at = now
+                self._train(asked=asked)
+                active = True
+        if self.saving.is_due(now):
+            self.saving.aside()
+        return active
+
+    def wait_s(self) -> float | None:
+        """Seconds until a training that waits for the cadence; None where none does."""
+        if not self._changed:
+            return None
+        return self._cadence.wait_s(now=self._clock(), last=self._trained_at)
+
+    def _read(self, *, up_to: int | None = None) -> bool:
+        began = self._clock()
+        commits = self.tail.poll(up_to=up_to)
+        for commit in commits:
+            for added in commit.added:
+                rows = self.tail.read(added, COLUMNS)
+                arrivals = self._decoder.decode(rows)
+                self.watch.read(rows)
+                if self.learning.ingest(arrivals):
+                    self._changed = True
+        if commits:
+            self._read_s += self._clock() - began
+        return bool(commits)
+
+    def _asked_to_train_ms(self) -> int:
+        """When a person last asked for a training, whatever the cadence; 0: never."""
+        control = self._bus.control(self.application.name)
+        return 0 if control is None else control.retrain_at_ms
+
+    def _train(self, *, asked: bool = False) -> None:
+        name, learning = self.application.name, self.learning
+        standing = learning.standing
+        control = self._bus.control(name)
+        version = learning.version + 1
+        plan = Plan(
+            version=version,
+            replay_version=self.tail.version,
+            stream_time_ms=max(self._stream_time_ms, 0),
+            seed=training_seed(self.application.training, version),
+            frozen=control is not None and control.frozen,
+            released=standing.frozen
+            and control is not None
+            and not control.frozen
+            and control.released_at_ms > standing.frozen_at_ms,
+            asked=asked,
+            at_ms=self._wall_ms(),
+        )
+        self._plans.append(plan)
+        reach("learner.plan.written")
+        if self._traced is not None:
+            self._traced.watch(learning)
+        candidate = learning.train(plan)
+        if candidate is None:
+            return
+        if self._traced is not None:
+            self._traced.trained(
+                candidate, learning.traced, began_ms=plan.at_ms, ended_ms=self._wall_ms()
+            )
+        self._losses, self._report = candidate.losses, candidate.report.as_dict()
+        self._seconds = {"read": self._read_s} | candidate.seconds
+        self._read_s = 0.0
+        self._kept_back += not candidate.report.publish
+        began = self._clock()
+        self.announcing.carry_out(candidate, learning)
+        self._seconds["publish"] = self._clock() - began
+        self.watch.trained(candidate, plan, self.announcing.run())
+
+    def _snapshot(self) -> dict[str, Any]:
+        insight = self.watch.state()
+        return {
+            "json": {
+                "replay_version": self.tail.version,
+                "boot": self._boot,
+                "asked_ms": self._asked_ms,
+            },
+            "learning": self.learning.state(),
+            **({} if insight is None else {"insight": insight}),
+        }
+
+    def close(self) -> None:
+        """Leave a checkpoint behind."""
+        self.saving.now()
+        self.watch.close()
+
+    def figures(self, process: str) -> dict[str, Any] | None:
+        """A record of `status.v1` for people; None where there is nothing new to tell."""
+        evidence = self.learning.evidence
+        match = None if evidence is None or not evidence.match.n else evidence.match.mean
+        return self.watch.record(process=process, at_ms=self._wall_ms(), match_rate=match)
+
+    def status(self) -> dict[str, Any]:
+        """What a person wants to see of this application now."""
+        learning, ring = self.learning, self.learning.ring
+        standing = learning.standing
+        report = self._report
+        return {
+            "version": standing.current.number,
+            "candidate": learning.version,
+            "anchor": standing.anchor.number,
+            "canary": standing.current.canary if standing.current.number else 0.0,
+            "apprentice": standing.apprentice,
+            "compression": learning.compressing.status(),
+            "match_rate": None if learning.evidence is None else learning.evidence.match.mean,
+            "frozen": standing.frozen,
+            "last_freeze": standing.last_freeze,
+            "problem": self._problem,
+            "stream_time_ms": self._stream_time_ms,
+            "replay_version": self.tail.version,
+            "lag_versions": max(self._bus.replay_version() - self.tail.version, 0),
+            "experiences": ring.size,
+            "decisions": learning.decisions,
+            "unusable": int(np.count_nonzero(~ring.usable[: ring.size])),
+            "matured": int(np.count_nonzero(ring.matured[: ring.size])),
+            "buffer": ring.capacity,
+            "room": self._room.status(),
+            "trainings": learning.trainings,
+            "published": self.announcing.published,
+            "candidates_refused": self._kept_back,
+            "losses": self._losses,
+            "exploration": self.application.exploration.after(learning.decisions).logged(),
+            "gate": {
+                name: report[name]
+                for name in ("candidate", "publish", "reason", "rules", "evidence")
+                if name in report
+            },
+            "foreign": self._decoder.foreign,
+            "refused": self._decoder.refused,
+            "passed_by": ring.passed_by,
+            "seconds": {name: round(value, 4) for name, value in self._seconds.items()},
+        }

@@ -1,0 +1,84 @@
+"""The plan log: what each training is made from, written down before it begins.
+
+One JSON line a training. A learner that is killed reads the lines after its checkpoint and does
+exactly the same again, so it arrives at the same policies.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+from bakehouse_schemas.application.application import Training
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+
+class Plan(BaseModel):
+    """One training: everything it depends on beside the state before it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: int  # of the candidate that it makes
+    replay_version: int  # table versions up to this one are in the ring
+    stream_time_ms: int
+    seed: int
+    frozen: bool = False  # nothing is published, and the anchor stays
+    released: bool = False  # someone lifted the gate's own freeze before this training
+    asked: bool = False  # a person wanted a training now; else the cadence did
+    at_ms: int  # wall clock, for the records only
+
+
+def training_seed(training: Training, version: int) -> int:
+    """The seed of one training: from the application's, another for each version."""
+    return int(np.random.SeedSequence([training.seed, version]).generate_state(1)[0])
+
+
+class PlanLog:
+    """Appends plans, synced to disk; reads them back up to the first torn line."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._drop_torn_line()
+
+    def append(self, plan: Plan) -> None:
+        """Write one plan down; on return it survives a crash."""
+        with self._path.open("ab") as file:
+            file.write(plan.model_dump_json().encode() + b"\n")
+            file.flush()
+            os.fdatasync(file.fileno())
+
+    def after(self, version: int) -> list[Plan]:
+        """Plans of later candidates than `version`, in order."""
+        return [plan for plan in self._read() if plan.version > version]
+
+    def keep_after(self, version: int) -> None:
+        """Forget plans up to `version`: a checkpoint holds what they led to."""
+        kept = self.after(version)
+        aside = self._path.with_suffix(".new")
+        with aside.open("wb") as file:
+            file.writelines(plan.model_dump_json().encode() + b"\n" for plan in kept)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(self._path)
+
+    def _read(self) -> list[Plan]:
+        plans: list[Plan] = []
+        if not self._path.exists():
+            return plans
+        for line in self._path.read_bytes().split(b"\n"):
+            try:
+                plans.append(Plan.model_validate_json(line))
+            except ValidationError:
+                break
+        return plans
+
+    def _drop_torn_line(self) -> None:
+        """A crash while writing leaves half a line; what follows it must begin a new one."""
+        if self._path.exists():
+            content = self._path.read_bytes()
+            whole = content.rfind(b"\n") + 1
+            if whole < len(content):
+                with self._path.open("r+b") as file:
+                    file.truncate(whole)

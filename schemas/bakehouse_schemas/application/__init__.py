@@ -1,0 +1,1 @@
+"""What a data scientist declares: context, actions, agent, reward, exploration, rollout."""

@@ -1,0 +1,1 @@
+"""What travels over Kafka and HTTP, and the checks that it passes."""

@@ -1,0 +1,1 @@
+"""What is executed, and with what probability: exploration, mask, floor and the draw."""

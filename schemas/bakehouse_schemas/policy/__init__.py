@@ -1,0 +1,1 @@
+"""A policy in NumPy, and the bundle that carries it."""

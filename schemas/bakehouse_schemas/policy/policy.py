@@ -1,0 +1,425 @@
+"""A policy: normaliser, network and head of a bundle, as one function in NumPy.
+
+Serving answers with it, the learner evaluates with it: one implementation, so what is
+evaluated is what is answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from bakehouse_schemas.application.actions import Shape, discrete_shape
+from bakehouse_schemas.application.observation import FLOAT32_MAX
+from bakehouse_schemas.errors import BundleCorrupt
+from bakehouse_schemas.execution.propensity import Own
+from bakehouse_schemas.policy.network import Array, check_bounded, compile_network, refuse_unbounded
+from bakehouse_schemas.policy.thompson import probability_of_being_best
+
+_T = TypeVar("_T")
+_ZERO = np.zeros((), np.float32)
+
+LOG_STD = (-10.0, 2.0)  # what a network may say of the logarithm of a spread
+# Contexts that are answered in one call bit for bit as each would be alone. One matrix product of
+# more rows adds up in another order: quicker for the thousands that a learner evaluates, and
+# different in the last bits of float32.
+TOGETHER = 64
+
+
+class Head(BaseModel):
+    """How a network's answer becomes a policy's own distribution.
+
+    `argmax`, `softmax`, `linear`, `thompson` and `c51` make probabilities of labels, of one score
+    for each; `linear` and `thompson` read arrays `theta` and `inverse`, `c51` reads `support [N]`,
+    and its network answers N logits for each action. `gaussian` reads a mean in [−1, 1] of each
+    number's box and, where the network answers twice as many, the logarithm of its spread in half
+    ranges; `tanh_gaussian` reads mean and log-spread before squashing; `parts` reads one logit for
+    each choice, then mean and log-spread before squashing of each number. `plackett_luce` reads
+    one score for each item.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    kind: Literal[
+        "argmax",
+        "softmax",
+        "linear",
+        "thompson",
+        "c51",
+        "gaussian",
+        "tanh_gaussian",
+        "parts",
+        "plackett_luce",
+    ]
+    alpha: float = 0.0  # linear: width of the optimistic bonus
+    scale: float = Field(default=1.0, ge=0)  # thompson: deviation of a reward about its mean
+    temperature: float = Field(default=1.0, ge=1e-6)  # softmax, plackett_luce
+
+
+class Policy:
+    """The policy's own distribution, before exploration.
+
+    Made only of arrays for which every score is finite, whatever observation comes: the
+    normaliser bounds what the network sees, so this is known beforehand.
+
+    Args:
+        operations: the network (empty where the head takes the observation itself).
+        head: how its scores become probabilities.
+        arrays: `normaliser_offset [D]`, `normaliser_scale [D]`, `normaliser_clip []`, and what
+            the network and head name. A network that scores items one by one, each behind the
+            observation, has `item_offset [F]`, `item_scale [F]`, `item_clip []` too; where the
+            items are the actions themselves, also their features, `action_features [A, F]`.
+        actions: the action space, or the number of labels.
+
+    Raises:
+        BundleCorrupt: arrays are missing, do not fit each other, or could answer no number.
+        UnsupportedOperation: an operation outside the vocabulary.
+    """
+
+    # what overflows here is found by the checks, and refused with words, not by a warning
+    @np.errstate(over="ignore", invalid="ignore", divide="ignore")
+    def __init__(
+        self,
+        *,
+        operations: list[dict[str, Any]],
+        head: Head,
+        arrays: Mapping[str, Array],
+        actions: int | Shape,
+    ) -> None:
+        for name, array in arrays.items():
+            if not np.all(np.isfinite(array)):
+                raise BundleCorrupt(f"array {name!r} holds values that are not finite")
+        self.shape = discrete_shape(actions) if isinstance(actions, int) else actions
+        normaliser = _Normaliser(arrays, "normaliser")
+        self.normalise = normaliser.apply
+        self.dimensions = normaliser.size  # numbers of an observation, D
+        farthest = normaliser.farthest
+        self._items: _Normaliser | None = None
+        self._action_features: Array | None = None
+        if self.shape.kind == "ranking" or "action_features" in arrays:
+            self._items = _Normaliser(arrays, "item")
+            farthest = np.concatenate([farthest, self._items.farthest])
+        if "action_features" in arrays:
+            features = arrays["action_features"].astype(np.float32)
+            assert self._items is not None
+            if features.shape != (self.shape.choices, self._items.size):
+                raise BundleCorrupt(
+                    f"action_features has shape {features.shape}; expected "
+                    f"{(self.shape.choices, self._items.size)}"
+                )
+            self._action_features = self._items.apply(features)
+        elif self._items is not None and self._items.size != self.shape.features:
+            raise BundleCorrupt(
+                f"the policy reads {self._items.size} numbers of an item; expected "
+                f"{self.shape.features}"
+            )
+        self._head = head
+        self.largest_bonus = 0.0  # that optimism can add to a score
+        self._score: Callable[[Array], Array]
+        self._posterior: Callable[[Array], tuple[Array, Array]] | None = None
+        network = _each_alone(compile_network(operations, arrays))
+        farthest = check_bounded(operations, arrays, farthest)
+        if head.kind in ("linear", "thompson"):
+            most = abs(head.alpha) if head.kind == "linear" else head.scale
+            moments, largest = _linear(arrays, most, farthest)
+            self._posterior = _after(network, moments)
+            if head.kind == "linear":
+                self._score, self.largest_bonus = _optimistic(self._posterior, head.alpha), largest
+            else:
+                self._score = _expected(self._posterior)
+        elif head.kind == "c51":
+            categorical = _categorical(arrays, self.shape.choices, len(farthest))
+            self._score = _after(network, categorical)
+        else:
+            self._score = network
+        items = None
+        if self.shape.kind == "ranking":
+            items = np.zeros((1, self.shape.choices, self.shape.features), np.float32)
+        width = self.scores(np.zeros((1, self.dimensions), np.float32), items).shape
+        if len(width) != 2 or width[1] not in self._widths():
+            raise BundleCorrupt(
+                f"the network answers {width[1:]} numbers for the head {head.kind!r} of "
+                f"{self._counted()}; expected {' or '.join(map(str, self._widths()))}"
+            )
+
+    @property
+    def scores_are_rewards(self) -> bool:
+        """Whether a score is an expectation in the game's rewards; others are logits or numbers."""
+        return self._head.kind in ("argmax", "linear", "thompson", "c51", "plackett_luce")
+
+    @property
+    def actions(self) -> int:
+        """Choices that a mask covers, A."""
+        return self.shape.choices
+
+    def _counted(self) -> str:
+        dims = f" and {self.shape.dims} numbers" if self.shape.dims else ""
+        return f"{self.shape.choices} actions{dims}"
+
+    def _widths(self) -> tuple[int, ...]:
+        """Numbers that a network may answer for this head and shape."""
+        shape = self.shape
+        heads = {
+            "discrete": ("gaussian", "tanh_gaussian", "parts", "plackett_luce"),  # those it has not
+            "continuous": ("gaussian", "tanh_gaussian"),
+            "parts": ("parts",),
+            "ranking": ("plackett_luce",),
+        }[shape.kind]
+        if (self._head.kind in heads) == (shape.kind == "discrete"):
+            raise BundleCorrupt(f"a {self._head.kind} head decides no {shape.kind} actions")
+        match self._head.kind:
+            case "gaussian":
+                return (shape.dims, 2 * shape.dims)
+            case "tanh_gaussian":
+                return (2 * shape.dims,)
+            case "parts":
+                return (sum(stop - start for start, stop in shape.segments) + 2 * shape.dims,)
+            case _:
+                return (shape.choices,)
+
+    def scores(self, observations: Array, items: Array | None = None) -> Array:
+        """What the network answers: float32 `[B, D]` → `[B, K]`; of labels and items, K = A.
+
+        Up to TOGETHER contexts are answered as each would be alone, to the last bit.
+
+        Args:
+            items: features of the items to rank, float32 `[B, A, F]`.
+        """
+        x = self.normalise(observations)
+        if self._items is None:
+            return self._score(x)
+        if 1 < len(x) <= TOGETHER:
+            each = [slice(row, row + 1) for row in range(len(x))]
+            given = [None if items is None else items[one] for one in each]
+            return np.concatenate(
+                [self._described_scores(x[one], its) for one, its in zip(each, given, strict=True)]
+            )
+        return self._described_scores(x, items)
+
+    def _described_scores(self, x: Array, items: Array | None) -> Array:
+        """Of actions or items with features: x float32 `[B, D]`, normalised → `[B, A]`."""
+        assert self._items is not None
+        if self._action_features is not None:
+            described = np.broadcast_to(
+                self._action_features, (len(x), *self._action_features.shape)
+            )
+        else:
+            assert items is not None
+            described = self._items.apply(items)
+        choices = described.shape[1]
+        seen = np.broadcast_to(x[:, None], (len(x), choices, x.shape[1]))
+        flat = np.concatenate([seen, described], axis=2).reshape(len(x) * choices, -1)
+        return self._score(flat).reshape(len(x), choices)
+
+    def distribution(
+        self, observations: Array, eligible: Array, *, temperature: float | None = None
+    ) -> Array:
+        """Probability of every label, zero where not eligible.
+
+        Args:
+            observations: float32 `[B, D]`
+            eligible: bool `[B, A]`, at least one True a row
+            temperature: of a softmax over the scores, in place of the head's own choice.
+
+        Returns:
+            float64 `[B, A]`, each row sums to 1.
+        """
+        if self._head.kind == "thompson" and temperature is None:
+            assert self._posterior is not None
+            mean, spread = self._posterior(self.normalise(observations))
+            deviation = self._head.scale * np.sqrt(spread.astype(np.float64))
+            return probability_of_being_best(mean, deviation, eligible)
+        scores = np.where(eligible, self.scores(observations), -np.inf)
+        if temperature is not None:
+            return softmax(scores, temperature)
+        if self._head.kind == "softmax":
+            return softmax(scores, self._head.temperature)
+        probabilities = np.zeros(scores.shape, dtype=np.float64)
+        if len(scores) == 1:  # the same, for the one row of a request
+            probabilities[0, scores.argmax()] = 1.0
+        else:
+            probabilities[np.arange(len(scores)), scores.argmax(axis=1)] = 1.0
+        return probabilities
+
+    def own(
+        self,
+        observations: Array,
+        eligible: Array,
+        items: Array | None = None,
+        *,
+        temperature: float | None = None,
+    ) -> Own:
+        """What the policy would do by itself, of any kind of action; see
+        `bakehouse_schemas.execution.propensity`.
+
+        Args:
+            observations: float32 `[B, D]`
+            eligible: bool `[B, A]`, of each discrete part at least one True a row
+            items: float32 `[B, A, F]` where items are ranked
+            temperature: see `distribution`.
+        """
+        shape, rows = self.shape, len(observations)
+        nothing = np.zeros((rows, 0))
+        if shape.kind == "discrete":
+            return Own(
+                self.distribution(observations, eligible, temperature=temperature), nothing, nothing
+            )
+        answer = self.scores(observations, items).astype(np.float64)
+        if shape.kind == "ranking":
+            scores = np.where(eligible, answer, -np.inf)
+            worths = softmax(scores, temperature or self._head.temperature)
+            return Own(worths, nothing, nothing)
+        probabilities = np.ones((rows, shape.choices))
+        for start, stop in shape.segments:
+            logits = np.where(eligible[:, start:stop], answer[:, start:stop], -np.inf)
+            probabilities[:, start:stop] = softmax(logits, temperature or self._head.temperature)
+        numbers = answer[:, -2 * shape.dims :] if shape.dims else nothing
+        if self._head.kind == "gaussian":
+            half = (shape.high - shape.low) / 2
+            middle = (shape.high + shape.low) / 2
+            mean = middle + half * np.clip(answer[:, : shape.dims], -1.0, 1.0)
+            std = np.zeros_like(mean)
+            if answer.shape[1] > shape.dims:
+                std = half * np.exp(np.clip(answer[:, shape.dims :], *LOG_STD))
+            return Own(probabilities, mean, std)
+        mean, log_std = numbers[:, : shape.dims], numbers[:, shape.dims :]
+        return Own(probabilities, mean, np.exp(np.clip(log_std, *LOG_STD)), squashed=True)
+
+
+class _Normaliser:
+    """`clip((x − offset) · scale)` over the last dimension, bounded whatever comes.
+
+    Args:
+        name: of its arrays, `<name>_offset [D]`, `<name>_scale [D]` and `<name>_clip []`.
+    """
+
+    def __init__(self, arrays: Mapping[str, Array], name: str) -> None:
+        try:
+            self._offset = arrays[f"{name}_offset"].astype(np.float32)
+            self._scale = arrays[f"{name}_scale"].astype(np.float32)
+            clip = arrays[f"{name}_clip"].astype(np.float32)
+        except KeyError as error:
+            raise BundleCorrupt(f"the normaliser's array {error} is missing") from None
+        if self._offset.ndim != 1 or self._scale.shape != self._offset.shape or clip.shape != ():
+            raise BundleCorrupt(
+                f"the normaliser's offset {self._offset.shape}, scale {self._scale.shape} and clip "
+                f"{clip.shape} do not fit; expected (D,), (D,) and ()"
+            )
+        if np.any(self._scale <= 0) or clip <= 0:
+            raise BundleCorrupt("the normaliser's scale and clip must be above 0")
+        # a clip that lies beyond float32 lies beyond every context, and must not overflow
+        reach = np.minimum(clip / self._scale, np.float32(FLOAT32_MAX / 2))
+        self._least = np.maximum(self._offset - reach, np.float32(-FLOAT32_MAX))
+        self._most = np.minimum(self._offset + reach, np.float32(FLOAT32_MAX))
+        ends = self.apply(np.stack([self._least, self._most]))
+        # rounding is monotone, so nothing between the ends leaves them: [D]
+        self.farthest = np.abs(ends).max(axis=0).astype(np.float64)
+        refuse_unbounded(self.farthest, "normalised observation")
+
+    @property
+    def size(self) -> int:
+        return len(self._offset)
+
+    def apply(self, values: Array) -> Array:
+        """float32 `[…, D]` → `[…, D]`."""
+        # clipped before it is scaled: a context near float32's limit must not overflow
+        x: Array = np.maximum(values, self._least)
+        np.minimum(x, self._most, out=x)
+        x -= self._offset
+        x *= self._scale
+        return x
+
+
+def softmax(scores: Array, temperature: float) -> Array:
+    """`exp(score / temperature)`, adding up to 1 over the last dimension. float64"""
+    logits = scores.astype(np.float64) / temperature
+    weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(weights / weights.sum(axis=-1, keepdims=True))
+
+
+def _linear(
+    arrays: Mapping[str, Array], deviations: float, farthest: Array
+) -> tuple[Callable[[Array], tuple[Array, Array]], float]:
+    """`θᵀx` and `xᵀA⁻¹x` of each action, x with a leading 1, and the most that so many
+    deviations can be (Li et al. 2010, LinUCB).
+
+    `farthest` is the largest |x| of each dimension, [D].
+    """
+    try:
+        theta = np.ascontiguousarray(arrays["theta"], np.float32)  # [A, 1 + D]
+        inverse = np.ascontiguousarray(arrays["inverse"], np.float32)  # [A, 1 + D, 1 + D]
+    except KeyError as error:
+        raise BundleCorrupt(f"the linear head's array {error} is missing") from None
+    if theta.ndim != 2 or inverse.shape != (*theta.shape, theta.shape[1]):
+        raise BundleCorrupt(f"theta {theta.shape} and inverse {inverse.shape} do not fit")
+    if theta.shape[1] != 1 + len(farthest):
+        raise BundleCorrupt(f"theta {theta.shape} does not fit {len(farthest)} dimensions and a 1")
+    reach = np.concatenate([[1.0], farthest])  # [1 + D]
+    means = np.abs(theta).astype(np.float64) @ reach  # [A]
+    spreads = np.abs(inverse).astype(np.float64) @ reach @ reach  # [A]
+    refuse_unbounded(spreads, "spread of the linear head")
+    bonus = deviations * np.sqrt(spreads)
+    refuse_unbounded(means + bonus, "score of the linear head")
+
+    def moments(x: Array) -> tuple[Array, Array]:
+        x1 = np.concatenate([np.ones((len(x), 1), np.float32), x], axis=1)  # [B, 1 + D]
+        if len(x1) > TOGETHER:
+            mean = x1 @ theta.T  # [B, A]
+            spread = np.einsum("abi,bi->ba", x1 @ inverse, x1)
+        else:
+            mean = np.matmul(x1[:, None], theta.T)[:, 0]
+            spread = (np.matmul(x1[:, None, None], inverse)[:, :, 0] * x1[:, None]).sum(axis=2)
+        return mean, np.maximum(spread, _ZERO)
+
+    return moments, float(bonus.max())
+
+
+def _categorical(arrays: Mapping[str, Array], actions: int, width: int) -> Callable[[Array], Array]:
+    """Expected value of each action's categorical distribution (Bellemare et al. 2017, C51)."""
+    try:
+        support = np.ascontiguousarray(arrays["support"], np.float32)  # [N]
+    except KeyError as error:
+        raise BundleCorrupt(f"the c51 head's array {error} is missing") from None
+    if support.ndim != 1 or not len(support) or width != actions * len(support):
+        raise BundleCorrupt(
+            f"{width} numbers come from the network for {actions} actions; expected "
+            f"{len(support) if support.ndim == 1 else support.shape} for each"
+        )
+    refuse_unbounded(np.abs(support).astype(np.float64), "support of the c51 head")
+
+    def expected(logits: Array) -> Array:
+        logits = logits.reshape(len(logits), actions, len(support))
+        weight = np.exp(logits - logits.max(axis=2, keepdims=True))
+        return np.asarray(weight.dot(support) / weight.sum(axis=2))  # [B, A]
+
+    return expected
+
+
+def _each_alone(network: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    """A network `[B, D]` → `[B, K]`, of few rows row by row; see TOGETHER."""
+
+    def run(x: Array) -> Array:
+        return network(x[:, None])[:, 0] if 1 < len(x) <= TOGETHER else network(x)
+
+    return run
+
+
+def _after(network: Callable[[Array], Array], head: Callable[[Array], _T]) -> Callable[[Array], _T]:
+    return lambda x: head(network(x))
+
+
+def _optimistic(
+    posterior: Callable[[Array], tuple[Array, Array]], alpha: float
+) -> Callable[[Array], Array]:
+    def score(x: Array) -> Array:
+        mean, spread = posterior(x)
+        return np.asarray(mean + alpha * np.sqrt(spread))
+
+    return score
+
+
+def _expected(posterior: Callable[[Array], tuple[Array, Array]]) -> Callable[[Array], Array]:
+    return lambda x: posterior(x)[0]

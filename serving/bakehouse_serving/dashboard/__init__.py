@@ -1,0 +1,1 @@
+"""What people and monitors see: the page, the verdict, status and metrics."""

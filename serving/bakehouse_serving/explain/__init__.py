@@ -1,0 +1,1 @@
+"""Why a decision was made as it was, from the tables, in a process of its own."""

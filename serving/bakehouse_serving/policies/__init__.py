@@ -1,0 +1,1 @@
+"""Which policy answers: heard of, loaded, put in force, and recorded."""

@@ -1,0 +1,1 @@
+"""Events between an answer and Kafka: on disk before they are acknowledged."""

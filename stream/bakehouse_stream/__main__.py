@@ -1,0 +1,7 @@
+"""`python -m stream REF…`."""
+
+import sys
+
+from bakehouse_stream.main import main
+
+sys.exit(main())

@@ -1,0 +1,1 @@
+"""What comes from Kafka: offsets, records decoded, positions without a record, event time."""

@@ -1,0 +1,249 @@
+"""Kafka records as checked rows, or the reason why not: one rule for HTTP and Kafka.
+
+The checks are `bakehouse_schemas.events.events`; here records become the columns of
+`schemas/bakehouse_schemas/replay/tables.py`. The functions that take and give Arrow batches run
+inside Spark's Python workers (`mapInArrow`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import orjson
+import pyarrow as pa
+from bakehouse_schemas.application.application import Application
+from bakehouse_schemas.errors import InvalidEvent
+from bakehouse_schemas.events.events import Decision, Outcome, read_decision, read_outcome
+from bakehouse_schemas.ids import uuid7_hour
+from bakehouse_schemas.loading import load_applications
+
+from bakehouse_stream.columns import arrow_schema
+
+QUARANTINE_BYTES = 64 << 10
+Row = dict[str, Any]
+Batches = Iterator[pa.RecordBatch]
+
+
+class Record(NamedTuple):
+    """One Kafka record; `received_at_ms` is the broker's time."""
+
+    topic: str
+    partition: int
+    offset: int
+    received_at_ms: int
+    key: bytes | None
+    value: bytes | None
+
+    @property
+    def position(self) -> Row:
+        return {
+            "received_at_ms": self.received_at_ms,
+            "topic": self.topic,
+            "partition": self.partition,
+            "offset": self.offset,
+        }
+
+
+def as_json(value: Any) -> str | None:
+    """Canonical JSON text (sorted keys, no spaces); None stays None."""
+    return None if value is None else orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+
+
+def decision_row(decision: Decision, record: Record) -> Row:
+    """A row of `replay`: the decision, and no outcomes."""
+    exploration = decision.exploration
+    return {
+        "application": decision.application,
+        "hour": uuid7_hour(decision.decision_id),
+        "decision_id": decision.decision_id,
+        "contract": decision.contract,
+        "subject_id": decision.subject_id,
+        "episode_id": decision.episode_id,
+        "previous_decision_id": decision.previous_decision_id,
+        "decided_at_ms": decision.decided_at_ms,
+        "context": as_json(decision.context),
+        "observation": decision.observation,
+        "items": as_json(decision.items),
+        "eligible_actions": as_json(decision.eligible_actions),
+        "action": as_json(decision.action),
+        "propensity": decision.propensity,
+        "action_probabilities": as_json(decision.action_probabilities),
+        "density": as_json(decision.density),
+        "baseline_action": as_json(decision.baseline_action),
+        "policy_version": decision.policy_version,
+        "exploration": as_json(exploration.logged() if exploration else None),
+        "draw": decision.draw,
+        "mode": decision.mode,
+        "cohort": decision.cohort,
+        "explored": decision.explored,
+        "outcomes": [],
+        "received_at": record.received_at_ms * 1000,
+        "positions": [record.position],
+        "contested": False,
+    }
+
+
+def outcome_row(outcome: Outcome, record: Record) -> Row:
+    """An entry of a replay row's `outcomes`."""
+    return {
+        "outcome_id": outcome.outcome_id,
+        "kind": outcome.kind,
+        "name": outcome.name,
+        "value": outcome.value,
+        "executed_action": as_json(outcome.executed_action),
+        "payload": as_json(outcome.payload),
+        "next_decision_id": None,
+        "next_observation": None,
+        "next_context": None,
+        "next_eligible_actions": None,
+        "occurred_at_ms": outcome.occurred_at_ms,
+        "received_at": record.received_at_ms * 1000,
+        "positions": [record.position],
+    }
+
+
+def next_row(decision: Decision, record: Record) -> Row:
+    """What a decision is to its predecessor: an entry of that one's `outcomes`."""
+    return {
+        "outcome_id": f"next:{decision.decision_id}",
+        "kind": "next",
+        "name": None,
+        "value": None,
+        "executed_action": None,
+        "payload": None,
+        "next_decision_id": decision.decision_id,
+        "next_observation": decision.observation,
+        "next_context": as_json(decision.context),
+        "next_eligible_actions": as_json(decision.eligible_actions),
+        "occurred_at_ms": decision.decided_at_ms,
+        "received_at": record.received_at_ms * 1000,
+        "positions": [record.position],
+    }
+
+
+def quarantine_row(record: Record, reason: str) -> Row:
+    """A row of `quarantine`: the record as it came, with the reason."""
+    return {
+        **record.position,
+        "key": _text(record.key),
+        "value": _text(record.value),
+        "reason": reason,
+    }
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value[:QUARANTINE_BYTES].decode(errors="replace")
+
+
+class Decoder:
+    """Checks records against the applications of this stack."""
+
+    def __init__(self, applications: Mapping[str, Application], decisions_topic: str) -> None:
+        self.applications = applications
+        self.decisions_topic = decisions_topic
+
+    def decision(self, record: Record) -> Decision:
+        """The decision in `record`. Raises InvalidEvent."""
+        if record.value is None:
+            raise InvalidEvent("the record has no value; expected a JSON object")
+        return read_decision(record.value, self.applications, received_at_ms=record.received_at_ms)
+
+    def outcome(self, record: Record) -> tuple[str, str, Row]:
+        """Application, decision and entry of an outcome, of either topic. Raises InvalidEvent.
+
+        A decision is an outcome (`next`) of the one before it.
+        """
+        if record.topic == self.decisions_topic:
+            decision = self.decision(record)
+            if decision.previous_decision_id is None:
+                raise InvalidEvent("previous_decision_id: missing")
+            return decision.application, decision.previous_decision_id, next_row(decision, record)
+        if record.value is None:
+            raise InvalidEvent("the record has no value; expected a JSON object")
+        outcome = read_outcome(record.value, self.applications)
+        return outcome.application, outcome.decision_id, outcome_row(outcome, record)
+
+    def single(self, record: Record) -> list[Row]:
+        """What a record by itself adds to the tables."""
+        try:
+            if record.topic != self.decisions_topic:
+                return [{"outcome": _ledger_row(*self.outcome(record))}]
+            decision = self.decision(record)
+        except InvalidEvent as refusal:
+            return [{"quarantined": quarantine_row(record, str(refusal))}]
+        rows: list[Row] = [{"replay": decision_row(decision, record)}]
+        if (previous := decision.previous_decision_id) is not None:
+            entry = next_row(decision, record)
+            rows.append({"outcome": _ledger_row(decision.application, previous, entry)})
+        return rows
+
+    def pair(self, decision: Record, outcome: Record) -> list[Row]:
+        """The row that a pair out of the join adds to `replay`.
+
+        None where one fails its checks (by itself it was quarantined), or where the pair was
+        joined on keys that the checked records do not have.
+        """
+        try:
+            row = decision_row(self.decision(decision), decision)
+            application, decision_id, entry = self.outcome(outcome)
+        except InvalidEvent:
+            return []
+        if (application, decision_id) != (row["application"], row["decision_id"]):
+            return []
+        return [{"replay": row | {"outcomes": [entry]}}]
+
+
+def _ledger_row(application: str, decision_id: str, entry: Row) -> Row:
+    hour = uuid7_hour(decision_id)
+    return {"application": application, "hour": hour, "decision_id": decision_id} | entry
+
+
+# What the decoder yields: each row has exactly one of these.
+OUTPUTS = {"replay": "replay", "outcome": "outcomes", "quarantined": "quarantine"}
+OUTPUT_SCHEMA = pa.schema(
+    [pa.field(name, pa.struct(list(arrow_schema(table)))) for name, table in OUTPUTS.items()]
+)
+
+
+def decoder(refs: list[str], decisions_topic: str) -> Callable[[Batches], Batches]:
+    """For `mapInArrow`: `record, decision, outcome` in, `replay, outcome, quarantined` out.
+
+    What comes in is a record as it was read, or a pair out of the join; the others are null.
+    Applications are loaded inside the worker, once: functions do not travel well.
+    """
+
+    def decode(batches: Batches) -> Batches:
+        found = _decoder(refs, decisions_topic)
+        for batch in batches:
+            columns = (_records(batch, name) for name in ("record", "decision", "outcome"))
+            rows: list[Row] = []
+            for record, decision, outcome in zip(*columns, strict=True):
+                if record is not None:
+                    rows += found.single(record)
+                elif decision is not None and outcome is not None:
+                    rows += found.pair(decision, outcome)
+            yield pa.RecordBatch.from_pylist(rows, schema=OUTPUT_SCHEMA)
+
+    return decode
+
+
+_DECODERS: dict[tuple[str, ...], Decoder] = {}
+
+
+def _decoder(refs: list[str], decisions_topic: str) -> Decoder:
+    key = (decisions_topic, *refs)
+    if key not in _DECODERS:
+        applications = {name: one.application for name, one in load_applications(refs).items()}
+        _DECODERS[key] = Decoder(applications, decisions_topic)
+    return _DECODERS[key]
+
+
+def _records(batch: pa.RecordBatch, prefix: str) -> Iterator[Record | None]:
+    """Records out of the struct column `prefix`; None where it is null."""
+    column = batch.column(batch.schema.get_field_index(prefix))
+    fields = [column.field(name).to_pylist() for name in Record._fields]
+    for present, values in zip(
+        column.is_valid().to_pylist(), zip(*fields, strict=True), strict=True
+    ):
+        yield Record(*values) if present else None

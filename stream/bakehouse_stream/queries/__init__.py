@@ -1,0 +1,1 @@
+"""The streaming queries: decisions with their outcomes, appended exactly once, over restarts."""

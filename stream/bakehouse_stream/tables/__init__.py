@@ -1,0 +1,1 @@
+"""The Delta tables, their logs, and the account of every position that was consumed."""
