@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
-from bakehouse_schemas.process.tracing import Span, is_traced
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from bakehouse_schemas.process.tracing import Span, is_traced
 
 
 class Received(NamedTuple):

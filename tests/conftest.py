@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings as hypothesis_settings
+
 from bakehouse.local.broker import Broker
 from bakehouse.local.jars import Jars, ensure_jars
 from bakehouse.local.java import Java, find_java
 from bakehouse.local.ports import keep_ports
 from bakehouse.local.topics import ensure_topics
 from bakehouse_schemas.process.settings import Settings
-from hypothesis import settings as hypothesis_settings
-
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:

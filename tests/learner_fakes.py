@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from bakehouse_learner.gate.policy_version import Version
 from bakehouse_learner.learning import Learning
 from bakehouse_learner.online.loop import ApplicationLoop
@@ -25,7 +26,6 @@ from bakehouse_schemas.application.reward import Reward
 from bakehouse_schemas.events.events import Control, PolicyPointer
 from bakehouse_schemas.policy.policy import Head
 from bakehouse_schemas.process.settings import Settings
-
 from tests.replay_rows import T0, Table, decision, outcome
 
 

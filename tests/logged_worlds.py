@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+
 from bakehouse_learner.offline.evaluation.target_policies import Target, distribution
 from bakehouse_learner.replay.ring import Ring
 from bakehouse_learner.replay.row_decoder import Decoder
@@ -16,7 +17,6 @@ from bakehouse_schemas.application.exploration import NONE
 from bakehouse_schemas.execution.propensity import draw_action, executed_distribution, one_hot
 from bakehouse_schemas.worlds.share import Logged, world_values
 from bakehouse_schemas.worlds.world import BanditWorld, EpisodicWorld, World
-
 from tests.replay_rows import T0, arrow, decision, following, outcome
 
 EPSILON = 0.5  # of the logging policy: version 0, the baseline with exploration

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from deltalake import write_deltalake
+
 from bakehouse_learner.offline.history.columns import REPLAY_SCHEMA
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.ids import uuid7, uuid7_hour
 from bakehouse_schemas.replay.tables import PARTITIONED_BY, REPLAY
-from deltalake import write_deltalake
 
 T0 = 1_790_000_000_000  # a time at which the tests begin, in milliseconds
 

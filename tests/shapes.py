@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from hypothesis import strategies as st
+
 from bakehouse_schemas.application.actions import (
     Actions,
     Continuous,
@@ -28,7 +30,6 @@ from bakehouse_schemas.application.reward import Reward
 from bakehouse_schemas.execution.propensity import Own
 from bakehouse_schemas.policy.bundle import LoadedPolicy, Manifest, load_bundle, write_bundle
 from bakehouse_schemas.policy.policy import Head
-from hypothesis import strategies as st
 
 SPACES: dict[str, Actions] = {
     "discrete": Discrete("a", "b", "c", "d"),

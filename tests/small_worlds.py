@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+
 from bakehouse_learner.agents import build_agent
 from bakehouse_learner.training.agent import Agent, Setup
 from bakehouse_learner.training.batch import Batch, Rows

@@ -9,13 +9,14 @@ from typing import Any
 
 import orjson
 import pyarrow as pa
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+
 from bakehouse_schemas.ids import uuid7
 from bakehouse_schemas.loading import load_application
 from bakehouse_schemas.process.settings import Settings
 from bakehouse_schemas.replay.fold import fold_rows
 from bakehouse_stream.columns import arrow_schema
 from bakehouse_stream.kafka.decode import Decoder, Record
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 GAME = str(Path(__file__).parent / "contract" / "stream_game.py")
 APPLICATION = load_application(GAME).application

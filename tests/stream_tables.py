@@ -13,7 +13,6 @@ from bakehouse_stream.kafka.stream_time import reaches
 from bakehouse_stream.queries.query import ReplayQuery
 from bakehouse_stream.tables.tables import create_tables, open_table, tables_exist
 from bakehouse_stream.upkeep.repair import Repair
-
 from tests.stream_events import GAME, folded
 from tests.waiting import wait_until
 

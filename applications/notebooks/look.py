@@ -6,6 +6,8 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+
 from bakehouse_learner.agents import build_agent
 from bakehouse_learner.offline.simulation.simulation import Result, simulate
 from bakehouse_schemas.application.actions import Actions, Continuous, Discrete, Parts, Ranking
@@ -15,7 +17,6 @@ from bakehouse_schemas.events.events import eligible_mask
 from bakehouse_schemas.execution.propensity import most_likely, one_hot
 from bakehouse_schemas.worlds.share import Logged, Values, share, world_values
 from bakehouse_schemas.worlds.world import Context, EpisodicWorld, World
-from matplotlib.axes import Axes
 
 
 def players(

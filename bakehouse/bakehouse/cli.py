@@ -14,8 +14,6 @@ from types import FrameType
 from typing import Annotated
 
 import typer
-from bakehouse_schemas.errors import BakehouseError, StackError
-from bakehouse_schemas.process.settings import load_settings
 from rich.markup import escape
 from rich.table import Table
 
@@ -27,6 +25,8 @@ from bakehouse.commands import policy as policy_commands
 from bakehouse.commands.options import Home, Json, Name, Port, Rate, Ref, Refs, Url
 from bakehouse.local.part import module_of
 from bakehouse.output import complain, out, say, say_json, words_table
+from bakehouse_schemas.errors import BakehouseError, StackError
+from bakehouse_schemas.process.settings import load_settings
 
 app = typer.Typer(
     name="bakehouse",
@@ -216,10 +216,9 @@ def check(
     Example:
     [bold]bakehouse check applications/level_difficulty.py[/]
     """
-    from bakehouse_schemas.loading import load_application
-
     from bakehouse.describe import describe, network_words, rate_words
     from bakehouse.players.rehearsal import rehearse
+    from bakehouse_schemas.loading import load_application
 
     loaded = load_application(ref)
     application = loaded.application
@@ -318,9 +317,8 @@ def logs(
     Example:
     [bold]bakehouse logs learner --follow[/]
     """
-    from bakehouse_schemas.process.logs import readable
-
     from bakehouse.stack_status import follow_logs
+    from bakehouse_schemas.process.logs import readable
 
     folder = load_settings(home=home).home / "logs"
     try:

@@ -14,15 +14,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from bakehouse_schemas.errors import BakehouseError, MissingDependency, StackError
-from bakehouse_schemas.process.private import is_open
-from bakehouse_schemas.process.settings import Settings
-
 from bakehouse.local import jars
 from bakehouse.local.cache import cache_folder
 from bakehouse.local.home import is_held, read_run
 from bakehouse.local.java import find_java, installed_java
 from bakehouse.local.ports import any_answers, is_free
+from bakehouse_schemas.errors import BakehouseError, MissingDependency, StackError
+from bakehouse_schemas.process.private import is_open
+from bakehouse_schemas.process.settings import Settings
 
 GIB = 1 << 30
 # Under "blocks" a demo does not get through; under "tight" it may not.

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from bakehouse_schemas.process.addresses import text_without_secrets, value_without_secrets
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from bakehouse_schemas.process.addresses import text_without_secrets, value_without_secrets
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)

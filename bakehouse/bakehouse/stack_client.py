@@ -6,11 +6,10 @@ import getpass
 from dataclasses import dataclass
 from typing import Any
 
+from bakehouse.local.home import read_run
 from bakehouse_schemas.errors import BakehouseError, StackError
 from bakehouse_schemas.process.keys import Scope
 from bakehouse_schemas.process.settings import Settings
-
-from bakehouse.local.home import read_run
 
 TIMEOUT_S = 10.0
 

@@ -8,15 +8,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bakehouse.local.home import read_run
+from bakehouse.local.part import last_lines
+from bakehouse.stack_client import Target, find_target, get
 from bakehouse_schemas.errors import BakehouseError, BundleError, StackError
 from bakehouse_schemas.policy.bundle import MANIFEST, Manifest, read_manifest
 from bakehouse_schemas.process.phase import PhaseFile
 from bakehouse_schemas.process.settings import Settings
 from bakehouse_schemas.replay.account import terms, unaccounted
-
-from bakehouse.local.home import read_run
-from bakehouse.local.part import last_lines
-from bakehouse.stack_client import Target, find_target, get
 
 PARTS = ("broker", "serving", "stream", "learner")
 FOLLOW_TICK_S = 0.2

@@ -12,6 +12,10 @@ import time
 from collections.abc import Callable
 from typing import Any, cast
 
+from bakehouse_learner.artifacts.anchor_archive import Audit
+from bakehouse_learner.online.kafka_bus import KafkaBus
+from bakehouse_learner.online.loop import ApplicationLoop
+from bakehouse_learner.online.mlflow_tracking import MlflowTracker
 from bakehouse_schemas.errors import BakehouseError
 from bakehouse_schemas.loading import load_applications
 from bakehouse_schemas.process.logs import set_up_logs
@@ -19,11 +23,6 @@ from bakehouse_schemas.process.phase import READY, PhaseFile
 from bakehouse_schemas.process.private import make_home, write_privately
 from bakehouse_schemas.process.settings import load_settings
 from bakehouse_schemas.process.spans import open_tracer
-
-from bakehouse_learner.artifacts.anchor_archive import Audit
-from bakehouse_learner.online.kafka_bus import KafkaBus
-from bakehouse_learner.online.loop import ApplicationLoop
-from bakehouse_learner.online.mlflow_tracking import MlflowTracker
 
 log = logging.getLogger("learner")
 

@@ -12,11 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from bakehouse_schemas.application.application import Application
-from bakehouse_schemas.application.exploration import Exploration
-from bakehouse_schemas.errors import BundleError
-from bakehouse_schemas.policy.policy import Policy
-from bakehouse_schemas.process.failpoints import reach
 
 from bakehouse_learner.gate.candidate import Candidate
 from bakehouse_learner.gate.deployment import Standing
@@ -34,6 +29,11 @@ from bakehouse_learner.training.normaliser import Normaliser, fit_normaliser, st
 from bakehouse_learner.training.plan import Plan
 from bakehouse_learner.training.priorities import Priorities
 from bakehouse_learner.training.train_agent import rehearse, teach
+from bakehouse_schemas.application.application import Application
+from bakehouse_schemas.application.exploration import Exploration
+from bakehouse_schemas.errors import BundleError
+from bakehouse_schemas.policy.policy import Policy
+from bakehouse_schemas.process.failpoints import reach
 
 ROWS_TO_FIT_NORMALISER = 1_000
 GOLDEN = 16

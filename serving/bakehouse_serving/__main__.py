@@ -10,7 +10,6 @@ from bakehouse_schemas.errors import BakehouseError
 from bakehouse_schemas.process.logs import set_up_logs
 from bakehouse_schemas.process.private import write_privately
 from bakehouse_schemas.process.settings import load_settings
-
 from bakehouse_serving.server import serve
 
 log = logging.getLogger("serving")

@@ -9,14 +9,14 @@ from typing import Any
 import anyio
 import orjson
 from anyio import to_thread
-from bakehouse_schemas.errors import InvalidEvent, UnknownApplication
-from bakehouse_schemas.ids import is_uuid7
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.exceptions import HTTPException
 
+from bakehouse_schemas.errors import InvalidEvent, UnknownApplication
+from bakehouse_schemas.ids import is_uuid7
 from bakehouse_serving import control
 from bakehouse_serving.api_keys import Doors
 from bakehouse_serving.background import Background

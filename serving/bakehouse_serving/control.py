@@ -19,14 +19,14 @@ from typing import Annotated, Any
 import anyio
 import orjson
 from anyio import to_thread
-from bakehouse_schemas.errors import SpoolFull
-from bakehouse_schemas.events.events import validated
-from bakehouse_schemas.events.wire import parse_object
-from bakehouse_schemas.process.failpoints import reach
 from fastapi import FastAPI, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
+from bakehouse_schemas.errors import SpoolFull
+from bakehouse_schemas.events.events import validated
+from bakehouse_schemas.events.wire import parse_object
+from bakehouse_schemas.process.failpoints import reach
 from bakehouse_serving.hot.route import Log
 from bakehouse_serving.policies.served import ACTIONS, Change, Served
 from bakehouse_serving.spool.frames import Record, Topic

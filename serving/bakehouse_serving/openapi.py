@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bakehouse_schemas.events.events import DecisionRequest, OutcomeRequest
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from bakehouse_schemas.events.events import DecisionRequest, OutcomeRequest
 from bakehouse_serving.api_keys import OPEN_PAGES
 from bakehouse_serving.problems import MEDIA_TYPE
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import orjson
 import uvicorn
+
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.errors import SettingsError
 from bakehouse_schemas.loading import load_applications
@@ -24,7 +25,6 @@ from bakehouse_schemas.process.phase import READY, PhaseFile
 from bakehouse_schemas.process.private import make_home
 from bakehouse_schemas.process.settings import Settings
 from bakehouse_schemas.process.spans import Tracer, open_tracer
-
 from bakehouse_serving.api_keys import Doors
 from bakehouse_serving.app import make_app
 from bakehouse_serving.background import Background

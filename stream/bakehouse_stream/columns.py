@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+
 from bakehouse_schemas.replay.tables import TABLES, LogicalType
 
 if TYPE_CHECKING:

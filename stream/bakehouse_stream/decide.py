@@ -27,6 +27,12 @@ from typing import Any, NamedTuple
 
 import orjson
 import pyarrow as pa
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812
+from pyspark.sql.types import DecimalType, IntegralType, StringType
+
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.application.hydration import FromFunction
 from bakehouse_schemas.decisions.decide import answer_one, check
@@ -39,12 +45,6 @@ from bakehouse_schemas.loading import load_application
 from bakehouse_schemas.numbers import in_short
 from bakehouse_schemas.policy.bundle import load_bundle
 from bakehouse_schemas.process.settings import Settings, load_settings
-from py4j.protocol import Py4JError
-from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F  # noqa: N812
-from pyspark.sql.types import DecimalType, IntegralType, StringType
-
 from bakehouse_stream.kafka.sources import kafka_options
 from bakehouse_stream.main import JARS_VARIABLE
 from bakehouse_stream.session import start_session

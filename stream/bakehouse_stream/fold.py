@@ -6,10 +6,11 @@ Associative, commutative and idempotent, whatever was appended how often and in 
 
 from __future__ import annotations
 
-from bakehouse_schemas.replay.fold import CONTESTED_BY
-from bakehouse_schemas.replay.tables import OUTCOME, REPLAY
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812
+
+from bakehouse_schemas.replay.fold import CONTESTED_BY
+from bakehouse_schemas.replay.tables import OUTCOME, REPLAY
 
 KEY = ["application", "hour", "decision_id"]
 

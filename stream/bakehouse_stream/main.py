@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
+from kafka.errors import KafkaError
+
 from bakehouse_schemas.application.application import Application, Episodic
 from bakehouse_schemas.errors import BakehouseError, StackError
 from bakehouse_schemas.events.events import Progress
@@ -23,8 +25,6 @@ from bakehouse_schemas.process.phase import READY, PhaseFile
 from bakehouse_schemas.process.private import make_home, write_privately
 from bakehouse_schemas.process.settings import Settings, load_settings
 from bakehouse_schemas.process.spans import open_tracer
-from kafka.errors import KafkaError
-
 from bakehouse_stream.kafka.broker import Broker
 from bakehouse_stream.kafka.checkpoints import Checkpoint, fingerprint
 from bakehouse_stream.kafka.stream_time import StreamTime, events_between, reaches

@@ -12,11 +12,11 @@ import os
 import sys
 from pathlib import Path
 
-from bakehouse_schemas.process.settings import Settings, load_settings
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
+from bakehouse_schemas.process.settings import Settings, load_settings
 from bakehouse_stream.fold import fold
 from bakehouse_stream.kafka.broker import Broker
 from bakehouse_stream.kafka.decode import OUTPUTS

@@ -6,8 +6,9 @@ import os
 import sys
 from pathlib import Path
 
-from bakehouse_schemas.process.settings import Settings
 from pyspark.sql import SparkSession
+
+from bakehouse_schemas.process.settings import Settings
 
 DRIVER_MEMORY = "1g"
 STATE_PARTITIONS = 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pyarrow as pa
+
 from bakehouse_schemas.process.spans import Tracer
 from bakehouse_schemas.process.tracing import JOIN, Span
 

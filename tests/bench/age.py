@@ -29,6 +29,7 @@ import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
+
 from bakehouse_learner.replay.ring import Ring
 from bakehouse_learner.replay.row_decoder import COLUMNS
 from bakehouse_learner.replay.row_decoder import Decoder as RingDecoder
@@ -39,7 +40,6 @@ from bakehouse_stream.kafka.decode import Decoder, Record
 from bakehouse_stream.tables.tables import DataFile, Table, create_tables, open_table
 from bakehouse_stream.upkeep.compaction import due
 from bakehouse_stream.upkeep.retention import Cleaner
-
 from tests.bench.events import decision_event
 from tests.bench.game import application
 from tests.bench.measure import Options, alternate, median

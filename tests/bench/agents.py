@@ -20,12 +20,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
 from bakehouse_learner.agents import build_agent
 from bakehouse_learner.gate.policy_version import policy_of
 from bakehouse_learner.learning import Learning
 from bakehouse_learner.offline.simulation.simulation import Result, simulate
 from bakehouse_schemas.application.agents import AGENTS
-
 from tests.bench.measure import Options, median
 from tests.worlds import Exam, exam_of
 

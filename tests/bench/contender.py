@@ -16,8 +16,8 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from bakehouse_schemas.application.application import Agent, Episodic, Training
 
+from bakehouse_schemas.application.application import Agent, Episodic, Training
 from tests.bench.game import application
 from tests.bench.measure import cost_of
 from tests.bench.transitions import Transitions, pairs_of, random_transitions

@@ -25,8 +25,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
-from bakehouse_schemas.process.settings import Settings
 
+from bakehouse_schemas.process.settings import Settings
 from tests.bench.client import keep_busy, request_bytes
 from tests.bench.game import application, world
 from tests.bench.measure import Options, alternate, cost_of, median, median_ratio, percentile

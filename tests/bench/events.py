@@ -6,8 +6,8 @@ import time
 from typing import Any
 
 import numpy as np
-from bakehouse_schemas.ids import uuid7
 
+from bakehouse_schemas.ids import uuid7
 from tests.bench.game import application, world
 
 LABELS = application.actions.labels

@@ -27,6 +27,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from deltalake import DeltaTable
+
 from bakehouse_schemas.loading import load_application
 from bakehouse_schemas.process.settings import Settings
 from bakehouse_schemas.replay.fold import fold_rows
@@ -34,8 +36,6 @@ from bakehouse_serving.explain.__main__ import Explainer
 from bakehouse_serving.explain.client import Explainer as Asking
 from bakehouse_serving.explain.explanation import is_exact
 from bakehouse_serving.explain.tables import found_of
-from deltalake import DeltaTable
-
 from tests.bench.measure import Options, wait_until
 
 APPLICATIONS = ("level_difficulty", "boss_health", "mode_and_level", "shop_shelf")

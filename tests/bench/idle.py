@@ -13,10 +13,10 @@ import time
 from typing import Any
 
 import httpx
+
 from bakehouse.local.events import StackEvent
 from bakehouse.local.supervisor import Stack
 from bakehouse_schemas.process.settings import Settings
-
 from tests.bench.decide import BASE, decision_bodies
 from tests.bench.game import REF
 from tests.bench.measure import Options, tree_cpu_s, tree_memory_mb

@@ -25,10 +25,10 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
 from bakehouse.local.java import find_java
 from bakehouse_schemas.ids import uuid7
 from bakehouse_schemas.process.settings import Settings
-
 from tests.bench.events import decision_event, outcome_event
 from tests.bench.game import REF
 from tests.bench.measure import Options, alternate, median, median_ratio, tree_cpu_s, wait_until

@@ -29,6 +29,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+
 from bakehouse_learner.agents import build_agent
 from bakehouse_learner.training.agent import Agent as Learner
 from bakehouse_learner.training.agent import Setup
@@ -36,7 +37,6 @@ from bakehouse_learner.training.batch import Batch, Rows
 from bakehouse_learner.training.normaliser import static_normaliser
 from bakehouse_schemas.application.agents import AGENTS
 from bakehouse_schemas.application.application import Agent, Application, Bandit, Episodic, Training
-
 from tests.bench.game import application
 from tests.bench.measure import Cost, Options, alternate, cost_of, median
 from tests.bench.peers import compared

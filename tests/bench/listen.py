@@ -6,8 +6,9 @@ import json
 import threading
 from typing import Any, NamedTuple, Self
 
-from bakehouse_schemas.process.settings import Settings
 from kafka import KafkaConsumer, TopicPartition
+
+from bakehouse_schemas.process.settings import Settings
 
 
 class Heard(NamedTuple):

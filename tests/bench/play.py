@@ -17,7 +17,6 @@ from typing import Any
 from bakehouse.players.player_thread import PlayerThread
 from bakehouse.players.players import AcceptedOutcome
 from bakehouse_schemas.loading import load_application
-
 from tests.bench.game import REF
 from tests.bench.measure import percentile
 

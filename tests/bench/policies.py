@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.events.events import Exploration, PolicyPointer
 from bakehouse_schemas.policy.bundle import Manifest, write_bundle

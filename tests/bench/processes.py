@@ -17,7 +17,6 @@ from bakehouse.local.java import find_java
 from bakehouse.local.ports import keep_ports
 from bakehouse.local.topics import ensure_topics
 from bakehouse_schemas.process.settings import Settings
-
 from tests.bench.measure import wait_until
 
 STOP_S = 30.0

@@ -21,12 +21,12 @@ from typing import Any
 
 import numpy as np
 import orjson
+
 from bakehouse_schemas.ids import uuid7
 from bakehouse_schemas.process.settings import Settings
 from bakehouse_serving.spool.frames import Record, Topic
 from bakehouse_serving.spool.publisher import Publisher, connect, topics
 from bakehouse_serving.spool.spool import Spool
-
 from tests.bench.events import decision_event, outcome_event
 from tests.bench.measure import Cost, Options, cost_of, median, wait_until
 from tests.bench.processes import broker

@@ -24,6 +24,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import uvicorn
+from fastapi import FastAPI, HTTPException
+from fastapi import Path as InPath
+from pydantic import BaseModel
+
 from bakehouse_schemas.application.hydration import FromTable
 from bakehouse_schemas.decisions.decide import answer, check
 from bakehouse_schemas.events.events import Decision, DecisionRequest
@@ -36,10 +40,6 @@ from bakehouse_serving.policies.served import Served
 from bakehouse_serving.server import build
 from bakehouse_serving.spool.frames import Record, Topic
 from bakehouse_serving.spool.spool import Spool
-from fastapi import FastAPI, HTTPException
-from fastapi import Path as InPath
-from pydantic import BaseModel
-
 from tests.bench.game import application, world
 from tests.bench.policies import write_policy
 

@@ -23,11 +23,11 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import httpx
+from kafka import KafkaProducer
+
 from bakehouse_schemas.events.events import PolicyPointer
 from bakehouse_schemas.process.phase import READY, PhaseFile
 from bakehouse_schemas.process.settings import Settings
-from kafka import KafkaProducer
-
 from tests.bench.decide import BASE
 from tests.bench.game import REF, application
 from tests.bench.measure import (

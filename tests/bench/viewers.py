@@ -23,9 +23,9 @@ from typing import Any
 
 import numpy as np
 import orjson
-from bakehouse_schemas.process.settings import Settings
 from kafka import KafkaProducer
 
+from bakehouse_schemas.process.settings import Settings
 from tests.bench.decide import BASE
 from tests.bench.game import application
 from tests.bench.measure import Options, alternate, cost_of, median, median_ratio, percentile

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
 from bakehouse.demo.freshness import measure_freshness
 from bakehouse.demo.watch import ReplayWatch
 from bakehouse.local.supervisor import Stack
 from bakehouse_schemas.policy.bundle import read_manifest
 from bakehouse_schemas.process.settings import Settings
-
 from tests.bench.game import REF, application
 from tests.bench.listen import Listener
 from tests.bench.measure import (

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import uvicorn
-from bakehouse_schemas.process.keys import parse_keys
-from bakehouse_serving.api_keys import Doors
-from bakehouse_serving.dashboard.static_files import add_page
-from bakehouse_serving.problems import MEDIA_TYPE, problem
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.exceptions import HTTPException
 
+from bakehouse_schemas.process.keys import parse_keys
+from bakehouse_serving.api_keys import Doors
+from bakehouse_serving.dashboard.static_files import add_page
+from bakehouse_serving.problems import MEDIA_TYPE, problem
 from tests.browser import scripted
 from tests.waiting import wait_until
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from bakehouse_serving.api_keys import Doors
 from playwright.sync_api import Browser, expect
 
+from bakehouse_serving.api_keys import Doors
 from tests.browser.watched import Watched
 from tests.unit.test_serving_http import Server
 from tests.unit.test_serving_keys import ADMIN, KEYS, parse_keys

@@ -9,9 +9,9 @@ from typing import Any
 
 import httpx
 import pytest
-from bakehouse_schemas.ids import uuid7
 from playwright.sync_api import Browser, Page, expect
 
+from bakehouse_schemas.ids import uuid7
 from tests.browser.graffiti import LAST, LIKED, SPRAY, WALLS
 from tests.browser.played import played
 from tests.browser.watched import Watched

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+
 from bakehouse.local.broker import Broker
 from bakehouse.local.jars import Jars, ensure_jars
 from bakehouse.local.java import Java, find_java
@@ -17,7 +19,6 @@ from bakehouse.local.ports import keep_ports
 from bakehouse.local.topics import admin, ensure_topics, topics
 from bakehouse_schemas.errors import StackError
 from bakehouse_schemas.process.settings import Settings
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 PATIENCE_S = 60.0
 NOW_MS = 1_000  # of a client whose clock is wrong by half a century

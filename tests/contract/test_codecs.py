@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from kafka import KafkaProducer
+
 from bakehouse.local.topics import admin, topics
 from bakehouse_learner.online.kafka_bus import KafkaBus
 from bakehouse_schemas.events.events import Control, Progress
@@ -15,8 +17,6 @@ from bakehouse_schemas.ids import uuid7
 from bakehouse_schemas.process.settings import Settings
 from bakehouse_serving.policies.subscriber import Subscriber
 from bakehouse_stream.kafka.broker import Broker
-from kafka import KafkaProducer
-
 from tests.stream_events import decision, expected_replay, outcome, publish
 from tests.stream_tables import folded_table, streaming, work_off
 from tests.unit.test_serving_http import Server

@@ -13,6 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from kafka import KafkaConsumer, TopicPartition
+
 from bakehouse.local.spark_environment import spark_environment
 from bakehouse_schemas.errors import BakehouseError
 from bakehouse_schemas.events.events import read_decision
@@ -20,7 +22,6 @@ from bakehouse_schemas.ids import uuid7, uuid7_time_ms
 from bakehouse_schemas.loading import load_application
 from bakehouse_schemas.process.settings import Settings
 from bakehouse_stream.decide import Run, check_people, decided, log_decisions, read_people, summary
-from kafka import KafkaConsumer, TopicPartition
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

@@ -6,6 +6,9 @@ import signal
 from contextlib import closing
 from pathlib import Path
 
+from kafka import KafkaProducer
+from kafka.errors import KafkaError
+
 from bakehouse.local.jars import Jars
 from bakehouse.local.java import Java
 from bakehouse.local.topics import ensure_topics
@@ -13,9 +16,6 @@ from bakehouse_learner.online.kafka_bus import KafkaBus
 from bakehouse_schemas.events.events import PolicyPointer, Progress
 from bakehouse_schemas.process.settings import Settings
 from bakehouse_stream.kafka.broker import Broker
-from kafka import KafkaProducer
-from kafka.errors import KafkaError
-
 from tests.conftest import running_broker
 from tests.waiting import wait_until
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from deltalake import DeltaTable
+
 from bakehouse_schemas.application.application import Agent
 from bakehouse_schemas.events.events import Control
 from bakehouse_schemas.policy.bundle import load_bundle, read_manifest
-from deltalake import DeltaTable
-
 from tests.learner_fakes import GAME, LinearAgent, Play, arrays_of, loop_of, same
 from tests.replay_rows import T0
 

@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from kafka import KafkaConsumer, KafkaProducer
+
 from bakehouse_learner.online.kafka_bus import KafkaBus
 from bakehouse_schemas.events.events import Control, PolicyPointer, Progress
 from bakehouse_schemas.loading import load_application
 from bakehouse_schemas.policy.bundle import load_bundle
 from bakehouse_schemas.process.phase import PhaseFile
 from bakehouse_schemas.process.settings import Settings
-from kafka import KafkaConsumer, KafkaProducer
-
 from tests.replay_rows import Table, decision, outcome
 from tests.waiting import wait_until
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from bakehouse.local.ports import keep_ports
 from bakehouse_learner.artifacts.mlflow_database import (
     MlflowDatabaseError,
@@ -24,7 +25,6 @@ from bakehouse_learner.artifacts.mlflow_database import (
 )
 from bakehouse_learner.online.mlflow_tracking import MlflowTracker
 from bakehouse_schemas.process.settings import Settings
-
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's client, of itself and of SQLAlchemy

@@ -6,14 +6,14 @@ import random
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from bakehouse_schemas.replay.fold import fold_rows
 from bakehouse_stream.columns import arrow_schema, spark_schema
 from bakehouse_stream.fold import fold
 from bakehouse_stream.kafka.decode import Record, decision_row, next_row, outcome_row
 from bakehouse_stream.upkeep.repair import match
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-
 from tests.stream_events import APPLICATION, decision, outcome
 
 if TYPE_CHECKING:

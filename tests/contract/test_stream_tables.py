@@ -21,7 +21,6 @@ from bakehouse_stream.rebuild import rebuild
 from bakehouse_stream.tables.running_account import Books, by_place
 from bakehouse_stream.tables.tables import open_table
 from bakehouse_stream.upkeep.compaction import compact
-
 from tests.collector import Kept
 from tests.stream_events import GAME, decision, expected_replay, folded, outcome, publish
 from tests.stream_tables import folded_table, repair_of, replay_rows, streaming, work_off

@@ -12,8 +12,8 @@ from typing import Any
 
 import httpx
 import pytest
-from bakehouse_schemas.process.phase import READY, PhaseFile
 
+from bakehouse_schemas.process.phase import READY, PhaseFile
 from tests.machine import needs
 from tests.waiting import wait_until
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
+from bakehouse import doctor
 from bakehouse.local.topics import admin, ensure_topics, topics
 from bakehouse_schemas.errors import StackError
 from bakehouse_schemas.ids import uuid7
 from bakehouse_schemas.process.settings import Settings
-
-from bakehouse import doctor
 
 
 def made(kafka: str, name: str, *, partitions: int = 1, **configs: str) -> Settings:

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from bakehouse.examples.level_difficulty import application, world
 from bakehouse_schemas.policy.bundle import load_bundle
 from bakehouse_schemas.worlds.fitted_world import FittedWorld

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
+from kafka import KafkaProducer
+
 from bakehouse_learner.online.kafka_bus import KafkaBus
 from bakehouse_schemas.events.events import PolicyPointer, Progress
 from bakehouse_schemas.ids import uuid7
@@ -21,15 +23,14 @@ from bakehouse_stream.kafka.stream_time import reaches
 from bakehouse_stream.rebuild import rebuild
 from bakehouse_stream.tables.running_account import Books
 from bakehouse_stream.tables.tables import DataFile, Table, open_table
-from kafka import KafkaProducer
-
 from tests.stream_events import GAME, decision, expected_replay, outcome, publish
 from tests.stream_tables import folded_table, repair_of, replay_rows, streaming, work_off
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
-    from bakehouse_stream.queries.query import ReplayQuery
     from pyspark.sql import SparkSession
+
+    from bakehouse_stream.queries.query import ReplayQuery
 
 SettingsOf = Callable[[str], Settings]
 

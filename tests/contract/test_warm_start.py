@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from bakehouse_learner.artifacts.warm_start import FILE, REFUSED, leave_warm_start, warm_start_of
 from bakehouse_learner.learning import Learning
 from bakehouse_learner.offline.history.history import History, read_history
@@ -19,7 +20,6 @@ from bakehouse_schemas.application.observation import Numeric
 from bakehouse_schemas.application.reward import Reward
 from bakehouse_schemas.errors import InvalidHistory
 from bakehouse_schemas.policy.bundle import read_manifest
-
 from tests.learner_fakes import GAME, LinearAgent, Play, loop_of
 from tests.replay_rows import T0, Table, decision, outcome
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 import yaml
-from bakehouse_schemas.process.keys import parse_keys
-from bakehouse_schemas.process.settings import ENVIRONMENT_PREFIX, Settings, load_settings
 from dockerfile_parse import DockerfileParser
 
+from bakehouse_schemas.process.keys import parse_keys
+from bakehouse_schemas.process.settings import ENVIRONMENT_PREFIX, Settings, load_settings
 from tests.docker import compose
 from tests.docker.image import STEPS, Ignored, Image, NotKnown, build
 

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from bakehouse_schemas.process.settings import Settings
 
+from bakehouse_schemas.process.settings import Settings
 from tests.bench import game
 from tests.docker import compose
 from tests.docker.container import Container, running, stand_in

@@ -13,11 +13,11 @@ from typing import Any
 import promql_parser as promql
 import pytest
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
 from bakehouse_serving.counters import Durations, Timings
 from bakehouse_serving.dashboard.metrics import Metrics
 from bakehouse_serving.dashboard.status import OUTCOMES
-from prometheus_client.parser import text_string_to_metric_families
-
 from tests.docker.compose import ROOT
 from tests.fakes import publish_policy
 from tests.machine import needs

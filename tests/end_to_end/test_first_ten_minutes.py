@@ -19,8 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bakehouse_schemas.process.phase import READY, PhaseFile
 
+from bakehouse_schemas.process.phase import READY, PhaseFile
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]

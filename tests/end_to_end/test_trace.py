@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from bakehouse_schemas.process.tracing import (
     DECIDE,
     FIRST_ANSWER,
@@ -15,7 +16,6 @@ from bakehouse_schemas.process.tracing import (
     TRAIN,
     is_traced,
 )
-
 from tests.collector import Collector, Received, collecting
 from tests.end_to_end.test_loop import Ended
 

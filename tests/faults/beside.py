@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
 from bakehouse.local.broker import Broker
 from bakehouse.local.ports import answers
 from bakehouse_schemas.process.failpoints import VARIABLE
 from bakehouse_schemas.process.phase import READY, PhaseFile
 from bakehouse_schemas.process.settings import Settings
-
 from tests import waiting
 from tests.faults.game import REF
 

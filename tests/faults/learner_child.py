@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from bakehouse_learner.online.loop import ApplicationLoop
 from bakehouse_learner.training.agent import Agent as LearnerAgent
 from bakehouse_learner.training.agent import Setup
@@ -37,7 +38,6 @@ from bakehouse_schemas.application.observation import Numeric, Vector
 from bakehouse_schemas.application.reward import Reward
 from bakehouse_schemas.events.events import PolicyPointer
 from bakehouse_schemas.process.settings import Settings
-
 from tests.learner_fakes import Clock, LinearAgent, MemoryBus
 from tests.replay_rows import T0, Table, decision, outcome
 

@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from bakehouse.players.game_client import GameClient, RequestFailed
 from bakehouse_schemas.ids import uuid7
-
 from tests.faults.game import SEGMENTS, application, wins
 
 CONNECTIONS = 32

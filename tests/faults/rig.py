@@ -18,6 +18,8 @@ from typing import Any
 import httpx
 import orjson
 import psutil
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+
 from bakehouse.local.jars import ensure_jars
 from bakehouse.local.java import find_java
 from bakehouse.local.ports import keep_ports
@@ -28,8 +30,6 @@ from bakehouse_schemas.process.settings import Settings
 from bakehouse_stream.kafka.sources import Offsets
 from bakehouse_stream.kafka.stream_time import reaches
 from bakehouse_stream.tables.running_account import Books
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-
 from tests.faults.beside import AdvertisedBroker, BrokerProcess, wait_until
 from tests.faults.game import REF, application
 from tests.faults.oracle import Sent

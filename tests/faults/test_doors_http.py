@@ -23,6 +23,10 @@ import httpx
 import psutil
 import pytest
 import schemathesis
+from hypothesis import HealthCheck, settings
+from schemathesis.checks import CHECKS, load_all_checks
+from schemathesis.core import NotSet
+
 from bakehouse_schemas.ids import uuid7
 from bakehouse_schemas.process.phase import READY, PhaseFile
 from bakehouse_schemas.process.settings import Settings
@@ -32,10 +36,6 @@ from bakehouse_serving.dashboard.view import Wanted
 from bakehouse_serving.explain.client import Answered, Explainer
 from bakehouse_serving.openapi import describe
 from bakehouse_serving.server import Process, build
-from hypothesis import HealthCheck, settings
-from schemathesis.checks import CHECKS, load_all_checks
-from schemathesis.core import NotSet
-
 from tests.shapes import items, shaped
 from tests.unit.test_decide import make_application
 from tests.unit.test_serving_http import LEVELS, Server

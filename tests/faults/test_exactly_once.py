@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
 from bakehouse.local.topics import ensure_topics
 from bakehouse_schemas.ids import uuid7
 from bakehouse_schemas.process.settings import Settings
@@ -25,9 +28,6 @@ from bakehouse_stream.tables.running_account import Books, by_place
 from bakehouse_stream.tables.tables import open_table
 from bakehouse_stream.upkeep.compaction import compact
 from bakehouse_stream.upkeep.repair import Repair
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
-
 from tests.faults import oracle
 from tests.faults.oracle import Experience, Sent
 from tests.stream_events import APPLICATION, GAME, decision, outcome, publish, records

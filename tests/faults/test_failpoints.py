@@ -21,6 +21,7 @@ from typing import Any
 import httpx
 import orjson
 import pytest
+
 from bakehouse.local.jars import Jars
 from bakehouse.local.java import Java
 from bakehouse_schemas.ids import uuid7
@@ -28,7 +29,6 @@ from bakehouse_schemas.process.failpoints import POINTS, VARIABLE, arm, is_armed
 from bakehouse_schemas.process.phase import READY, PhaseFile
 from bakehouse_schemas.process.settings import Settings
 from bakehouse_stream.tables.running_account import Books
-
 from tests.fakes import publish_policy
 from tests.faults import oracle
 from tests.faults.oracle import Sent

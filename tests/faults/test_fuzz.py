@@ -13,9 +13,9 @@ import zlib
 from pathlib import Path
 
 import pytest
+
 from bakehouse_serving.spool.frames import HEADER, MARKER, Record, frame, scan
 from bakehouse_serving.spool.spool import _POSITION, Spool, _position_crc
-
 from tests.faults.fuzz import TARGETS, target_application, target_cost, target_manifest
 from tests.faults.fuzz.__main__ import main
 

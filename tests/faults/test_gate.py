@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+
 from bakehouse_learner.gate.progressive_evaluation import ProgressiveEvaluation
 from bakehouse_learner.gate.rules import Evidence, GateReport, decide
 from bakehouse_schemas.application.application import Gate

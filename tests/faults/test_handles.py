@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bakehouse_schemas.process.settings import Settings
 
+from bakehouse_schemas.process.settings import Settings
 from tests.faults.test_serving import BASE, Serving
 from tests.waiting import wait_until
 

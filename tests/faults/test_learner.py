@@ -18,6 +18,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kafka.errors import KafkaTimeoutError
+
 from bakehouse_learner.artifacts.checkpoint import read_checkpoint, write_checkpoint
 from bakehouse_learner.learning import Learning
 from bakehouse_learner.online.kafka_bus import KafkaBus
@@ -41,10 +45,6 @@ from bakehouse_schemas.events.events import Control, PolicyPointer
 from bakehouse_schemas.policy.bundle import load_bundle, read_manifest
 from bakehouse_schemas.process.failpoints import VARIABLE, arm, is_armed
 from bakehouse_schemas.process.settings import Settings
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from kafka.errors import KafkaTimeoutError
-
 from tests.learner_fakes import GAME, LinearAgent, Play, arrays_of, same
 from tests.replay_rows import T0, Table, arrow, decision, outcome
 

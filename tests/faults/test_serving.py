@@ -21,6 +21,11 @@ from urllib.parse import urlsplit
 import numpy as np
 import orjson
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from scipy.stats import chi2
+
 from bakehouse_schemas.application.application import (
     Application,
     Discrete,
@@ -46,11 +51,6 @@ from bakehouse_serving.hot.idempotency import AnswerMemory
 from bakehouse_serving.hot.route import Route
 from bakehouse_serving.hot.routes import HotRoutes, Receive, Scope, Send
 from bakehouse_serving.policies.served import Served
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-from scipy.stats import chi2
-
 from tests.fakes import InMemorySpool, publish_policy
 from tests.waiting import wait_until
 

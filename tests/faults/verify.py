@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
+
 from bakehouse_learner.artifacts.checkpoint import read_checkpoint
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.execution.propensity import draw_action
@@ -17,7 +18,6 @@ from bakehouse_schemas.process.settings import Settings
 from bakehouse_schemas.replay.fold import fold_rows
 from bakehouse_stream.tables.running_account import by_place
 from bakehouse_stream.tables.tables import Table, open_table
-
 from tests.faults import oracle
 from tests.faults.oracle import Experience, Sent
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bakehouse_schemas.application.actions import Continuous, Discrete, Parts, Ranking, shape_from
-from bakehouse_schemas.application.observation import Boolean, Categorical, Numeric
-from bakehouse_schemas.errors import ApplicationError, InvalidContext
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bakehouse_schemas.application.actions import Continuous, Discrete, Parts, Ranking, shape_from
+from bakehouse_schemas.application.observation import Boolean, Categorical, Numeric
+from bakehouse_schemas.errors import ApplicationError, InvalidContext
 from tests.shapes import SPACES, cases, items
 
 every_kind = pytest.mark.parametrize("kind", sorted(SPACES))

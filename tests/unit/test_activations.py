@@ -6,9 +6,10 @@ import math
 
 import numpy as np
 import pytest
-from bakehouse_schemas.policy.activations import ACTIVATIONS, BOUNDS
 from hypothesis import given
 from hypothesis import strategies as st
+
+from bakehouse_schemas.policy.activations import ACTIVATIONS, BOUNDS
 
 X = np.array([[-2.0, -0.5, 0.0, 0.5, 2.0]], np.float32)
 FORMULAS = {

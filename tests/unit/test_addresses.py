@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from bakehouse import FromRedis, FromTable, output
 from bakehouse.doctor import examine
 from bakehouse_learner.online.mlflow_tracking import MlflowTracker
 from bakehouse_schemas.errors import SettingsError, StackError
@@ -18,8 +20,6 @@ from bakehouse_schemas.process.logs import formatter
 from bakehouse_schemas.process.settings import Settings, load_settings
 from bakehouse_serving.dashboard.view import wanted
 from bakehouse_serving.explain.client import _environment
-
-from bakehouse import FromRedis, FromTable, output
 from tests.unit.test_serving_http import Server
 
 SECRET = "S3cretPassw0rd"

@@ -13,6 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from deltalake import DeltaTable
+
 from bakehouse.reports.advise import show_advice
 from bakehouse_learner.offline import advise
 from bakehouse_learner.offline.advice.dependence import (
@@ -39,8 +41,6 @@ from bakehouse_schemas.application.application import (
 from bakehouse_schemas.application.observation import Numeric
 from bakehouse_schemas.errors import InvalidHistory
 from bakehouse_schemas.worlds.world import Context
-from deltalake import DeltaTable
-
 from tests.learner_fakes import GAME, Play
 from tests.unit.test_simulation import Walkers
 from tests.worlds import corridor, shelves, stage, vault

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from bakehouse_learner.agents.common.categorical import project, support_of
 from bakehouse_learner.agents.common.duelling import Duelling
 from bakehouse_learner.training.agent import Setup
@@ -12,9 +15,6 @@ from bakehouse_learner.training.tensorflow_setup import tf
 from bakehouse_schemas.application.application import Bandit, Episodic
 from bakehouse_schemas.errors import BundleCorrupt
 from bakehouse_schemas.policy.policy import Head, Policy
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.small_worlds import application_for
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from bakehouse_learner.training.agent import Agent
 from bakehouse_learner.training.batch import Batch
 from bakehouse_schemas.application.application import Episodic
 from bakehouse_schemas.application.observation import Categorical
-
 from tests.small_worlds import BATCH, STEPS, application_for, build, policy_of
 
 PLACES = Categorical("place", values=["a", "b", "c", "d"])

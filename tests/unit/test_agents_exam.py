@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from bakehouse_learner.training.agent import Agent
 from bakehouse_learner.training.batch import Rows
 from bakehouse_schemas.application.actions import Shape
 from bakehouse_schemas.application.agents import AGENTS
-
 from tests.small_worlds import (
     application_for,
     build,

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from bakehouse_learner.gate.policy_version import policy_of
 from bakehouse_learner.training.batch import Batch, Rows
 from bakehouse_schemas.application.agents import AGENTS, check_agent
@@ -22,7 +23,6 @@ from bakehouse_schemas.application.observation import Vector
 from bakehouse_schemas.application.reward import Reward
 from bakehouse_schemas.errors import ApplicationError
 from bakehouse_schemas.policy.policy import Policy
-
 from tests.small_worlds import BATCH, STEPS, build, minibatches
 
 MANY = 40

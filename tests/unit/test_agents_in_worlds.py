@@ -7,10 +7,10 @@ over several seeds.
 from __future__ import annotations
 
 import pytest
+
 from bakehouse_learner.agents import build_agent
 from bakehouse_learner.offline.simulation.simulation import simulate
 from bakehouse_schemas.application.agents import AGENTS
-
 from tests.worlds import exam_of
 
 LEAST = 0.85

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from bakehouse_learner.training.batch import Rows
 from bakehouse_schemas.application.observation import Boolean
-
 from tests.small_worlds import application_for, build, policy_of, tastes, untrained
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from bakehouse_learner.agents.check_network import main
 from bakehouse_learner.agents.common.keras_layers import built_layers
 from bakehouse_learner.training.tensorflow_setup import tf
 from bakehouse_schemas.errors import ApplicationError, UnsupportedOperation
-
 from tests.small_worlds import (
     application_for,
     build,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from bakehouse_learner.agents.bc import truncated_normal
 from bakehouse_learner.agents.common.critics import Box, Critics, Draws
 from bakehouse_learner.agents.common.squashed import drawn, strain
@@ -21,7 +22,6 @@ from bakehouse_learner.training.tensorflow_setup import tf
 from bakehouse_schemas.application.actions import Continuous
 from bakehouse_schemas.application.application import Bandit, Episodic
 from bakehouse_schemas.execution.propensity import Own, propensities
-
 from tests.small_worlds import application_for
 
 with warnings.catch_warnings():

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from bakehouse_learner.agents.common.actor_critic import MOST_WEIGHT, Taken
 from bakehouse_learner.agents.common.executed import Executed
 from bakehouse_learner.agents.ppo import clipped
@@ -29,7 +30,6 @@ from bakehouse_schemas.application.reward import Reward
 from bakehouse_schemas.errors import ApplicationError
 from bakehouse_schemas.execution.propensity import propensities
 from bakehouse_schemas.policy.policy import Policy
-
 from tests.small_worlds import minibatches, policy_of, tastes, untrained
 
 ROWS = 64

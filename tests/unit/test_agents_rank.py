@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from bakehouse_learner.agents.common.saved_model import save_model
 from bakehouse_learner.agents.rank import RankAgent
 from bakehouse_learner.gate.policy_version import policy_of
@@ -18,7 +19,6 @@ from bakehouse_schemas.application.application import Agent, Application, Traini
 from bakehouse_schemas.application.observation import Numeric, Vector
 from bakehouse_schemas.application.reward import Reward
 from bakehouse_schemas.policy.policy import Policy
-
 from tests.small_worlds import build
 from tests.worlds import exam_of
 

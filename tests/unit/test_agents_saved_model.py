@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from bakehouse_learner.agents.common.saved_model import save_model
 from bakehouse_learner.training.tensorflow_setup import tf
-
 from tests.small_worlds import DISCRETE, application_for, learn, lessons, policy_of, untrained
 
 

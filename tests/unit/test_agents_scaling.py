@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from bakehouse_learner.training.normaliser import fit_normaliser, static_normaliser
 from bakehouse_learner.training.reward_scale import RewardScale
 from bakehouse_schemas.application.observation import Boolean, Categorical, Encoder, Numeric

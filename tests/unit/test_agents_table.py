@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from bakehouse_learner.agents import build_agent
 from bakehouse_learner.gate.policy_version import policy_of
 from bakehouse_learner.learning import Learning
@@ -49,7 +50,6 @@ from bakehouse_schemas.worlds.world import (
     Transition,
     World,
 )
-
 from tests.worlds import WORLDS, Exam
 
 CELLS = [(name, a, p) for name in AGENTS for a in ACTION_KINDS for p in PROBLEM_KINDS]

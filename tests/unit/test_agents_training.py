@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from bakehouse_learner.agents.common.gradient import GradientAgent
 from bakehouse_learner.training.batch import Batch
-
 from tests.small_worlds import BATCH, STEPS, minibatches, tastes, untrained
 
 COLUMNS = [name for name in Batch._fields if name not in ("resident", "items")]

@@ -4,10 +4,6 @@ import sys
 
 import numpy as np
 import pytest
-from bakehouse_schemas.application.agents import AGENTS
-from bakehouse_schemas.application.observation import Encoder
-from bakehouse_schemas.errors import InvalidContext
-from bakehouse_schemas.loading import load_application, load_applications
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,6 +26,10 @@ from bakehouse import (
     minutes,
     seconds,
 )
+from bakehouse_schemas.application.agents import AGENTS
+from bakehouse_schemas.application.observation import Encoder
+from bakehouse_schemas.errors import InvalidContext
+from bakehouse_schemas.loading import load_application, load_applications
 
 
 def make(**changes: object) -> Application:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from bakehouse.examples.mode_and_level import WORTH, application, world
 from bakehouse_schemas.application.reward import DecisionTimes, TimedOutcome
 from bakehouse_schemas.events.events import OutcomeRequest, check_outcome

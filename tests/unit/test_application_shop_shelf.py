@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from bakehouse.examples.shop_shelf import SEEN, WANTED, application, world
 from bakehouse_schemas.application.reward import DecisionTimes, TimedOutcome
 from bakehouse_schemas.events.events import OutcomeRequest, check_outcome

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from bakehouse_schemas.application.actions import Discrete
 from bakehouse_schemas.application.exploration import NONE
 from bakehouse_schemas.application.reward import DecisionTimes, TimedOutcome

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from bakehouse_schemas.application.application import Agent
 from bakehouse_schemas.loading import load_application
 

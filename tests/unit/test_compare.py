@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from bakehouse.reports.compare import show_comparison
 from bakehouse_learner.offline import compare
 from bakehouse_learner.offline.plots.learning_curves import COLOURS, draw
 from bakehouse_learner.offline.simulation.simulation import Point, Result
 from bakehouse_schemas.application.application import Agent, EpsilonGreedy, Gate, Thompson
 from bakehouse_schemas.errors import ApplicationError
-
 from tests.contract.test_warm_start import log_of_a_game
 from tests.learner_fakes import GAME, LinearAgent
 from tests.unit.test_simulation import Walkers

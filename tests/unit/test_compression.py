@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from bakehouse_learner.agents import build_agent
 from bakehouse_learner.gate.policy_version import policy_of
 from bakehouse_learner.learning import Learning
@@ -19,7 +20,6 @@ from bakehouse_schemas.application.application import Application, Discrete, Tra
 from bakehouse_schemas.application.compression import Compression
 from bakehouse_schemas.application.observation import Numeric, Vector
 from bakehouse_schemas.errors import ApplicationError
-
 from tests.learner_fakes import GAME
 from tests.replay_rows import T0, arrow, decision
 from tests.small_worlds import application_for, learn, share_of_tastes, tastes

@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from bakehouse_schemas.application.application import (
     Application,
     Discrete,
@@ -24,9 +27,6 @@ from bakehouse_schemas.events.events import DecisionRequest, read_decision
 from bakehouse_schemas.execution.propensity import draw_action
 from bakehouse_schemas.ids import uuid7, uuid7_time_ms
 from bakehouse_schemas.policy.bundle import LoadedPolicy, load_bundle
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.fakes import publish_policy
 
 LABELS = ("easy", "normal", "hard")

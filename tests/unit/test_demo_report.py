@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
+from rich.console import Console
+
 from bakehouse.demo.report import DemoReport, make_report, tell
 from bakehouse.demo.watch import PolicyWatch, Published, ReplayWatch
 from bakehouse.players.player_thread import world_of
@@ -18,8 +21,6 @@ from bakehouse_schemas.execution.propensity import executed_distribution, one_ho
 from bakehouse_schemas.loading import load_application
 from bakehouse_schemas.process.settings import Settings
 from bakehouse_schemas.worlds.share import expected_rewards
-from deltalake import write_deltalake
-from rich.console import Console
 
 REF = str(Path(__file__).parents[2] / "applications" / "level_difficulty.py")
 LOADED = load_application(REF)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+
 from bakehouse.describe import gate_words, rollout_words
 from bakehouse.output import words_table
 from bakehouse_schemas.application.application import Gate, Guardrail, Rollout
-
 from tests.learner_fakes import GAME
 
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import jsonschema
 import pytest
+from typer.main import get_command
+
 from bakehouse.cli import app
 from bakehouse_schemas.events.events import EVENTS
-from typer.main import get_command
 
 ROOT = Path(__file__).parents[2]
 PAGES = [

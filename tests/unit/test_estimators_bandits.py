@@ -6,6 +6,11 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from estimators.bandits import ips as vw_ips
+from estimators.bandits import snips as vw_snips
+from hypothesis import given
+from hypothesis import strategies as st
+
 from bakehouse_learner.ope.bandits import (
     clipped_ips,
     direct_method,
@@ -16,10 +21,6 @@ from bakehouse_learner.ope.bandits import (
     switch_threshold,
 )
 from bakehouse_learner.ope.estimate import Contributions, linearised, value_of
-from estimators.bandits import ips as vw_ips
-from estimators.bandits import snips as vw_snips
-from hypothesis import given
-from hypothesis import strategies as st
 
 # Two decisions: weights 0.5/0.25 = 2 and 0.1/0.5 = 0.2.
 TARGET, PROPENSITY = np.array([0.5, 0.1]), np.array([0.25, 0.5])

@@ -7,6 +7,9 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from bakehouse_learner.ope.bandits import direct_method, ips, snips
 from bakehouse_learner.ope.diagnostics import diagnose, missing_support
 from bakehouse_learner.ope.estimate import effective_sample_of, value_of
@@ -18,8 +21,6 @@ from bakehouse_learner.ope.intervals import (
     percentile_difference,
 )
 from bakehouse_learner.ope.segments import MOST, NOT_GIVEN, OTHERS, segments
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 def log(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -6,6 +6,9 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from bakehouse_learner.ope.estimate import linearised, value_of
 from bakehouse_learner.ope.sequences import (
     Episodes,
@@ -14,8 +17,6 @@ from bakehouse_learner.ope.sequences import (
     per_decision_is,
     weighted_per_decision_is,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 eighths = st.integers(-80, 80).map(lambda n: n / 8)
 probabilities = st.integers(1, 16).map(lambda n: n / 16)

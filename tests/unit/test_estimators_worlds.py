@@ -6,11 +6,11 @@ import math
 from pathlib import Path
 
 import pytest
+
 from bakehouse_learner.offline.evaluation.policy_value import material
 from bakehouse_learner.offline.evaluation.report import Asked, report
 from bakehouse_learner.offline.evaluation.target_policies import Target, find_target
 from bakehouse_schemas.loading import Loaded, load_application
-
 from tests.fakes import publish_policy
 from tests.logged_worlds import played, ring_of, truth
 

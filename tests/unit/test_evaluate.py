@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from bakehouse_learner.offline import evaluate
 from bakehouse_learner.offline.evaluation.target_policies import (
     distribution,
@@ -18,7 +19,6 @@ from bakehouse_learner.offline.evaluation.target_policies import (
 )
 from bakehouse_schemas.loading import load_application
 from bakehouse_schemas.policy.bundle import MANIFEST
-
 from tests.fakes import publish_policy
 from tests.logged_worlds import played, ring_of, truth
 from tests.replay_rows import T0, Table, decision, outcome

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from bakehouse_learner.offline.evaluation.policy_value import material
 from bakehouse_learner.offline.evaluation.report import Asked, report
 from bakehouse_learner.offline.evaluation.target_policies import find_target, propensity
@@ -27,7 +28,6 @@ from bakehouse_schemas.application.observation import Numeric
 from bakehouse_schemas.application.reward import Reward
 from bakehouse_schemas.errors import BakehouseError
 from bakehouse_schemas.execution.propensity import baseline_own, execute, logged_density
-
 from tests.logged_worlds import ring_of
 from tests.replay_rows import T0, decision, outcome
 

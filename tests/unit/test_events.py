@@ -5,6 +5,9 @@ import json
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from bakehouse_schemas.application.application import Application, Discrete, minutes
 from bakehouse_schemas.application.observation import Categorical, Numeric
 from bakehouse_schemas.application.reward import Reward
@@ -23,8 +26,6 @@ from bakehouse_schemas.events.events import (
 from bakehouse_schemas.events.wire import parse_object
 from bakehouse_schemas.ids import is_uuid7, uuid7, uuid7_hour, uuid7_time_ms
 from bakehouse_serving.control import ControlRequest
-from hypothesis import given
-from hypothesis import strategies as st
 
 NOW_MS = time.time_ns() // 1_000_000
 

@@ -9,6 +9,8 @@ from typing import Any
 import orjson
 import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
+
 from bakehouse_learner.offline.history.columns import REPLAY_SCHEMA
 from bakehouse_schemas.application.application import Application, Rollout
 from bakehouse_schemas.decisions.cohort import in_holdout
@@ -21,8 +23,6 @@ from bakehouse_schemas.policy.bundle import LoadedPolicy, load_bundle
 from bakehouse_schemas.replay.tables import DECISION, PARTITIONED_BY, REPLAY
 from bakehouse_serving.explain.__main__ import Explainer
 from bakehouse_stream.columns import arrow_schema
-from deltalake import write_deltalake
-
 from tests.fakes import publish_policy
 from tests.replay_rows import OFFSETS, T0, Table, outcome
 from tests.shapes import bundled, items, shaped

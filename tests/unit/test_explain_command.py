@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from bakehouse.commands import explain as explain_command
 from bakehouse.reports.explain import show_explanation
 from bakehouse.stack_client import Refused
 from bakehouse_schemas.errors import StackError
 from bakehouse_schemas.process.settings import Settings
-
 from tests.shapes import items, shaped
 from tests.unit.test_explain import Game, levels, policy_of, slot_of
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import orjson
 import psutil
 import pytest
+
 from bakehouse_schemas.ids import uuid7
 from bakehouse_schemas.process.settings import Settings
 from bakehouse_serving.explain.__main__ import NICENESS
 from bakehouse_serving.explain.client import Explainer
-
 from tests.unit.test_explain import Game
 from tests.unit.test_serving_http import LEVELS, Server
 from tests.waiting import wait_until

@@ -6,6 +6,10 @@ import math
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
 from bakehouse_schemas.application.application import Agent, Application, Discrete, seconds
 from bakehouse_schemas.application.exploration import (
     EXPLORES,
@@ -20,9 +24,6 @@ from bakehouse_schemas.application.exploration import (
 from bakehouse_schemas.application.observation import Numeric
 from bakehouse_schemas.application.reward import Reward
 from bakehouse_schemas.errors import ApplicationError
-from hypothesis import given
-from hypothesis import strategies as st
-from pydantic import ValidationError
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from bakehouse.describe import exploration_words
 from bakehouse_learner.gate.evidence import Collector
 from bakehouse_learner.offline.tuning.search_space import lines_of
@@ -33,8 +36,6 @@ from bakehouse_schemas.errors import ApplicationError
 from bakehouse_schemas.events.events import DecisionRequest
 from bakehouse_schemas.execution.propensity import executed_distribution, one_hot, uniform_share
 from bakehouse_schemas.ids import uuid7
-from hypothesis import given
-from hypothesis import strategies as st
 
 NOW_MS = 1_700_000_000_000
 

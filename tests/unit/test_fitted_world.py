@@ -13,6 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from bakehouse.examples.level_difficulty import application, world
 from bakehouse.examples.message_hour import application as hours
 from bakehouse.examples.message_hour import world as hours_of_players
@@ -64,9 +67,6 @@ from bakehouse_schemas.errors import (
 from bakehouse_schemas.loading import load_application
 from bakehouse_schemas.worlds.fitted_world import FittedWorld, tilted
 from bakehouse_schemas.worlds.world import BanditWorld, Context, Happening
-from hypothesis import given
-from hypothesis import strategies as st
-
 from tests import logged_worlds
 from tests.learner_fakes import LinearAgent
 from tests.replay_rows import arrow

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from bakehouse_schemas.replay.fold import fold_rows, merge_rows
 from hypothesis import given
 from hypothesis import strategies as st
+
+from bakehouse_schemas.replay.fold import fold_rows, merge_rows
 
 
 def position(topic: str, offset: int, at: int) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Freshness by hand: outcome → table version → policy trained on it → its first answer."""
 
 import pytest
+
 from bakehouse.demo.freshness import measure_freshness
 from bakehouse.players.players import AcceptedOutcome
 

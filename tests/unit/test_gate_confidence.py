@@ -3,6 +3,7 @@ import math
 
 import numpy as np
 import pytest
+
 from bakehouse_learner.gate.progressive_evaluation import expected_square, paired_difference
 from bakehouse_learner.statistics.confidence_sequence import ConfidenceSequence, Moments, boundary
 from bakehouse_learner.statistics.difference import DifferenceSequence

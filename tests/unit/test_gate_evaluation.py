@@ -3,13 +3,14 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from bakehouse_learner.gate.progressive_evaluation import (
     ProgressiveEvaluation,
     expected_square,
     paired_difference,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 def test_a_paired_difference_worked_by_hand():

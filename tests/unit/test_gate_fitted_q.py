@@ -3,6 +3,7 @@ import math
 
 import numpy as np
 import pytest
+
 from bakehouse_learner.ope.fitted_q import Choice, Transitions, fitted_q_difference
 
 GAMMA = 0.5

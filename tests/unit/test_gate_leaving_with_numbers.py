@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from bakehouse_learner.gate.evidence import Collector
 from bakehouse_learner.offline.simulation.virtual_players import (
     Answering,
@@ -15,7 +16,6 @@ from bakehouse_learner.training.normaliser import static_normaliser
 from bakehouse_schemas.application.exploration import Exploration
 from bakehouse_schemas.policy.policy import Head, Policy
 from bakehouse_schemas.worlds.share import Logged, episodic_values
-
 from tests.worlds import kiln
 
 ROW_MS = 100

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+
 from bakehouse_learner.ope.ranking_difference import list_difference
 
 SEEN = np.array([0.6, 0.3, 0.1])

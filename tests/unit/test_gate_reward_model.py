@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from bakehouse_learner.ope.reward_model import RewardModel
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from bakehouse_learner.gate.evidence import Collector
 from bakehouse_learner.gate.progressive_evaluation import ProgressiveEvaluation
 from bakehouse_learner.replay.ring import Ring
@@ -15,7 +16,6 @@ from bakehouse_learner.replay.row_decoder import Decoder
 from bakehouse_learner.statistics.difference import DifferenceSequence
 from bakehouse_learner.training.normaliser import static_normaliser
 from bakehouse_schemas.application.application import Agent, Episodic, Rollout, seconds
-
 from tests.learner_fakes import GAME
 from tests.replay_rows import T0, arrow, decision, outcome
 

@@ -7,6 +7,7 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
+
 from bakehouse_learner.ope.weighted_td import Steps, ValueDifference, weighted_td_difference
 
 GAMMA = 0.5

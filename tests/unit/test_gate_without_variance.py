@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+
 from bakehouse_learner.gate.guardrails import Guards, broken
 from bakehouse_learner.gate.progressive_evaluation import ProgressiveEvaluation
 from bakehouse_learner.gate.rules import Evidence, GateReport, decide

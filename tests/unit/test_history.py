@@ -13,6 +13,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from deltalake import write_deltalake
+
 from bakehouse_learner.offline.history.history import History, read_history
 from bakehouse_learner.offline.history.layout import START_MS
 from bakehouse_learner.offline.history.propensity_model import estimate_propensities
@@ -29,8 +31,6 @@ from bakehouse_schemas.application.application import (
 from bakehouse_schemas.application.observation import Boolean, Categorical, Numeric, Vector
 from bakehouse_schemas.application.reward import Reward
 from bakehouse_schemas.errors import InvalidHistory
-from deltalake import write_deltalake
-
 from tests.replay_rows import T0, Table, decision, following, outcome
 
 SHOP = Application(

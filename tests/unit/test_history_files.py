@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from bakehouse_learner.offline.history.history import History, read_history
 from bakehouse_schemas.application.actions import Discrete
 from bakehouse_schemas.application.application import Agent, Application, Episodic, seconds

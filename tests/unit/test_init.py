@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from bakehouse.commands.init import TEMPLATES, write
 from bakehouse_schemas.errors import StackError
 from bakehouse_schemas.loading import load_application

@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from bakehouse_learner.insight.actions import ActionFigures
 from bakehouse_learner.insight.leaderboard import Leaderboard
 from bakehouse_learner.insight.taken import Taken, ineligible, uniform_propensity
@@ -14,9 +17,6 @@ from bakehouse_learner.replay.origin import CANARY, HOLDOUT, UNKNOWN, Origins, s
 from bakehouse_schemas.decisions.cohort import subject_share
 from bakehouse_schemas.execution.choice import chance_of_exploring
 from bakehouse_schemas.execution.propensity import execute
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.shapes import SPACES, Case, cases, shaped
 from tests.unit.test_decide import make_application
 

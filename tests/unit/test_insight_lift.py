@@ -7,13 +7,14 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
 from bakehouse_learner.insight.lift import Lift, relative
 from bakehouse_learner.insight.sums import Bounded, WeightedSums
 from bakehouse_learner.statistics.confidence_sequence import boundary
 from bakehouse_learner.statistics.design_effect import NOBODY, SubjectSums
 from bakehouse_learner.statistics.difference import DifferenceSequence, WeightedMoments
-from hypothesis import example, given
-from hypothesis import strategies as st
 
 
 def test_a_relative_lift_by_hand() -> None:

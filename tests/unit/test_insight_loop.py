@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+
 from bakehouse_learner.artifacts.checkpoint import read_checkpoint, write_checkpoint
 from bakehouse_learner.insight.insight import Insight
 from bakehouse_learner.insight.record import MOST_BYTES, fitted, shortened
@@ -19,7 +20,6 @@ from bakehouse_learner.replay.ring import Ring
 from bakehouse_learner.replay.row_decoder import Decoder
 from bakehouse_schemas.application.application import Agent, Episodic, Rollout, seconds
 from bakehouse_schemas.application.observation import Numeric
-
 from tests.learner_fakes import GAME, Play, loop_of, same
 from tests.replay_rows import T0, arrow, decision, following, outcome
 

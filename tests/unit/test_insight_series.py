@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from bakehouse_learner.insight.histogram import Histogram
 from bakehouse_learner.insight.series import BUCKETS, MOST_ACTIONS, OTHERS, Series
 from bakehouse_learner.insight.versions import GROUPS, VersionShares
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 
 def at(*times: int) -> np.ndarray:

@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from bakehouse_learner.insight.drift import Drift, beyond_chance, level_of, stability_index
 from bakehouse_learner.insight.propensity_audit import PropensityAudit
 from bakehouse_learner.insight.sample_ratio import SampleRatio, log_bayes_factor
@@ -22,9 +25,6 @@ from bakehouse_schemas.events.events import DecisionRequest
 from bakehouse_schemas.ids import uuid7, uuid7_time_ms
 from bakehouse_schemas.policy.bundle import LoadedPolicy
 from bakehouse_stream.kafka.decode import Decoder, Record
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.replay_rows import arrow
 from tests.shapes import SHAPED, bundled, items, shaped
 from tests.unit.test_decide import make_application

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from bakehouse_learner.artifacts.anchor_archive import Anchor, Audit
 from bakehouse_learner.training.agent import Setup
 from bakehouse_learner.training.normaliser import static_normaliser
 from bakehouse_schemas.application.application import Application, Discrete, seconds
 from bakehouse_schemas.application.observation import Numeric
 from bakehouse_schemas.application.reward import Reward
-
 from tests.learner_fakes import LinearAgent
 
 GAME = Application(

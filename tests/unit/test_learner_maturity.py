@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+
 from bakehouse_learner.replay.maturity import IN_TIME, LATE, NEVER, RemainingReward, assess, curve
 from bakehouse_schemas.application.application import seconds
 from bakehouse_schemas.application.reward import DecisionTimes, Reward, TimedOutcome, closed_at_ms

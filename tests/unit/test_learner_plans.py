@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from bakehouse_learner.artifacts.checkpoint import read_checkpoint, write_checkpoint
 from bakehouse_learner.training.cadence import Cadence
 from bakehouse_learner.training.minibatches import draw_rows

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from bakehouse_learner.training.minibatches import draw_rows
 from bakehouse_learner.training.priorities import EPSILON, Priorities, importance
-
 from tests.small_worlds import BATCH, STEPS, minibatches, tastes, untrained
 
 SLOTS = np.arange(4)

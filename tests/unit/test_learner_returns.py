@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from bakehouse_learner.training.returns import Chain, n_step_returns
 
 

@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from bakehouse_learner.replay.ring import Ring
 from bakehouse_learner.replay.row_decoder import Decoder
 from bakehouse_schemas.application.application import (
@@ -21,9 +24,6 @@ from bakehouse_schemas.application.application import (
 )
 from bakehouse_schemas.application.observation import Numeric
 from bakehouse_schemas.application.reward import Reward
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.replay_rows import OFFSETS, T0, arrow, decision, following, outcome
 
 BANDIT = Application(

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from bakehouse_learner.gate.guardrails import Guards, broken, guarded_values
 from bakehouse_learner.gate.rollout import Steps
 from bakehouse_learner.gate.rules import Evidence, decide
@@ -12,7 +13,6 @@ from bakehouse_schemas.application.reward import DecisionTimes, Reward, TimedOut
 from bakehouse_schemas.application.rollout import Guardrail, Rollout
 from bakehouse_schemas.errors import ApplicationError
 from bakehouse_schemas.execution.propensity import Own
-
 from tests.learner_fakes import GAME
 
 QUIT = Guardrail("quit", most=0.2)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from bakehouse.describe import describe, rate_words
 from bakehouse_learner.replay.buffer_size import RoomWatch, room_in
 from bakehouse_learner.replay.ring import Ring
@@ -33,7 +34,6 @@ from bakehouse_schemas.replay.buffer_size import (
     rate_carried,
 )
 from bakehouse_serving.dashboard.pipeline_health import Heard, Moved, stages
-
 from tests.learner_fakes import GAME, Play
 from tests.replay_rows import T0, arrow, decision, following, outcome
 from tests.unit.test_serving_pipe import FIGURES, OWN, STREAM

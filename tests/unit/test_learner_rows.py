@@ -9,12 +9,12 @@ import tracemalloc
 
 import numpy as np
 import pytest
+
 from bakehouse_learner.replay.folded_decision import decode, encode, merge
 from bakehouse_learner.replay.row_decoder import Decoder
 from bakehouse_schemas.application.application import Application, Discrete, seconds
 from bakehouse_schemas.application.observation import Numeric
 from bakehouse_schemas.application.reward import Reward
-
 from tests.replay_rows import arrow, decision, following, outcome
 
 GAME = Application(

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
+
+from bakehouse import cli, doctor
 from bakehouse.commands.init import write
 from bakehouse.doctor import Finding
 from bakehouse.local.home import Run, hold
 from bakehouse_schemas.process.settings import Settings
-from typer.main import get_command
-
-from bakehouse import cli, doctor
 
 APPLICATION = "applications/level_difficulty.py"
 
@@ -353,7 +353,6 @@ def test_evaluate_shows_warnings_first_and_answers_programs_in_json(
     bakehouse: Any, tmp_path: Path
 ) -> None:
     from bakehouse_schemas.loading import load_application
-
     from tests.logged_worlds import played
     from tests.replay_rows import Table
 
@@ -384,7 +383,6 @@ def test_evaluate_refuses_in_one_message_what_the_learner_refuses(bakehouse: Any
 
 def test_the_champion_is_what_a_running_stack_answers_with(bakehouse: Any, tmp_path: Path) -> None:
     from bakehouse_schemas.loading import load_application
-
     from tests.fakes import publish_policy
     from tests.logged_worlds import played
     from tests.replay_rows import Table

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from bakehouse.local.home import Run, hold, is_held, read_run
 from bakehouse.local.ports import is_free, keep_ports
 from bakehouse_schemas.errors import HomeInUse, StackError

@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
+
 from bakehouse.local import jars
 from bakehouse.local.cache import cache_folder
 from bakehouse.local.jars import WrongSum, ensure_jars, proxy_options, read_sums

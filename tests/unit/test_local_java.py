@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from bakehouse.local import java
 from bakehouse.local.java import Java, find_java, shim
 from bakehouse_schemas.errors import MissingDependency

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from bakehouse.local.events import StackEvent
 from bakehouse.local.home import is_held, read_run
 from bakehouse.local.part import RAPID_DEATHS, bound_log, last_lines, restart_delay_s

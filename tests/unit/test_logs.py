@@ -17,6 +17,8 @@ from typing import Any
 import httpx
 import orjson
 import pytest
+from kafka.errors import KafkaTimeoutError
+
 from bakehouse_learner.online.kafka_bus import KafkaBus
 from bakehouse_learner.replay.row_decoder import Decoder as LearnerDecoder
 from bakehouse_schemas.application.application import Application
@@ -40,8 +42,6 @@ from bakehouse_serving.spool.publisher import Publisher
 from bakehouse_serving.spool.spool import Spool
 from bakehouse_stream.kafka.decode import Decoder
 from bakehouse_stream.kafka.decode import Record as KafkaRecord
-from kafka.errors import KafkaTimeoutError
-
 from tests.fakes import ConsumerRecord, InMemorySpool
 from tests.learner_fakes import GAME, LinearAgent, Play
 from tests.replay_rows import arrow

@@ -6,9 +6,10 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from deltalake import DeltaTable, write_deltalake
+
 from bakehouse.demo.loss_check import find_lost, folded_decisions
 from bakehouse.demo.watch import ReplayWatch
-from deltalake import DeltaTable, write_deltalake
 
 POSITION = {"received_at_ms": 1, "topic": "decisions", "partition": 0, "offset": 0}
 

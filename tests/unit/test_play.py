@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from bakehouse.demo.home import demo_settings
 from bakehouse.demo.report import read_account
 from bakehouse.players.player_thread import PlayerThread, Scoreboard, world_of
@@ -15,7 +16,6 @@ from bakehouse_schemas.errors import ApplicationError, BakehouseError
 from bakehouse_schemas.loading import Loaded, load_application
 from bakehouse_schemas.process.settings import Settings
 from bakehouse_schemas.worlds.share import share
-
 from tests.fake_serving import FakeServing, served
 
 REF = str(Path(__file__).parents[2] / "applications" / "quest_chain.py")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from bakehouse.players.game_client import GameClient, RequestFailed
 from bakehouse.players.players import Players
 from bakehouse.players.senders import Batched, OneByOne
@@ -17,7 +18,6 @@ from bakehouse_schemas.application.reward import Reward
 from bakehouse_schemas.errors import BakehouseError
 from bakehouse_schemas.loading import load_application
 from bakehouse_schemas.worlds.world import BanditWorld, Delivery, Happening
-
 from tests.fake_serving import FakeServing, http
 
 FOLDER = Path(__file__).parents[2] / "applications"

@@ -8,6 +8,9 @@ import zipfile
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from bakehouse_schemas.decisions.cohort import in_holdout, subject_share
 from bakehouse_schemas.errors import (
     BundleCorrupt,
@@ -18,8 +21,6 @@ from bakehouse_schemas.errors import (
 from bakehouse_schemas.execution.propensity import draw_action, executed_distribution, one_hot
 from bakehouse_schemas.policy.bundle import ARRAYS, MANIFEST, Manifest, load_bundle, write_bundle
 from bakehouse_schemas.policy.policy import Head, Policy
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 def test_exploration_mixes_the_policy_with_uniform_over_the_eligible():

@@ -12,10 +12,10 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+
 from bakehouse_schemas.application.hydration import FromFunction
 from bakehouse_schemas.ids import uuid7, uuid7_time_ms
 from bakehouse_stream.decide import Run, _decider, _loaded, _row, request_of
-
 from tests.learner_fakes import GAME
 from tests.shapes import bundled, shaped
 

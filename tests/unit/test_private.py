@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from bakehouse import doctor
 from bakehouse.local.home import hold
 from bakehouse.local.part import Part
 from bakehouse_schemas.process.phase import READY, PhaseFile
 from bakehouse_schemas.process.private import is_open, make_home
 from bakehouse_schemas.process.settings import Settings
-
-from bakehouse import doctor
 from tests.waiting import wait_until
 
 GAME = """

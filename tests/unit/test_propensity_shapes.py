@@ -8,6 +8,10 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
 from bakehouse_schemas.application.actions import Continuous, Discrete, Parts, Shape, shape_from
 from bakehouse_schemas.application.exploration import NONE, Exploration
 from bakehouse_schemas.execution.propensity import (
@@ -20,10 +24,6 @@ from bakehouse_schemas.execution.propensity import (
     own_from_density,
     propensities,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy import stats
-
 from tests.shapes import SPACES, Case, cases
 
 KINDS = sorted(SPACES)

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from typer.main import get_command
+
 from bakehouse.cli import app
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.ids import uuid7
@@ -20,8 +22,6 @@ from bakehouse_schemas.process.settings import Settings
 from bakehouse_schemas.replay.fold import fold_rows
 from bakehouse_stream.kafka.decode import Decoder, Record
 from bakehouse_stream.tables.tables import Table, create_tables, open_table
-from typer.main import get_command
-
 from tests.faults.oracle import Experience, Sent, folded
 from tests.stream_events import APPLICATION, decision, outcome
 

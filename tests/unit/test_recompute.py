@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from bakehouse_schemas.application.application import Agent, Application, Discrete, Rollout, minutes
 from bakehouse_schemas.application.exploration import (
     AgentsOwn,
@@ -28,9 +31,6 @@ from bakehouse_schemas.events.events import DecisionRequest
 from bakehouse_schemas.ids import uuid7, uuid7_time_ms
 from bakehouse_schemas.policy.bundle import LoadedPolicy, Manifest
 from bakehouse_schemas.policy.policy import TOGETHER, Head, Policy
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.fakes import publish_policy
 from tests.shapes import SPACES, items, rules
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from bakehouse.commands.init import write
 from bakehouse.players.rehearsal import rehearse
 from bakehouse_learner.offline.simulation.simulation import simulate
@@ -13,7 +14,6 @@ from bakehouse_schemas.application.application import Gate, Guardrail
 from bakehouse_schemas.application.hydration import FromFunction
 from bakehouse_schemas.errors import ApplicationError
 from bakehouse_schemas.loading import Loaded, load_application
-
 from tests.learner_fakes import LinearAgent
 
 APPLICATIONS = Path(__file__).parents[2] / "applications"

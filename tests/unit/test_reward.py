@@ -5,11 +5,11 @@ import subprocess
 import sys
 
 import pytest
-from bakehouse_schemas.application.reward import DecisionTimes, TimedOutcome, delay_ms
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bakehouse import Reward, seconds
+from bakehouse_schemas.application.reward import DecisionTimes, TimedOutcome, delay_ms
 
 DECIDED = DecisionTimes(decided_at_ms=1_000, received_at_ms=1_010)
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from bakehouse_learner.learning import Learning
 from bakehouse_learner.replay.ring import Ring
 from bakehouse_learner.replay.row_decoder import Decoder
@@ -20,7 +21,6 @@ from bakehouse_schemas.application.application import (
 from bakehouse_schemas.application.reward import Reward
 from bakehouse_schemas.errors import ApplicationError
 from bakehouse_schemas.events.events import Control
-
 from tests.learner_fakes import GAME, LinearAgent, Play
 from tests.replay_rows import arrow, decision, outcome
 

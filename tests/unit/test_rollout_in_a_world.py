@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+
 from bakehouse_learner.gate.candidate import Candidate
 from bakehouse_learner.learning import Learning
 from bakehouse_learner.offline.simulation.simulation import Result, simulate
@@ -15,7 +16,6 @@ from bakehouse_schemas.application.application import (
     Rollout,
 )
 from bakehouse_schemas.worlds.world import BanditWorld, Context, Happening
-
 from tests.learner_fakes import GAME, LinearAgent
 
 ONLINE = replace(GAME, exploration=EpsilonGreedy(0.2, start=0.5, decay=500))

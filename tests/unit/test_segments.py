@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from bakehouse.describe import describe
 
 from bakehouse import (
     Application,
@@ -17,6 +16,7 @@ from bakehouse import (
     Segments,
     minutes,
 )
+from bakehouse.describe import describe
 
 
 def make(baseline: Any) -> Application:

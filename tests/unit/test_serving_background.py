@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+
 from bakehouse_schemas.application.hydration import FromTable
 from bakehouse_schemas.process.settings import Settings
 from bakehouse_serving import server
@@ -27,7 +28,6 @@ from bakehouse_serving.spool.frames import Record
 from bakehouse_serving.spool.fsync import Syncer
 from bakehouse_serving.spool.publisher import Publisher
 from bakehouse_serving.spool.spool import Spool
-
 from tests.fakes import InMemoryBroker, InMemoryProducer
 from tests.unit.test_decide import make_application
 from tests.waiting import wait_until

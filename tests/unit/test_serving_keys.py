@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from bakehouse import cli
 from bakehouse.local.supervisor import Stack
 from bakehouse.players.game_client import GameClient, RequestFailed
 from bakehouse.stack_client import Refused, Target, change_policy
@@ -18,8 +20,6 @@ from bakehouse_schemas.ids import uuid7
 from bakehouse_schemas.process.keys import is_loopback, parse_keys
 from bakehouse_schemas.process.settings import Settings, load_settings
 from bakehouse_serving.api_keys import Doors
-
-from bakehouse import cli
 from tests.unit.test_serving_http import ASK, LEVELS, Server, is_problem
 
 DECIDE, OUTCOME, ADMIN = "d" * 16, "o" * 24, "admin-key/with+signs=="

@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import orjson
 import pytest
+
 from bakehouse_serving.dashboard.live import MOST_VIEWERS
 from bakehouse_serving.dashboard.status import StatusReport
-
 from tests.fakes import publish_policy
 from tests.unit.test_serving_http import ASK, LEVELS, Server
 

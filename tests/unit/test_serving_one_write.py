@@ -8,15 +8,15 @@ from pathlib import Path
 
 import orjson
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from bakehouse_serving.hot.one_write import (
     MOST_FIELDS,
     MOST_HEAD_BYTES,
     PIECE_BYTES,
     JoiningTransport,
 )
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-
 from tests.unit.test_serving_http import ASK, LEVELS, Server
 
 

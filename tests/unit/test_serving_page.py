@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
+
 from bakehouse_serving.api_keys import Doors
 from bakehouse_serving.dashboard.static_files import FOLDER, read_files
-
 from tests.unit.test_serving_http import Server, is_problem
 from tests.unit.test_serving_keys import ADMIN, KEYS, parse_keys
 

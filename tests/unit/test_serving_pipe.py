@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from bakehouse_schemas.process.phase import GIVEN_UP, READY
 from bakehouse_serving.dashboard.pipeline_health import (
     AWAY_MS,

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from kafka.errors import KafkaError, MessageSizeTooLargeError, NotLeaderForPartitionError
+
 from bakehouse_serving.spool.folder_lock import claim_orphans, claim_own
 from bakehouse_serving.spool.frames import Record, Topic, scan
 from bakehouse_serving.spool.publisher import Publisher
 from bakehouse_serving.spool.spool import Spool
-from kafka.errors import KafkaError, MessageSizeTooLargeError, NotLeaderForPartitionError
-
 from tests.fakes import InMemoryBroker
 
 TOPICS = {int(topic): topic.name.lower() for topic in Topic}

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.errors import InvalidEvent
 from bakehouse_schemas.events.events import Control, PolicyPointer
 from bakehouse_schemas.process.settings import Settings
 from bakehouse_serving.policies.served import Conflict, Served
 from bakehouse_serving.policies.subscriber import Subscriber
-
 from tests.fakes import ConsumerRecord, publish_policy
 from tests.unit.test_decide import make_application
 from tests.waiting import wait_until

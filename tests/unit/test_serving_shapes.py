@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from bakehouse.demo.loss_check import DECISION_COLUMNS
 from bakehouse_learner.replay.row_decoder import Arrival
 from bakehouse_learner.replay.row_decoder import Decoder as Rows
@@ -26,9 +29,6 @@ from bakehouse_schemas.worlds.share import logged_decision
 from bakehouse_serving.hot.idempotency import AnswerMemory, Remembered
 from bakehouse_stream.columns import arrow_schema
 from bakehouse_stream.kafka.decode import Decoder, Record
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.shapes import SHAPED, bundled, items, shaped
 
 NOW_MS = uuid7_time_ms(uuid7())

@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from bakehouse_schemas.application.actions import Actions, Continuous
 from bakehouse_schemas.application.application import Discrete
 from bakehouse_schemas.errors import SpoolFull
@@ -18,8 +21,6 @@ from bakehouse_serving.spool.folder_lock import claim_orphans, claim_own
 from bakehouse_serving.spool.frames import Record, Topic, frame, scan
 from bakehouse_serving.spool.fsync import Syncer
 from bakehouse_serving.spool.spool import Spool
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 records = st.lists(
     st.builds(Record, st.sampled_from([0, 1, 2]), st.binary(max_size=40), st.binary(max_size=300)),

@@ -8,12 +8,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from kafka import TopicPartition
+
 from bakehouse_schemas.events.events import PolicyPointer
 from bakehouse_schemas.process.settings import Settings
 from bakehouse_serving.policies import subscriber as subscriber_module
 from bakehouse_serving.policies.subscriber import Subscriber
-from kafka import TopicPartition
-
 from tests.fakes import publish_policy
 from tests.unit.test_serving_http import Server
 from tests.waiting import wait_until

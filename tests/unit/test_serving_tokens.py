@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from bakehouse.players.game_client import GameClient
 from bakehouse.players.players import Players
 from bakehouse.players.senders import Batched, OneByOne, Sender
@@ -18,7 +19,6 @@ from bakehouse_schemas.ids import uuid7
 from bakehouse_schemas.process.settings import Settings
 from bakehouse_serving.hot.outcome_tokens import Tokens, kept_secret, token_secret
 from bakehouse_serving.spool.frames import Topic
-
 from tests.fake_serving import FakeServing, served
 from tests.unit.test_players import APPLICATION, Promised
 from tests.unit.test_serving_http import ASK, Server

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from bakehouse_schemas.application.application import Gate, Guardrail
 from bakehouse_schemas.application.counted import meant
 from bakehouse_schemas.application.reward import Reward
@@ -21,7 +22,6 @@ from bakehouse_serving.uncounted import (
     NEW_AT_ONCE,
     NEW_EVERY,
 )
-
 from tests.unit.test_decide import make_application
 from tests.unit.test_serving_http import LEVELS, Server
 

@@ -3,10 +3,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from bakehouse_schemas.application.application import Gate, Rollout
 from bakehouse_schemas.formatting import digits_for, signed, span
 from bakehouse_serving.dashboard.verdict import verdict
-
 from tests.unit.test_decide import make_application
 
 FIGURES = {

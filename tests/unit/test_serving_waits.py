@@ -5,9 +5,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
 from bakehouse_schemas.process.phase import GIVEN_UP, READY, PhaseFile
 from bakehouse_serving.dashboard.waits import RUN, Waiting, Waits
-
 from tests.unit.test_serving_http import ASK, Server
 
 START_MS = 1_000_000

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from bakehouse_schemas.application.application import Agent, Application, Bandit, Discrete, Episodic
 from bakehouse_schemas.application.exploration import Exploration
 from bakehouse_schemas.application.observation import Numeric

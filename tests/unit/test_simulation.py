@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from bakehouse.examples import quest_chain
 from bakehouse_learner.learning import Learning
 from bakehouse_learner.offline.simulation.simulation import Delays, Result, simulate
@@ -23,7 +24,6 @@ from bakehouse_schemas.errors import ApplicationError
 from bakehouse_schemas.events.events import DecisionRequest
 from bakehouse_schemas.execution.propensity import Own
 from bakehouse_schemas.worlds.world import BanditWorld, Context, Delivery, Happening
-
 from tests.learner_fakes import GAME, LinearAgent
 from tests.replay_rows import arrow, decision, following, outcome
 

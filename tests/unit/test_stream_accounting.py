@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+
 from bakehouse_schemas.events.events import DAY_MS, Decision, Outcome
 from bakehouse_stream.columns import arrow_schema
 from bakehouse_stream.kafka.decode import (
@@ -16,7 +17,6 @@ from bakehouse_stream.kafka.decode import (
     quarantine_row,
 )
 from bakehouse_stream.tables.accounting import Account, account, received
-
 from tests.stream_events import APPLICATION, decision, outcome
 
 Row = dict[str, Any]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import orjson
 import pyarrow as pa
-from bakehouse_stream.kafka.decode import OUTPUT_SCHEMA, Decoder, Record, decoder
 
+from bakehouse_stream.kafka.decode import OUTPUT_SCHEMA, Decoder, Record, decoder
 from tests.stream_events import APPLICATION, GAME, decision, outcome
 
 A = "01a204a1-9c69-7000-8493-0a2ae2fab7a9"

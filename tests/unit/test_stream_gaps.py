@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+
 from bakehouse_schemas.replay.account import OUTCOMES, terms, unaccounted
 from bakehouse_stream.kafka.checkpoints import Checkpoint
 from bakehouse_stream.kafka.decode import OUTPUT_SCHEMA, Record

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kafka.errors import KafkaTimeoutError
+
 from bakehouse_schemas.errors import StackError
 from bakehouse_stream.kafka.checkpoints import Checkpoint
 from bakehouse_stream.queries.query import Counts
 from bakehouse_stream.queries.query_restarts import MOST_FRUITLESS, Lives, delay_s
-from kafka.errors import KafkaTimeoutError
-
 from tests.waiting import wait_until
 
 TOPICS = ("decisions", "outcomes")

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+
 from bakehouse_schemas.events.events import Decision
 from bakehouse_schemas.process.settings import Settings
 from bakehouse_stream.kafka.decode import Record, decision_row
 from bakehouse_stream.tables.log_recovery import mend, mend_tables
 from bakehouse_stream.tables.tables import Table, create_tables, open_table
-
 from tests.stream_events import decision
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+
 from bakehouse_schemas.events.events import Decision
 from bakehouse_schemas.ids import uuid7
 from bakehouse_schemas.process.settings import Settings
@@ -24,7 +25,6 @@ from bakehouse_stream.tables.tables import (
 from bakehouse_stream.upkeep.compaction import MIN_FILES, due
 from bakehouse_stream.upkeep.maintenance import Maintenance
 from bakehouse_stream.upkeep.retention import MS_PER_HOUR, Cleaner, Pace, outlived
-
 from tests.stream_events import decision
 
 QUIET_MS = 600_000

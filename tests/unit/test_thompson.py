@@ -6,11 +6,12 @@ import math
 
 import numpy as np
 import pytest
-from bakehouse_schemas.policy.policy import Head, Policy
-from bakehouse_schemas.policy.thompson import normal_distribution, probability_of_being_best
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+
+from bakehouse_schemas.policy.policy import Head, Policy
+from bakehouse_schemas.policy.thompson import normal_distribution, probability_of_being_best
 
 
 def best(mean: list[float], deviation: list[float], eligible: list[bool] | None = None):

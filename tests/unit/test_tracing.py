@@ -16,6 +16,9 @@ import httpx
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from bakehouse_learner.online.loop import ApplicationLoop
 from bakehouse_schemas.errors import MissingDependency
 from bakehouse_schemas.ids import uuid7, uuid7_of
@@ -45,9 +48,6 @@ from bakehouse_serving.spool.frames import Topic
 from bakehouse_stream.columns import arrow_schema
 from bakehouse_stream.kafka.decode import Decoder, Record
 from bakehouse_stream.traced import joined
-from hypothesis import given
-from hypothesis import strategies as st
-
 from tests.collector import Collector, Kept, collecting
 from tests.fakes import publish_policy
 from tests.learner_fakes import GAME, LinearAgent, MemoryBus, Play

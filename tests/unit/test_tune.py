@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from optuna.trial import FixedTrial
+
 from bakehouse.reports.tune import show_tuning
 from bakehouse_learner.offline.history.history import read_history
 from bakehouse_learner.offline.tune import Search
@@ -36,8 +38,6 @@ from bakehouse_schemas.application.application import (
 )
 from bakehouse_schemas.errors import ApplicationError, BakehouseError
 from bakehouse_schemas.process.settings import Settings
-from optuna.trial import FixedTrial
-
 from tests.contract.test_warm_start import log_of_a_game
 from tests.learner_fakes import GAME, LinearAgent
 from tests.unit.test_simulation import Walkers

@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from bakehouse_schemas.application.reward import DecisionTimes, Reward, TimedOutcome, matured_at_ms
-from bakehouse_schemas.replay.verdicts import verdicts
 from hypothesis import given
 from hypothesis import strategies as st
+
+from bakehouse_schemas.application.reward import DecisionTimes, Reward, TimedOutcome, matured_at_ms
+from bakehouse_schemas.replay.verdicts import verdicts
 
 TIMES = DecisionTimes(decided_at_ms=1_000, received_at_ms=1_100)
 

@@ -6,8 +6,9 @@ import io
 import os
 import sys
 
-from bakehouse.commands.waiting import run_shown, wanted
 from rich.console import Console
+
+from bakehouse.commands.waiting import run_shown, wanted
 
 PROGRAM = """
 import sys

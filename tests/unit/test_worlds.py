@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from bakehouse_schemas.application.agents import AGENTS
 from bakehouse_schemas.execution.propensity import executed_distribution, one_hot
 from bakehouse_schemas.worlds.share import Logged, expected_rewards, share, world_values
 from bakehouse_schemas.worlds.world import BanditWorld, EpisodicWorld, Happening
-
 from tests.worlds import WORLDS, Exam, exam_of, stage
 
 OF_LABELS = [exam for exam in WORLDS if exam.application.shape.kind == "discrete"]

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from bakehouse_schemas.worlds.share import Logged, share, world_values
 from bakehouse_schemas.worlds.world import BanditWorld, EpisodicWorld, Happening
-
 from tests.worlds import WORLDS, Exam
 
 OF_NUMBERS = [exam for exam in WORLDS if exam.application.shape.kind == "continuous"]

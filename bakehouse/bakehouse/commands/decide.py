@@ -6,9 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from bakehouse_schemas.errors import StackError
-from bakehouse_schemas.loading import load_application
-from bakehouse_schemas.process.settings import Settings, load_settings
 
 from bakehouse.commands.offline import ask
 from bakehouse.commands.options import Home, Json, Ref
@@ -16,6 +13,9 @@ from bakehouse.local.home import read_run
 from bakehouse.local.spark_environment import spark_environment
 from bakehouse.output import say, say_json, words_table
 from bakehouse.stack_client import find_target, get
+from bakehouse_schemas.errors import StackError
+from bakehouse_schemas.loading import load_application
+from bakehouse_schemas.process.settings import Settings, load_settings
 
 
 def decide(

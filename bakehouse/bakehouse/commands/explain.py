@@ -7,9 +7,6 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
-from bakehouse_schemas.errors import StackError
-from bakehouse_schemas.loading import load_application
-from bakehouse_schemas.process.settings import Settings, load_settings
 
 from bakehouse.commands.offline import ask
 from bakehouse.commands.options import Home, Json, Url
@@ -17,6 +14,9 @@ from bakehouse.local.home import is_held, read_run
 from bakehouse.output import say_json
 from bakehouse.reports.explain import show_explanation
 from bakehouse.stack_client import Refused, Target, find_target, get
+from bakehouse_schemas.errors import StackError
+from bakehouse_schemas.loading import load_application
+from bakehouse_schemas.process.settings import Settings, load_settings
 
 TIMEOUT_S = 20.0  # serving gives up before
 AGAIN_AFTER_S = 1.0

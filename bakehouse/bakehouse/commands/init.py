@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from bakehouse_schemas.errors import StackError
 
 from bakehouse.commands.options import Json
 from bakehouse.output import say, say_json
+from bakehouse_schemas.errors import StackError
 
 PANEL = "Write a page"
 TEMPLATES = Path(__file__).parents[1] / "templates"

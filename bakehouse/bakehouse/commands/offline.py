@@ -13,10 +13,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from bakehouse_schemas import errors
-from bakehouse_schemas.errors import BakehouseError, MissingDependency, StackError
-from bakehouse_schemas.loading import load_application
-from bakehouse_schemas.process.settings import Settings, load_settings
 
 from bakehouse.commands import waiting
 from bakehouse.commands.options import Home, Json, Ref, VirtualRate
@@ -28,6 +24,10 @@ from bakehouse.reports.fit_world import show_fitted_world
 from bakehouse.reports.train import show_training
 from bakehouse.reports.tune import show_tuning
 from bakehouse.stack_client import find_target, get
+from bakehouse_schemas import errors
+from bakehouse_schemas.errors import BakehouseError, MissingDependency, StackError
+from bakehouse_schemas.loading import load_application
+from bakehouse_schemas.process.settings import Settings, load_settings
 
 PANEL = "Look back"
 

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from bakehouse_schemas.errors import StackError
-from bakehouse_schemas.process.settings import load_settings
 from rich.markup import escape
 from rich.table import Table
 
@@ -16,6 +14,8 @@ from bakehouse.commands.options import By, Home, Json, Name, Url, Why
 from bakehouse.output import complain, out, say, say_json
 from bakehouse.stack_client import change_policy, find_target, get
 from bakehouse.stack_status import instant, policy_words
+from bakehouse_schemas.errors import StackError
+from bakehouse_schemas.process.settings import load_settings
 
 
 def promote(

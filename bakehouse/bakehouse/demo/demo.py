@@ -6,9 +6,6 @@ import json
 import time
 from pathlib import Path
 
-from bakehouse_schemas.errors import BakehouseError, StackError
-from bakehouse_schemas.loading import load_application
-from bakehouse_schemas.process.settings import Settings
 from rich.console import Console
 
 from bakehouse.demo.home import demo_settings, short_path
@@ -22,6 +19,9 @@ from bakehouse.output import complain
 from bakehouse.players.player_thread import PlayerThread, Scoreboard, world_of
 from bakehouse.players.players import Journal
 from bakehouse.players.rehearsal import rehearse
+from bakehouse_schemas.errors import BakehouseError, StackError
+from bakehouse_schemas.loading import load_application
+from bakehouse_schemas.process.settings import Settings
 
 LOOK_EVERY_S = 1.0
 FIRST_ANSWER_TIMEOUT_S = 60.0

@@ -6,10 +6,9 @@ import shutil
 import time
 from pathlib import Path
 
-from bakehouse_schemas.process.settings import Settings
-
 from bakehouse.local.home import DEMO, is_held
 from bakehouse.local.ports import is_free
+from bakehouse_schemas.process.settings import Settings
 
 DEMO_HOMES_KEPT = 3
 

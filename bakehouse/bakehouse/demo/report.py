@@ -7,12 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bakehouse_schemas.loading import Loaded
-from bakehouse_schemas.process.settings import Settings
-from bakehouse_schemas.replay.account import NO_RECORD, OUTCOMES
-from bakehouse_schemas.replay.fold import Row
-from bakehouse_schemas.worlds.share import Values, logged_decision, share, world_values
-from bakehouse_schemas.worlds.world import EpisodicWorld, World
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -21,6 +15,12 @@ from bakehouse.demo.freshness import Freshness, measure_freshness
 from bakehouse.demo.loss_check import Found, find_lost, folded_decisions
 from bakehouse.demo.watch import PolicyWatch, ReplayWatch
 from bakehouse.players.players import Journal
+from bakehouse_schemas.loading import Loaded
+from bakehouse_schemas.process.settings import Settings
+from bakehouse_schemas.replay.account import NO_RECORD, OUTCOMES
+from bakehouse_schemas.replay.fold import Row
+from bakehouse_schemas.worlds.share import Values, logged_decision, share, world_values
+from bakehouse_schemas.worlds.world import EpisodicWorld, World
 
 MINUTE_MS = 60_000
 RUMP_MS = 10_000  # less than this at the end is no minute of its own

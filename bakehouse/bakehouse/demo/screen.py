@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bakehouse_schemas.worlds.share import share
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
@@ -19,6 +18,7 @@ from bakehouse.demo.home import short_path
 from bakehouse.demo.watch import PolicyWatch, ReplayWatch
 from bakehouse.local.events import StackEvent
 from bakehouse.players.player_thread import PlayerThread, Scoreboard
+from bakehouse_schemas.worlds.share import share
 
 LIVE_WINDOW_S = 30.0  # of the live freshness
 

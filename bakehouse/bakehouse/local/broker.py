@@ -8,12 +8,11 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from bakehouse_schemas.errors import StackError
-from bakehouse_schemas.process.settings import Settings
-
 from bakehouse.local.java import Java
 from bakehouse.local.ports import answers
 from bakehouse.local.topics import record_bytes
+from bakehouse_schemas.errors import StackError
+from bakehouse_schemas.process.settings import Settings
 
 NODE_ID = 1
 FLUSH_INTERVAL_MS = 5_000  # what a power cut can take; a killed broker loses nothing

@@ -19,11 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from bakehouse_schemas.errors import MissingDependency
-
 from bakehouse.local.cache import cache_folder, locked
 from bakehouse.local.java import Java, find_java
 from bakehouse.local.trust import machine_certificates, write_trust_store
+from bakehouse_schemas.errors import MissingDependency
 
 HERE = Path(__file__).parent
 COORDINATES = HERE / "ivy.xml"

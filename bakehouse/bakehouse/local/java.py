@@ -13,9 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bakehouse_schemas.errors import MissingDependency
-
 from bakehouse.local.cache import cache_folder
+from bakehouse_schemas.errors import MissingDependency
 
 SUPPORTED = (17, 21)
 # Spark 4.2 insists on starting with this module; the packaged JRE was linked without it.

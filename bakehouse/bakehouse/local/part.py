@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bakehouse.local.watchdog import end_group, send
 from bakehouse_schemas.process.logs import readable
 from bakehouse_schemas.process.phase import GIVEN_UP, READY, PhaseFile
 from bakehouse_schemas.process.private import UMASK
-
-from bakehouse.local.watchdog import end_group, send
 
 LOG_BYTES = 16 << 20  # a part's log; the one before it is kept too
 LOG_LINES_SHOWN = 15

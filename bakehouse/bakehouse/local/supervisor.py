@@ -20,11 +20,6 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
-from bakehouse_schemas.errors import BakehouseError, StackError
-from bakehouse_schemas.loading import load_applications
-from bakehouse_schemas.process.phase import PhaseFile
-from bakehouse_schemas.process.settings import Settings
-
 from bakehouse.local.broker import Broker
 from bakehouse.local.events import Events, OnEvent
 from bakehouse.local.guard import Guard
@@ -34,6 +29,10 @@ from bakehouse.local.java import find_java
 from bakehouse.local.part import Part, bound_log, exit_words, module_of
 from bakehouse.local.ports import is_free, keep_ports
 from bakehouse.local.topics import ensure_topics
+from bakehouse_schemas.errors import BakehouseError, StackError
+from bakehouse_schemas.loading import load_applications
+from bakehouse_schemas.process.phase import PhaseFile
+from bakehouse_schemas.process.settings import Settings
 
 PARTS = ("serving", "stream", "learner")
 # Serving first: it drains its spool into a broker that is still there. Those in one row together.

@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from bakehouse.local.ports import any_answers
 from bakehouse_schemas.errors import StackError
 from bakehouse_schemas.process.settings import Settings
-
-from bakehouse.local.ports import any_answers
 
 if TYPE_CHECKING:  # slow to import, and serving is started by who imports this
     from kafka import KafkaAdminClient

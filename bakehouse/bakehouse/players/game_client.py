@@ -12,11 +12,11 @@ from typing import Any, Self, cast
 from urllib.parse import urlsplit
 
 import orjson
+
+from bakehouse.stack_client import key_words
 from bakehouse_schemas.errors import BakehouseError
 from bakehouse_schemas.process.keys import Scope
 from bakehouse_schemas.process.settings import Settings
-
-from bakehouse.stack_client import key_words
 
 REQUEST_TIMEOUT_S = 10.0
 MAX_RESPONSE_BYTES = 64 << 20

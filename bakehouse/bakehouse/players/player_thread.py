@@ -10,6 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import uvloop
+
+from bakehouse.players.game_client import GameClient
+from bakehouse.players.players import Journal, Players
+from bakehouse.players.senders import Batched, OneByOne
 from bakehouse_schemas.application.actions import Discrete
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.application.exploration import Exploration
@@ -21,10 +25,6 @@ from bakehouse_schemas.loading import Loaded
 from bakehouse_schemas.process.settings import Settings
 from bakehouse_schemas.worlds.share import Logged, Values, world_values
 from bakehouse_schemas.worlds.world import World
-
-from bakehouse.players.game_client import GameClient
-from bakehouse.players.players import Journal, Players
-from bakehouse.players.senders import Batched, OneByOne
 
 DEFAULT_RATE = 100.0  # decisions a second: plenty to learn from, and light on two cores
 RECENT = 300  # decisions behind a live figure

@@ -15,6 +15,9 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from bakehouse.players.game_client import RequestFailed
+from bakehouse.players.senders import Sender
 from bakehouse_schemas.application.actions import Ranking
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.application.user_code_errors import file_of, line_in, said
@@ -27,9 +30,6 @@ from bakehouse_schemas.worlds.world import (
     Happening,
     World,
 )
-
-from bakehouse.players.game_client import RequestFailed
-from bakehouse.players.senders import Sender
 
 SUBJECTS = 5_000
 OUTCOME_TRIES, RETRY_AFTER_S = 20, 0.5  # a game keeps what it could not deliver

@@ -6,13 +6,12 @@ import time
 from collections import Counter
 from typing import Any
 
-from bakehouse_schemas.errors import BakehouseError
-from bakehouse_schemas.loading import load_application
-from bakehouse_schemas.process.settings import load_settings
-
 from bakehouse.output import complain, say, say_json
 from bakehouse.players.player_thread import PlayerThread, Scoreboard, latency_ms, world_of
 from bakehouse.players.rehearsal import rehearse
+from bakehouse_schemas.errors import BakehouseError
+from bakehouse_schemas.loading import load_application
+from bakehouse_schemas.process.settings import load_settings
 
 LOOK_EVERY_S = 1.0
 

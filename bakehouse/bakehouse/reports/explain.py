@@ -6,12 +6,12 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from bakehouse_schemas.formatting import short_duration
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from bakehouse.output import say
+from bakehouse_schemas.formatting import short_duration
 
 MOST_ROWS = 24  # of an observation or of scores: the largest, the rest is in --json
 

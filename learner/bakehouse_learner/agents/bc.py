@@ -5,9 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from bakehouse_schemas.execution.propensity import LEAST_STD
-from bakehouse_schemas.policy.policy import LOG_STD, Head
-
 from bakehouse_learner.agents.common.critics import Box
 from bakehouse_learner.agents.common.gradient import GradientAgent
 from bakehouse_learner.agents.common.networks import perceptron
@@ -15,6 +12,8 @@ from bakehouse_learner.agents.common.readouts import Logits
 from bakehouse_learner.training.agent import Agent, Setup
 from bakehouse_learner.training.specs import Minibatch, specs_of
 from bakehouse_learner.training.tensorflow_setup import tf
+from bakehouse_schemas.execution.propensity import LEAST_STD
+from bakehouse_schemas.policy.policy import LOG_STD, Head
 
 _NOT = -1e9  # the logit of an action that is not eligible
 

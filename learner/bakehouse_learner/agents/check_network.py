@@ -12,11 +12,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from bakehouse_learner.agents.load import load_agents
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.errors import ApplicationError, BakehouseError
 from bakehouse_schemas.loading import load_application
-
-from bakehouse_learner.agents.load import load_agents
 
 
 def main(arguments: Sequence[str]) -> int:

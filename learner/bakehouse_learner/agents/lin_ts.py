@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import warnings
 
-from bakehouse_schemas.policy.policy import Head
-
 from bakehouse_learner.agents.common.linear import LinearAgent
 from bakehouse_learner.training.agent import Agent, Setup
 from bakehouse_learner.training.tensorflow_setup import POLICY_INFO
+from bakehouse_schemas.policy.policy import Head
 
 with warnings.catch_warnings():
     warnings.simplefilter(

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from bakehouse_schemas.policy.network import compile_network
-from bakehouse_schemas.policy.policy import Head
 
 from bakehouse_learner.agents import neural_greedy
 from bakehouse_learner.agents.common.gradient import GradientAgent
@@ -16,6 +14,8 @@ from bakehouse_learner.training.agent import Agent, Exported, Setup
 from bakehouse_learner.training.batch import Batch, Rows
 from bakehouse_learner.training.specs import specs_of
 from bakehouse_learner.training.tensorflow_setup import tf
+from bakehouse_schemas.policy.network import compile_network
+from bakehouse_schemas.policy.policy import Head
 
 _LINEAR = "linear/"  # before the names of the statistics in the agent's state
 

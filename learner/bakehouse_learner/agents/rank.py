@@ -17,7 +17,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from bakehouse_schemas.policy.policy import Head
 
 from bakehouse_learner.agents.common.described import score_each, scorer
 from bakehouse_learner.agents.common.gradient import GradientAgent
@@ -27,6 +26,7 @@ from bakehouse_learner.training.normaliser import item_normaliser
 from bakehouse_learner.training.reward_scale import RewardScale
 from bakehouse_learner.training.specs import Minibatch
 from bakehouse_learner.training.tensorflow_setup import tf
+from bakehouse_schemas.policy.policy import Head
 
 LEAST_TEMPERATURE = 1e-6  # that a head can have
 

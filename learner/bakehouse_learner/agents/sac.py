@@ -6,8 +6,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from bakehouse_schemas.policy.policy import Head
-
 from bakehouse_learner.agents.common.critics import Box, Critics, Draws, JudgedActor
 from bakehouse_learner.agents.common.gradient import adam
 from bakehouse_learner.agents.common.networks import perceptron
@@ -17,6 +15,7 @@ from bakehouse_learner.training.agent import Agent, Setup
 from bakehouse_learner.training.compiled_steps import Update, counter
 from bakehouse_learner.training.specs import Minibatch, specs_of
 from bakehouse_learner.training.tensorflow_setup import tf
+from bakehouse_schemas.policy.policy import Head
 
 STRAIN = 0.1
 FIRST_TEMPERATURE = 0.1  # reward units: what randomness is worth before anything is known

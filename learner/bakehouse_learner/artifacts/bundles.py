@@ -8,15 +8,15 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
+
+from bakehouse_learner.gate.candidate import Candidate
+from bakehouse_learner.gate.policy_version import Version, policy_of
+from bakehouse_learner.training.agent import Exported
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.errors import BundleError
 from bakehouse_schemas.events.events import PolicyPointer
 from bakehouse_schemas.policy.bundle import ARRAYS, MANIFEST, Manifest, load_bundle, write_bundle
 from bakehouse_schemas.process.tracing import to_name
-
-from bakehouse_learner.gate.candidate import Candidate
-from bakehouse_learner.gate.policy_version import Version, policy_of
-from bakehouse_learner.training.agent import Exported
 
 
 class Bundles:

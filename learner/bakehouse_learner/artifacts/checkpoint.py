@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import orjson
+
 from bakehouse_schemas.process.failpoints import reach
 
 JSON = "json"

@@ -18,9 +18,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from bakehouse_schemas.process.settings import load_settings
-
 from bakehouse_learner.artifacts.mlflow_database import NICENESS, ensure_database
+from bakehouse_schemas.process.settings import load_settings
 
 # MLflow's own are 7 and 120: minutes for a server that is away. What is set already stays.
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}

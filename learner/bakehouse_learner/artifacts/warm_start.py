@@ -12,15 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bakehouse_schemas.application.application import Application
-from bakehouse_schemas.errors import BundleError
-
 from bakehouse_learner.artifacts.checkpoint import read_checkpoint, write_checkpoint
 from bakehouse_learner.gate.evidence import Collector
 from bakehouse_learner.learning import Learning
 from bakehouse_learner.offline.history.history import History
 from bakehouse_learner.replay.maturity import RemainingReward
 from bakehouse_learner.training.agent import Agent, Setup
+from bakehouse_schemas.application.application import Application
+from bakehouse_schemas.errors import BundleError
 
 log = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from bakehouse_schemas.application.exploration import Exploration
 
 from bakehouse_learner.gate.rules import GateReport
 from bakehouse_learner.training.agent import Exported
+from bakehouse_schemas.application.exploration import Exploration
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bakehouse_schemas.application.application import Application
-from bakehouse_schemas.policy.policy import Policy
-
 from bakehouse_learner.gate.evidence import Collector
 from bakehouse_learner.gate.policy_version import BASELINE, Version
 from bakehouse_learner.gate.rollout import Steps
 from bakehouse_learner.gate.rules import GateReport
 from bakehouse_learner.training.agent import Exported
+from bakehouse_schemas.application.application import Application
+from bakehouse_schemas.policy.policy import Policy
 
 
 class Standing:

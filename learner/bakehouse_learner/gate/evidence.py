@@ -11,10 +11,6 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from bakehouse_schemas.application.application import Application, Episodic
-from bakehouse_schemas.application.exploration import Exploration
-from bakehouse_schemas.execution.propensity import baseline_own, propensities
-from bakehouse_schemas.policy.policy import Policy
 
 from bakehouse_learner.gate.guardrails import Guards
 from bakehouse_learner.gate.progressive_evaluation import ProgressiveEvaluation
@@ -29,6 +25,10 @@ from bakehouse_learner.statistics.confidence_sequence import Interval
 from bakehouse_learner.statistics.recent_mean import RecentMean
 from bakehouse_learner.training.apprentice import matches
 from bakehouse_learner.training.normaliser import Normaliser, item_normaliser
+from bakehouse_schemas.application.application import Application, Episodic
+from bakehouse_schemas.application.exploration import Exploration
+from bakehouse_schemas.execution.propensity import baseline_own, propensities
+from bakehouse_schemas.policy.policy import Policy
 
 ESTIMATED_ROWS = 5_000  # recent transitions that a fitted-Q difference is over
 ESTIMATE_EVERY_MS = 2_000

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from bakehouse_schemas.application.reward import DecisionTimes, Reward, TimedOutcome, delay_ms
-from bakehouse_schemas.application.rollout import Guardrail
 
 from bakehouse_learner.statistics.confidence_sequence import ConfidenceSequence, Interval, Moments
+from bakehouse_schemas.application.reward import DecisionTimes, Reward, TimedOutcome, delay_ms
+from bakehouse_schemas.application.rollout import Guardrail
 
 
 def guarded_values(

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bakehouse_learner.training.agent import Exported
 from bakehouse_schemas.application.actions import Shape
 from bakehouse_schemas.policy.policy import Head, Policy
-
-from bakehouse_learner.training.agent import Exported
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
-from bakehouse_schemas.application.application import Application, Episodic
-from bakehouse_schemas.application.exploration import Exploration
-from bakehouse_schemas.policy.policy import Policy
 
 from bakehouse_learner.gate.deployment import Standing
 from bakehouse_learner.gate.evidence import Collector, distribution_of
@@ -23,6 +20,9 @@ from bakehouse_learner.gate.rules import Evidence, GateReport, action_shift, dec
 from bakehouse_learner.replay.ring import Ring
 from bakehouse_learner.training.apprentice import LEAST
 from bakehouse_learner.training.plan import Plan
+from bakehouse_schemas.application.application import Application, Episodic
+from bakehouse_schemas.application.exploration import Exploration
+from bakehouse_schemas.policy.policy import Policy
 
 RECENT = 256  # contexts on which an action shift is measured
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bakehouse_schemas.application.application import Application
-
 from bakehouse_learner.gate.evidence import Collector
 from bakehouse_learner.gate.rollout import Steps
 from bakehouse_learner.gate.rules import Evidence, GateReport
 from bakehouse_learner.statistics.recent_mean import REMEMBERED, RecentMean
 from bakehouse_learner.training.apprentice import LEAST, SLACK
+from bakehouse_schemas.application.application import Application
 
 
 def widened(

@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-from bakehouse_schemas.application.application import Gate
-from bakehouse_schemas.application.rollout import Guardrail
 
 from bakehouse_learner.gate.guardrails import broken
 from bakehouse_learner.statistics.confidence_sequence import BURN_IN, Interval
+from bakehouse_schemas.application.application import Gate
+from bakehouse_schemas.application.rollout import Guardrail
 
 SCORE_SLACK = 10.0  # how far beyond the rewards seen a score may lie and still be believed
 

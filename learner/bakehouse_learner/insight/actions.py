@@ -14,13 +14,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from bakehouse_schemas.application.actions import Continuous, Discrete, Parts
-from bakehouse_schemas.application.application import Application
 
 from bakehouse_learner.insight.histogram import Histogram
 from bakehouse_learner.insight.leaderboard import Leaderboard
 from bakehouse_learner.insight.taken import Taken
 from bakehouse_learner.insight.versions import VersionShares
+from bakehouse_schemas.application.actions import Continuous, Discrete, Parts
+from bakehouse_schemas.application.application import Application
 
 
 class ActionFigures:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
+
 from bakehouse_schemas.application.observation import Encoder, Numeric, Vector
 
 REFERENCE = 1_000  # observations, the first that were counted

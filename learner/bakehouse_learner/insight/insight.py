@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from bakehouse_schemas.application.application import Application, Episodic
 
 from bakehouse_learner.gate.candidate import Candidate
 from bakehouse_learner.insight.actions import ActionFigures
@@ -32,6 +31,7 @@ from bakehouse_learner.replay.origin import FALLBACK, HOLDOUT
 from bakehouse_learner.replay.ring import Ring
 from bakehouse_learner.statistics.recent_mean import RecentMean
 from bakehouse_learner.training.plan import Plan
+from bakehouse_schemas.application.application import Application, Episodic
 
 _NOT_COUNTED = -1
 

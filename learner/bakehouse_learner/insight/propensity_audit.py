@@ -20,6 +20,7 @@ import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
+
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.decisions.recompute import recompute, recorded_policy
 from bakehouse_schemas.errors import BundleError, NotRecomputable

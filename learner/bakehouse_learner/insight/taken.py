@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from bakehouse_schemas.application.actions import Shape
 
 from bakehouse_learner.replay.origin import CANARY, HOLDOUT, POLICY
 from bakehouse_learner.replay.ring import Ring
+from bakehouse_schemas.application.actions import Shape
 
 
 class Taken(NamedTuple):

@@ -15,9 +15,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from bakehouse_schemas.errors import BakehouseError, InvalidHistory
-from bakehouse_schemas.loading import Loaded, load_application
-from bakehouse_schemas.process.settings import load_settings
 
 from bakehouse_learner.offline.advice.coverage import coverage
 from bakehouse_learner.offline.advice.finding import by_urgency
@@ -28,6 +25,9 @@ from bakehouse_learner.offline.advice.sample_size import patience
 from bakehouse_learner.offline.advice.sequence import sequence
 from bakehouse_learner.offline.history.history import read_history
 from bakehouse_learner.offline.train import say
+from bakehouse_schemas.errors import BakehouseError, InvalidHistory
+from bakehouse_schemas.loading import Loaded, load_application
+from bakehouse_schemas.process.settings import load_settings
 
 SEED = 0
 

@@ -19,13 +19,6 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from bakehouse_schemas.application.agents import AGENTS
-from bakehouse_schemas.application.application import Agent, Application
-from bakehouse_schemas.errors import ApplicationError, BakehouseError
-from bakehouse_schemas.loading import load_application
-from bakehouse_schemas.process.settings import load_settings
-from bakehouse_schemas.worlds.share import share
-from bakehouse_schemas.worlds.world import World
 
 from bakehouse_learner.agents.load import load_agents
 from bakehouse_learner.offline.history.history import read_history
@@ -34,6 +27,13 @@ from bakehouse_learner.offline.train import judged, say
 from bakehouse_learner.offline.training.train_on_history import train_on_history
 from bakehouse_learner.training.agent import Agent as Learner
 from bakehouse_learner.training.agent import Setup
+from bakehouse_schemas.application.agents import AGENTS
+from bakehouse_schemas.application.application import Agent, Application
+from bakehouse_schemas.errors import ApplicationError, BakehouseError
+from bakehouse_schemas.loading import load_application
+from bakehouse_schemas.process.settings import load_settings
+from bakehouse_schemas.worlds.share import share
+from bakehouse_schemas.worlds.world import World
 
 ENOUGH = 0.85  # of the way to the best: how soon?
 TELL_EVERY_S = 2.0

@@ -15,10 +15,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from bakehouse_schemas.application.application import Application
-from bakehouse_schemas.errors import BakehouseError
-from bakehouse_schemas.loading import load_application
-from bakehouse_schemas.process.settings import load_settings
 
 from bakehouse_learner.offline.evaluation.policy_value import material
 from bakehouse_learner.offline.evaluation.report import Asked, report
@@ -26,6 +22,10 @@ from bakehouse_learner.offline.evaluation.target_policies import Target, find_ta
 from bakehouse_learner.offline.history.history import History, read_history
 from bakehouse_learner.ope.segments import segments
 from bakehouse_learner.replay.ring import Ring
+from bakehouse_schemas.application.application import Application
+from bakehouse_schemas.errors import BakehouseError
+from bakehouse_schemas.loading import load_application
+from bakehouse_schemas.process.settings import load_settings
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -20,14 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bakehouse_schemas.application.agents import AGENTS
-from bakehouse_schemas.application.application import Application
-from bakehouse_schemas.errors import BakehouseError
-from bakehouse_schemas.execution.propensity import execute
-from bakehouse_schemas.loading import load_application
-from bakehouse_schemas.process.settings import load_settings
-from bakehouse_schemas.worlds.fitted_world import FittedWorld
-from bakehouse_schemas.worlds.share import SAMPLES
 
 from bakehouse_learner.agents.load import load_agents
 from bakehouse_learner.offline.compare import with_agent
@@ -53,6 +45,14 @@ from bakehouse_learner.offline.world_fitting.agreement import (
 from bakehouse_learner.offline.world_fitting.world_data import Played, as_world, check_kind, played
 from bakehouse_learner.ope.diagnostics import diagnose
 from bakehouse_learner.replay.ring import Ring
+from bakehouse_schemas.application.agents import AGENTS
+from bakehouse_schemas.application.application import Application
+from bakehouse_schemas.errors import BakehouseError
+from bakehouse_schemas.execution.propensity import execute
+from bakehouse_schemas.loading import load_application
+from bakehouse_schemas.process.settings import load_settings
+from bakehouse_schemas.worlds.fitted_world import FittedWorld
+from bakehouse_schemas.worlds.share import SAMPLES
 
 CONFIDENCE = 0.95
 MOST_CONTEXTS = 4_000  # that a policy is valued in, of the world's

@@ -16,11 +16,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bakehouse_schemas.application.application import Application
-from bakehouse_schemas.errors import BakehouseError
-from bakehouse_schemas.loading import load_application
-from bakehouse_schemas.process.settings import load_settings
-
 from bakehouse_learner.agents.load import load_agents
 from bakehouse_learner.artifacts.bundles import Bundles
 from bakehouse_learner.artifacts.warm_start import leave_warm_start, warm_start_of
@@ -29,6 +24,10 @@ from bakehouse_learner.offline.evaluation.report import Asked, report
 from bakehouse_learner.offline.evaluation.target_policies import Target, find_target
 from bakehouse_learner.offline.history.history import History, read_history
 from bakehouse_learner.offline.training.train_on_history import Progress, Trained, train_on_history
+from bakehouse_schemas.application.application import Application
+from bakehouse_schemas.errors import BakehouseError
+from bakehouse_schemas.loading import load_application
+from bakehouse_schemas.process.settings import load_settings
 
 CONFIDENCE = 0.95
 TELL_EVERY_S = 1.0

@@ -17,11 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from bakehouse_schemas.application.application import Application
-from bakehouse_schemas.errors import BakehouseError
-from bakehouse_schemas.loading import Loaded, load_application
-from bakehouse_schemas.process.addresses import text_without_secrets
-from bakehouse_schemas.process.settings import Settings, load_settings
 from optuna.pruners import MedianPruner
 from optuna.samplers import TPESampler
 from optuna.study import Study
@@ -41,6 +36,11 @@ from bakehouse_learner.offline.tuning.objectives import (
     Judge,
 )
 from bakehouse_learner.offline.tuning.search_space import Space, lines_of, settings_of
+from bakehouse_schemas.application.application import Application
+from bakehouse_schemas.errors import BakehouseError
+from bakehouse_schemas.loading import Loaded, load_application
+from bakehouse_schemas.process.addresses import text_without_secrets
+from bakehouse_schemas.process.settings import Settings, load_settings
 
 TELL_EVERY_S = 2.0
 AT_RANDOM = 8  # trials before the sampler leans on what it has seen, the page's own included

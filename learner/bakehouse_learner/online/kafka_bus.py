@@ -11,15 +11,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import orjson
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.errors import KafkaError
+
+from bakehouse_learner.online.bus import Heard
 from bakehouse_schemas.errors import BakehouseError, InvalidEvent
 from bakehouse_schemas.events.events import Control, PolicyPointer, Progress, validated
 from bakehouse_schemas.events.wire import parse_object
 from bakehouse_schemas.process.addresses import told
 from bakehouse_schemas.process.settings import Settings
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.errors import KafkaError
-
-from bakehouse_learner.online.bus import Heard
 
 log = logging.getLogger(__name__)
 

@@ -12,13 +12,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from bakehouse_schemas.application.application import Application
-from bakehouse_schemas.errors import BundleError
-from bakehouse_schemas.process.addresses import told
-from bakehouse_schemas.process.boot import boot_id
-from bakehouse_schemas.process.failpoints import reach
-from bakehouse_schemas.process.settings import Settings
-from bakehouse_schemas.process.spans import Tracer
 
 from bakehouse_learner.artifacts.anchor_archive import Anchor
 from bakehouse_learner.artifacts.bundles import Bundles
@@ -38,6 +31,13 @@ from bakehouse_learner.replay.tail import LogGap, Tail
 from bakehouse_learner.training.agent import Agent, Setup
 from bakehouse_learner.training.cadence import Cadence
 from bakehouse_learner.training.plan import Plan, PlanLog, training_seed
+from bakehouse_schemas.application.application import Application
+from bakehouse_schemas.errors import BundleError
+from bakehouse_schemas.process.addresses import told
+from bakehouse_schemas.process.boot import boot_id
+from bakehouse_schemas.process.failpoints import reach
+from bakehouse_schemas.process.settings import Settings
+from bakehouse_schemas.process.spans import Tracer
 
 log = logging.getLogger(__name__)
 

@@ -19,13 +19,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bakehouse_learner.artifacts.mlflow_database import MlflowDatabaseError, ensure_database
+from bakehouse_learner.gate.candidate import Candidate
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.errors import BakehouseError
 from bakehouse_schemas.process.addresses import text_without_secrets
 from bakehouse_schemas.process.settings import Settings
-
-from bakehouse_learner.artifacts.mlflow_database import MlflowDatabaseError, ensure_database
-from bakehouse_learner.gate.candidate import Candidate
 
 log = logging.getLogger(__name__)
 

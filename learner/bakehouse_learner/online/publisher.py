@@ -12,10 +12,6 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from bakehouse_schemas.application.application import Application
-from bakehouse_schemas.errors import BundleError
-from bakehouse_schemas.events.events import PolicyPointer
-from bakehouse_schemas.process.failpoints import reach
 
 from bakehouse_learner.artifacts.anchor_archive import Anchor
 from bakehouse_learner.artifacts.bundles import Bundles
@@ -23,6 +19,10 @@ from bakehouse_learner.gate.candidate import Candidate
 from bakehouse_learner.learning import Learning
 from bakehouse_learner.online.bus import Bus
 from bakehouse_learner.online.traced import Traced
+from bakehouse_schemas.application.application import Application
+from bakehouse_schemas.errors import BundleError
+from bakehouse_schemas.events.events import PolicyPointer
+from bakehouse_schemas.process.failpoints import reach
 
 log = logging.getLogger(__name__)
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bakehouse_schemas.process.spans import Tracer
-from bakehouse_schemas.process.tracing import MOST_TRACED, PUBLISH, TRAIN, Attributes, Span
-
 from bakehouse_learner.gate.candidate import Candidate
 from bakehouse_learner.learning import Learning
+from bakehouse_schemas.process.spans import Tracer
+from bakehouse_schemas.process.tracing import MOST_TRACED, PUBLISH, TRAIN, Attributes, Span
 
 
 class Traced:

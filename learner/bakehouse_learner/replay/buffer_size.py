@@ -11,11 +11,11 @@ import math
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+
+from bakehouse_learner.replay.ring import Ring
 from bakehouse_schemas.application.application import Application, Episodic
 from bakehouse_schemas.formatting import duration_words, size, span
 from bakehouse_schemas.replay.buffer_size import buffer_needed, bytes_each, waited_for
-
-from bakehouse_learner.replay.ring import Ring
 
 log = logging.getLogger(__name__)
 

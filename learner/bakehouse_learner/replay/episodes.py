@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from bakehouse_schemas.application.application import Bandit, Episodic
 
 from bakehouse_learner.replay.ring import Ring
+from bakehouse_schemas.application.application import Bandit, Episodic
 
 
 class Finished(NamedTuple):

@@ -9,6 +9,7 @@ import hashlib
 from typing import Any, NamedTuple
 
 import orjson
+
 from bakehouse_schemas.application.reward import TimedOutcome
 from bakehouse_schemas.replay.fold import merge_rows
 

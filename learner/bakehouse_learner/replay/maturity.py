@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+
 from bakehouse_schemas.application.reward import (
     DecisionTimes,
     Reward,

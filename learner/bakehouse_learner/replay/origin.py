@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
+
 from bakehouse_schemas.application.actions import Shape
 from bakehouse_schemas.application.exploration import Exploration
 from bakehouse_schemas.errors import InvalidEvent

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import pyarrow as pa
-from bakehouse_schemas.application.application import Application
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
 from bakehouse_learner.replay.ring import Ring
 from bakehouse_learner.replay.row_decoder import COLUMNS, Arrival, Decoder
 from bakehouse_learner.replay.tail import Added, Tail
+from bakehouse_schemas.application.application import Application
 
 log = logging.getLogger(__name__)
 

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+
+from bakehouse_learner.replay.folded_decision import Known, KnownOutcome, Position, digest, merge
+from bakehouse_learner.replay.origin import UNKNOWN, Origin, Origins
 from bakehouse_schemas.application.actions import Ranking
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.errors import ApplicationError, InvalidContext, InvalidEvent
 from bakehouse_schemas.events.events import choices_of, eligible_mask, offered, problem_with_action
-
-from bakehouse_learner.replay.folded_decision import Known, KnownOutcome, Position, digest, merge
-from bakehouse_learner.replay.origin import UNKNOWN, Origin, Origins
 
 COLUMNS = [
     "decision_id",

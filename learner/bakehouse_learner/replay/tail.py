@@ -15,8 +15,9 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from bakehouse_schemas.errors import BakehouseError
 from pyarrow import fs
+
+from bakehouse_schemas.errors import BakehouseError
 
 _COMMIT = re.compile(r"\d{20}\.json")
 

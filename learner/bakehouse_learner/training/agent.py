@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
-from bakehouse_schemas.application.application import Application
-from bakehouse_schemas.policy.policy import Head
 
 from bakehouse_learner.training.batch import Batch, Rows
 from bakehouse_learner.training.normaliser import Normaliser
+from bakehouse_schemas.application.application import Application
+from bakehouse_schemas.policy.policy import Head
 
 if TYPE_CHECKING:  # it needs TensorFlow, which an agent may not
     from bakehouse_learner.training.autoencoder import Compressor

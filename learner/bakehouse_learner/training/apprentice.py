@@ -8,6 +8,7 @@ action, half the time any other, rewarded by how well it matches. Pure.
 from __future__ import annotations
 
 import numpy as np
+
 from bakehouse_schemas.application.actions import Shape
 from bakehouse_schemas.execution.propensity import Own
 

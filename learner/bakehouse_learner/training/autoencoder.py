@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from bakehouse_schemas.application.compression import Compression
-from bakehouse_schemas.policy.network import compile_network
 
 from bakehouse_learner.training.tensorflow_setup import tf
+from bakehouse_schemas.application.compression import Compression
+from bakehouse_schemas.policy.network import compile_network
 
 BATCH = 256
 LEARNING_RATE = 1e-3

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from bakehouse_schemas.application.application import Application
 
 from bakehouse_learner.replay.ring import Ring
 from bakehouse_learner.statistics.recent_mean import RecentMean
 from bakehouse_learner.training.normaliser import Normaliser
+from bakehouse_schemas.application.application import Application
 
 if TYPE_CHECKING:  # it needs TensorFlow, which an agent may not
     from bakehouse_learner.training.autoencoder import Compressor

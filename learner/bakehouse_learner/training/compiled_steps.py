@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from bakehouse_schemas.application.application import Application
 
 from bakehouse_learner.training.batch import Batch
 from bakehouse_learner.training.normaliser import Normaliser, item_normaliser
 from bakehouse_learner.training.reward_scale import RewardScale, Rewrite
 from bakehouse_learner.training.specs import Minibatch, minibatch_signature
 from bakehouse_learner.training.tensorflow_setup import tf
+from bakehouse_schemas.application.application import Application
 
 MOST_STEPS_A_BLOCK = 64
 # A prior for every kernel, worth this many decisions: what is left of it after n of them is

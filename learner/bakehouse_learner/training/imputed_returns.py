@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from bakehouse_schemas.application.application import Application, Episodic
-from bakehouse_schemas.application.reward import DecisionTimes
 
 from bakehouse_learner.gate.evidence import terminal_slots
 from bakehouse_learner.replay.maturity import RemainingReward, curve
 from bakehouse_learner.replay.ring import Ring
 from bakehouse_learner.training.on_policy import recent, without_gaps
 from bakehouse_learner.training.returns import Chain, Returns, n_step_returns
+from bakehouse_schemas.application.application import Application, Episodic
+from bakehouse_schemas.application.reward import DecisionTimes
 
 
 class Expected:

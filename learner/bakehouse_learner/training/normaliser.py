@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+
 from bakehouse_schemas.application.actions import Discrete, Ranking
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.application.observation import Bounds

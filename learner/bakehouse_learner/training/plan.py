@@ -10,8 +10,9 @@ import os
 from pathlib import Path
 
 import numpy as np
-from bakehouse_schemas.application.application import Training
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+from bakehouse_schemas.application.application import Training
 
 
 class Plan(BaseModel):

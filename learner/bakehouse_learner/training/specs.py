@@ -8,9 +8,8 @@ from __future__ import annotations
 import warnings
 from typing import Any, NamedTuple
 
-from bakehouse_schemas.application.application import Application
-
 from bakehouse_learner.training.tensorflow_setup import tf
+from bakehouse_schemas.application.application import Application
 
 with warnings.catch_warnings():
     warnings.simplefilter(

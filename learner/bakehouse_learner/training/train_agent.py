@@ -7,8 +7,6 @@ same contexts, and is asked what the rules answer there instead of what was earn
 from __future__ import annotations
 
 import numpy as np
-from bakehouse_schemas.application.agents import AGENTS
-from bakehouse_schemas.application.application import Application
 
 from bakehouse_learner.replay.ring import Ring
 from bakehouse_learner.training.agent import Agent
@@ -17,6 +15,8 @@ from bakehouse_learner.training.batch import Batch, Rows
 from bakehouse_learner.training.minibatches import draw_rows, gather
 from bakehouse_learner.training.priorities import Priorities, importance
 from bakehouse_learner.training.returns import Returns
+from bakehouse_schemas.application.agents import AGENTS
+from bakehouse_schemas.application.application import Application
 
 
 def teach(

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from bakehouse_schemas.replay.account import NO_RECORD, terms, unaccounted
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -20,6 +19,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from bakehouse_schemas.replay.account import NO_RECORD, terms, unaccounted
 from bakehouse_serving.counters import Durations
 from bakehouse_serving.dashboard.live import Live
 from bakehouse_serving.dashboard.status import COUNTERS, StatusReport

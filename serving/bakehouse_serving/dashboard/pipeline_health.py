@@ -12,7 +12,6 @@ from typing import Any, Literal, NamedTuple
 
 from bakehouse_schemas.formatting import count, size, span
 from bakehouse_schemas.replay.account import NO_RECORD, unaccounted
-
 from bakehouse_serving.dashboard.waits import Waiting
 
 Level = Literal["ok", "busy", "blocked", "unknown"]

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from bakehouse_schemas.replay.account import OUTCOMES
-
 from bakehouse_serving.counters import Durations
 from bakehouse_serving.dashboard.pipeline_health import Moved
 from bakehouse_serving.dashboard.waits import Waits

@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 from bakehouse_schemas.application.application import Application, Episodic
 from bakehouse_schemas.formatting import count, digits_for, signed, span
-
 from bakehouse_serving.dashboard.pipeline_health import LEARNS
 
 State = Literal[

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 from bakehouse_schemas.application.application import Episodic
 from bakehouse_schemas.process.addresses import without_secrets
 from bakehouse_schemas.process.settings import Settings
-
 from bakehouse_serving.dashboard.pipeline_health import Heard, stages
 from bakehouse_serving.dashboard.status import StatusReport
 from bakehouse_serving.dashboard.verdict import verdict

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import orjson
+
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.decisions.recompute import Recomputed, recompute, recorded_policy
 from bakehouse_schemas.errors import (
@@ -40,7 +41,6 @@ from bakehouse_schemas.loading import load_applications
 from bakehouse_schemas.policy.bundle import LoadedPolicy, Manifest
 from bakehouse_schemas.process.logs import set_up_logs
 from bakehouse_schemas.process.settings import load_settings
-
 from bakehouse_serving.explain.explanation import Found, explain
 from bakehouse_serving.explain.lineage import Manifests, trained
 from bakehouse_serving.explain.story import sentences

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import anyio
 import orjson
 from anyio import to_thread
+
 from bakehouse_schemas.process.settings import ENVIRONMENT_PREFIX, SECRETS, Settings
 
 log = logging.getLogger(__name__)

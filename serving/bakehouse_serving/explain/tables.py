@@ -10,14 +10,14 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from bakehouse_schemas.ids import uuid7_hour
-from bakehouse_schemas.replay.fold import Row, fold_rows
-from bakehouse_schemas.replay.tables import DECISION, LEDGER, PARTITIONED_BY, REPLAY
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 from deltalake.fs import DeltaStorageHandler
 from pyarrow import fs
 
+from bakehouse_schemas.ids import uuid7_hour
+from bakehouse_schemas.replay.fold import Row, fold_rows
+from bakehouse_schemas.replay.tables import DECISION, LEDGER, PARTITIONED_BY, REPLAY
 from bakehouse_serving.explain.explanation import Found
 
 # columns whose content is JSON text

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
+
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.decisions.decide import Answer, Asked, answer, answer_one, check
 from bakehouse_schemas.decisions.slot import Slot
@@ -17,7 +18,6 @@ from bakehouse_schemas.events.wire import parse_object
 from bakehouse_schemas.ids import uuid7
 from bakehouse_schemas.process.spans import Tracer
 from bakehouse_schemas.worlds.world import SIMULATED
-
 from bakehouse_serving.hot.idempotency import AnotherSubject, Remembered, another_subject
 from bakehouse_serving.hot.route import AT_ONCE, Log, Reply, Route, entries_of, recorded
 from bakehouse_serving.hydration.lookup import Hydrator

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
+
 from bakehouse_schemas.application.actions import Actions, Discrete
 from bakehouse_schemas.errors import BakehouseError
 from bakehouse_schemas.ids import uuid7_time_ms

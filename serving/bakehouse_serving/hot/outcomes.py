@@ -7,12 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import orjson
+
 from bakehouse_schemas.errors import InvalidEvent, SpoolFull
 from bakehouse_schemas.events.events import OutcomeRequest, Spelling, check_outcome, validated
 from bakehouse_schemas.events.wire import parse_object
 from bakehouse_schemas.ids import uuid7
 from bakehouse_schemas.process.spans import Tracer
-
 from bakehouse_serving.hot.outcome_tokens import TokenRefused
 from bakehouse_serving.hot.route import AT_ONCE, Log, Reply, Route, entries_of, recorded
 from bakehouse_serving.problems import MEDIA_TYPE, problem, problem_bytes

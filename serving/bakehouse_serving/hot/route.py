@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Protocol
 
 import orjson
-from bakehouse_schemas.errors import InvalidEvent
 
+from bakehouse_schemas.errors import InvalidEvent
 from bakehouse_serving.hot.idempotency import AnswerMemory
 from bakehouse_serving.hot.outcome_tokens import Tokens
 from bakehouse_serving.policies.served import Served

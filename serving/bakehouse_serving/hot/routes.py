@@ -12,7 +12,6 @@ from typing import Any
 from bakehouse_schemas.errors import InvalidEvent
 from bakehouse_schemas.process.keys import Scope as KeyScope
 from bakehouse_schemas.process.spans import Tracer
-
 from bakehouse_serving.api_keys import Doors, Refused
 from bakehouse_serving.counters import Timings
 from bakehouse_serving.hot.decisions import Decisions

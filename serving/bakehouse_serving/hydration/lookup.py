@@ -16,12 +16,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import orjson
+
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.application.hydration import FromRedis, FromTable, missing_packages
 from bakehouse_schemas.application.observation import reader
 from bakehouse_schemas.errors import InvalidContext, MissingDependency
 from bakehouse_schemas.process.addresses import told
-
 from bakehouse_serving.counters import Figures
 from bakehouse_serving.hydration.table import Table
 

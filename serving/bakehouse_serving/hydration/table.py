@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from bakehouse_schemas.application.hydration import FromTable
 from bakehouse_schemas.process.addresses import told, without_secrets
 

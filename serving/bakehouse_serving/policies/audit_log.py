@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+
 from bakehouse_schemas.events.events import Control
 
 _MOST_READ = 4 << 20  # bytes, from the end of the file

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.decisions.slot import Slot, version_zero
 from bakehouse_schemas.errors import BundleError, InvalidEvent
@@ -31,7 +32,6 @@ from bakehouse_schemas.policy.bundle import LoadedPolicy, Manifest, load_bundle,
 from bakehouse_schemas.process.failpoints import reach
 from bakehouse_schemas.process.spans import Tracer
 from bakehouse_schemas.process.tracing import named_in
-
 from bakehouse_serving.counters import Figures
 from bakehouse_serving.hydration.lookup import hydrator_for
 from bakehouse_serving.policies.audit_log import HEARD, Trail

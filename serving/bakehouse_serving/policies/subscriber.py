@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
+
 from bakehouse_schemas.errors import BakehouseError, InvalidEvent
 from bakehouse_schemas.events.events import PolicyPointer, Status, read_control, validated
 from bakehouse_schemas.events.wire import parse_object
 from bakehouse_schemas.process.addresses import told
 from bakehouse_schemas.process.settings import LISTENER_WAIT_MS, Settings
-from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import KafkaError
-
 from bakehouse_serving.policies.served import Served
 
 log = logging.getLogger(__name__)

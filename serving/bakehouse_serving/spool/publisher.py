@@ -16,9 +16,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from bakehouse_schemas.process.addresses import told
-from bakehouse_schemas.process.failpoints import reach
-from bakehouse_schemas.process.settings import Settings
 from kafka import KafkaProducer
 from kafka.errors import (
     KafkaError,
@@ -26,6 +23,9 @@ from kafka.errors import (
     MessageSizeTooLargeError,
 )
 
+from bakehouse_schemas.process.addresses import told
+from bakehouse_schemas.process.failpoints import reach
+from bakehouse_schemas.process.settings import Settings
 from bakehouse_serving.spool.folder_lock import Claim
 from bakehouse_serving.spool.frames import Record, Topic, frame
 from bakehouse_serving.spool.spool import Spool

@@ -23,7 +23,6 @@ from pathlib import Path
 
 from bakehouse_schemas.errors import SpoolFull
 from bakehouse_schemas.process.failpoints import reach
-
 from bakehouse_serving.spool.frames import Record, frame, scan
 
 log = logging.getLogger(__name__)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+
 from bakehouse_schemas.events.events import Progress
 from bakehouse_schemas.process.settings import Settings
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 ACK_TIMEOUT_S = 5.0
 ASK_TIMEOUT_MS = 5_000  # a broker that is away holds nobody up for longer

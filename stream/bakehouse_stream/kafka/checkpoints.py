@@ -18,7 +18,6 @@ from typing import Any
 
 from bakehouse_schemas.process.boot import SETTLED_S
 from bakehouse_schemas.replay.tables import TABLES
-
 from bakehouse_stream.kafka.sources import Offsets
 
 # Raise when the plan of the query changes in a way that its old state does not fit.

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 import orjson
 import pyarrow as pa
+
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.errors import InvalidEvent
 from bakehouse_schemas.events.events import Decision, Outcome, read_decision, read_outcome
 from bakehouse_schemas.ids import uuid7_hour
 from bakehouse_schemas.loading import load_applications
-
 from bakehouse_stream.columns import arrow_schema
 
 QUARANTINE_BYTES = 64 << 10

@@ -6,9 +6,10 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from bakehouse_schemas.process.settings import Settings
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
+
+from bakehouse_schemas.process.settings import Settings
 
 Offsets = Mapping[str, Mapping[str, int]]  # topic → partition → next offset to be read
 

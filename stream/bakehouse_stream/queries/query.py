@@ -11,13 +11,13 @@ from typing import Any
 
 import orjson
 import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.streaming.query import StreamingQuery
+
 from bakehouse_schemas.errors import StackError
 from bakehouse_schemas.process.failpoints import during, reach
 from bakehouse_schemas.process.settings import Settings
 from bakehouse_schemas.process.spans import Tracer
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.streaming.query import StreamingQuery
-
 from bakehouse_stream.kafka.checkpoints import Checkpoint, furthest
 from bakehouse_stream.kafka.decode import OUTPUTS
 from bakehouse_stream.kafka.gaps import without_record

@@ -12,11 +12,11 @@ import threading
 import time
 from collections.abc import Callable
 
+from kafka.errors import KafkaError
+
 from bakehouse_schemas.errors import StackError
 from bakehouse_schemas.process.addresses import text_without_secrets
 from bakehouse_schemas.process.logs import words
-from kafka.errors import KafkaError
-
 from bakehouse_stream.kafka.broker import Broker
 from bakehouse_stream.kafka.checkpoints import Checkpoint, starting_offsets
 from bakehouse_stream.kafka.sources import Offsets

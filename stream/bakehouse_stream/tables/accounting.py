@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from bakehouse_schemas.events.events import DAY_MS
 
+from bakehouse_schemas.events.events import DAY_MS
 from bakehouse_stream.kafka.sources import Offsets
 
 REPLAY_COLUMNS = ["application", "decision_id", "positions", "outcomes"]

@@ -16,7 +16,6 @@ from urllib.parse import unquote
 from bakehouse_schemas.process.boot import SETTLED_S
 from bakehouse_schemas.process.settings import Settings
 from bakehouse_schemas.replay.tables import TABLES
-
 from bakehouse_stream.tables.tables import table_uri
 
 PARQUET = b"PAR1"  # begins and ends every whole file

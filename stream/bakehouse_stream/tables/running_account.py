@@ -7,7 +7,6 @@ from pathlib import Path
 
 from bakehouse_schemas.process.settings import Settings
 from bakehouse_schemas.replay.account import NO_RECORD
-
 from bakehouse_stream.kafka.sources import Offsets
 from bakehouse_stream.tables.accounting import (
     LEDGER_COLUMNS,

@@ -16,9 +16,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from bakehouse_schemas.errors import StackError
-from bakehouse_schemas.process.settings import Settings
-from bakehouse_schemas.replay.tables import PARTITIONED_BY, TABLES
 from deltalake import (
     CommitProperties,
     DeltaTable,
@@ -30,6 +27,9 @@ from deltalake.fs import DeltaStorageHandler
 from deltalake.transaction import AddAction, RemoveAction
 from pyarrow import fs
 
+from bakehouse_schemas.errors import StackError
+from bakehouse_schemas.process.settings import Settings
+from bakehouse_schemas.replay.tables import PARTITIONED_BY, TABLES
 from bakehouse_stream.columns import arrow_schema
 
 FIRST_OFFSETS = "bakehouse.firstOffsets"  # what was consumed is counted from here

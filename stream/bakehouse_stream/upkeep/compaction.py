@@ -11,10 +11,10 @@ from collections.abc import Iterable
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from bakehouse_schemas.process.failpoints import reach
 from pyarrow import fs as arrow_fs
 from pyspark.sql import DataFrame, SparkSession
 
+from bakehouse_schemas.process.failpoints import reach
 from bakehouse_stream.fold import fold
 from bakehouse_stream.tables.tables import DataFile, Table
 from bakehouse_stream.upkeep.repair import read_rows

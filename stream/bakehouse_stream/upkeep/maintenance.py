@@ -14,9 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from bakehouse_schemas.process.settings import Settings
 from pyspark.sql import SparkSession
 
+from bakehouse_schemas.process.settings import Settings
 from bakehouse_stream.queries.query import ReplayQuery
 from bakehouse_stream.tables.running_account import Books, by_place
 from bakehouse_stream.tables.tables import open_table

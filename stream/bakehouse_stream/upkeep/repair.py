@@ -18,11 +18,11 @@ from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from bakehouse_schemas.process.failpoints import reach
-from bakehouse_schemas.replay.tables import LEDGER, REPLAY
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
+from bakehouse_schemas.process.failpoints import reach
+from bakehouse_schemas.replay.tables import LEDGER, REPLAY
 from bakehouse_stream.columns import spark_schema
 from bakehouse_stream.fold import fold
 from bakehouse_stream.join import join_outcomes

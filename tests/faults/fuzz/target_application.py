@@ -21,13 +21,13 @@ from random import Random
 from typing import Any
 
 import orjson
+
 from bakehouse_schemas.application import application as product
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.application.observation import Boolean, Categorical, Numeric
 from bakehouse_schemas.errors import ApplicationError
 from bakehouse_schemas.events.events import read_decision
 from bakehouse_schemas.loading import load_application
-
 from tests.faults.fuzz.documents import mutate_document
 from tests.faults.fuzz.events import FIRST, NOW_MS
 

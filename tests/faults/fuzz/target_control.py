@@ -11,11 +11,11 @@ from collections.abc import Callable
 from random import Random
 
 import orjson
+
 from bakehouse_schemas.errors import InvalidEvent
 from bakehouse_schemas.events import wire
 from bakehouse_schemas.events.events import Control, read_control, validated
 from bakehouse_schemas.events.wire import parse_object
-
 from tests.faults.fuzz.documents import mutate_document
 from tests.faults.fuzz.events import NOW_MS
 

@@ -31,7 +31,6 @@ from bakehouse_serving.hot.route import Route
 from bakehouse_serving.policies.served import Served
 from bakehouse_serving.spool.frames import Record as Spooled
 from bakehouse_stream.kafka.decode import Decoder, Record
-
 from tests.faults.fuzz import events
 from tests.faults.fuzz.choices import Choices
 from tests.faults.fuzz.events import APPLICATIONS, FIRST, NOW_MS, TOPIC

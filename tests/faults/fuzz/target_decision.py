@@ -12,10 +12,10 @@ from random import Random
 from typing import Any
 
 import pyarrow as pa
+
 from bakehouse_schemas.events import wire
 from bakehouse_schemas.replay.fold import fold_rows
 from bakehouse_stream.kafka.decode import OUTPUT_SCHEMA, Decoder, Record
-
 from tests.faults.fuzz.documents import mutate_document
 from tests.faults.fuzz.events import (
     APPLICATIONS,

@@ -12,7 +12,6 @@ import zlib
 
 from bakehouse_serving.spool import frames
 from bakehouse_serving.spool.frames import HEADER, MARKER, Record, Scan, frame, scan
-
 from tests.faults.fuzz.choices import Choices
 
 # what stands in the input: a kind, then what it takes

@@ -28,12 +28,12 @@ from random import Random
 from typing import Any
 
 import numpy as np
+
 from bakehouse_schemas.application.observation import FLOAT32_MAX
 from bakehouse_schemas.errors import BundleError
 from bakehouse_schemas.policy import bundle
 from bakehouse_schemas.policy.bundle import ARRAYS, MANIFEST, Manifest, load_bundle
 from bakehouse_schemas.policy.policy import Policy
-
 from tests.faults.fuzz.documents import mutate_document
 
 MOST_MORE_BYTES = 1 << 30  # of address space, beyond what the process had at its first input

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from random import Random
 
 import pyarrow as pa
+
 from bakehouse_learner.replay.maturity import assess
 from bakehouse_schemas.application.reward import DecisionTimes, TimedOutcome
 from bakehouse_schemas.events import wire
 from bakehouse_stream.kafka.decode import OUTPUT_SCHEMA, Decoder, Record
-
 from tests.faults.fuzz.documents import mutate_document
 from tests.faults.fuzz.events import APPLICATION, APPLICATIONS, NOW_MS, TOPIC, WORDS
 from tests.faults.fuzz.events import outcome as event

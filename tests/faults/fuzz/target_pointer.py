@@ -14,11 +14,11 @@ from pathlib import Path
 from random import Random
 
 import orjson
+
 from bakehouse_schemas.errors import BundleError, InvalidEvent
 from bakehouse_schemas.events.events import PolicyPointer, Progress, Status, validated
 from bakehouse_schemas.events.wire import parse_object
 from bakehouse_schemas.policy import bundle
-
 from tests.faults.fuzz.documents import mutate_document
 from tests.faults.fuzz.events import NOW_MS
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from bakehouse_serving.spool import spool as product
 from bakehouse_serving.spool.frames import Record
 from bakehouse_serving.spool.spool import _POSITION, Spool, _position_crc
-
 from tests.faults.fuzz import target_frames
 from tests.faults.fuzz.choices import Choices
 

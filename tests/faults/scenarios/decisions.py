@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import httpx
+
 from bakehouse_schemas.ids import uuid7
 from bakehouse_schemas.process.failpoints import arm, is_armed
 from bakehouse_schemas.process.settings import Settings
-
 from tests.faults.beside import Server, hold, wait_until
 from tests.faults.game import application
 from tests.faults.rig import BASE, Measured, Rig

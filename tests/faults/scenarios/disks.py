@@ -8,9 +8,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
+
 from bakehouse_schemas.ids import uuid7
 from bakehouse_schemas.process.settings import Settings
-
 from tests.faults.beside import Server, hold, wait_until
 from tests.faults.rig import BASE, Measured, Rig
 

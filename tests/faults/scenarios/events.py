@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 import httpx
-from bakehouse_schemas.ids import uuid7
 
+from bakehouse_schemas.ids import uuid7
 from tests import stream_events
 from tests.faults.beside import hold, wait, wait_until
 from tests.faults.game import WINDOW_S, application

@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 from bakehouse_serving.spool.frames import Record, Topic, frame
-
 from tests.faults.beside import hold
 from tests.faults.game import REF
 from tests.faults.rig import Measured, Rig

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from bakehouse_schemas.application.application import Episodic
 
 from bakehouse_learner.agents.common.readouts import Categorical
 from bakehouse_learner.training.agent import Setup
 from bakehouse_learner.training.specs import Minibatch
 from bakehouse_learner.training.tensorflow_setup import tf
+from bakehouse_schemas.application.application import Episodic
 
 # Reward units that one return may lie from 0: a win of one decision in a hundred lies at 10.
 REACH = 10.0

@@ -7,13 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from bakehouse_schemas.application.observation import Vector
 
 from bakehouse_learner.training.agent import Agent, Exported, Setup
 from bakehouse_learner.training.autoencoder import ENCODER, Compressor
 from bakehouse_learner.training.batch import Batch, Rows
 from bakehouse_learner.training.normaliser import Normaliser, static_normaliser
 from bakehouse_learner.training.tensorflow_setup import tf
+from bakehouse_schemas.application.observation import Vector
 
 
 class CompressedAgent:

@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from bakehouse_schemas.application.actions import Shape
 
 from bakehouse_learner.agents.common.gradient import NetworkAgent, adam
 from bakehouse_learner.agents.common.keras_layers import hidden_layers
@@ -23,6 +22,7 @@ from bakehouse_learner.training.compiled_steps import Training, Update
 from bakehouse_learner.training.reward_scale import RewardScale
 from bakehouse_learner.training.specs import Minibatch
 from bakehouse_learner.training.tensorflow_setup import tf
+from bakehouse_schemas.application.actions import Shape
 
 _SEED_OF_CRITICS = 1 << 20  # added to the actor's, so that all networks start apart
 _INTEGERS = 1 << 31

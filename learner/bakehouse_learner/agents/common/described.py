@@ -11,14 +11,14 @@ import warnings
 from typing import Any
 
 import numpy as np
-from bakehouse_schemas.application.actions import Discrete
-from bakehouse_schemas.application.application import Application
 
 from bakehouse_learner.agents.common.networks import perceptron
 from bakehouse_learner.training.agent import Setup
 from bakehouse_learner.training.normaliser import item_normaliser
 from bakehouse_learner.training.specs import specs_of
 from bakehouse_learner.training.tensorflow_setup import tf
+from bakehouse_schemas.application.actions import Discrete
+from bakehouse_schemas.application.application import Application
 
 with warnings.catch_warnings():
     warnings.simplefilter(

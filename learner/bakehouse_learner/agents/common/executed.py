@@ -11,13 +11,13 @@ import math
 from typing import Any
 
 import numpy as np
-from bakehouse_schemas.application.application import Application
-from bakehouse_schemas.execution.propensity import uniform_share
-from bakehouse_schemas.policy.policy import Head
 
 from bakehouse_learner.agents.common.squashed import log_slope, moments, strain
 from bakehouse_learner.training.specs import Minibatch
 from bakehouse_learner.training.tensorflow_setup import tf
+from bakehouse_schemas.application.application import Application
+from bakehouse_schemas.execution.propensity import uniform_share
+from bakehouse_schemas.policy.policy import Head
 
 _NOT = -1e9  # the logit of a choice that is not eligible
 _FOR_GOOD = 1 << 40  # decisions: exploration has come to its final value

@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from bakehouse_schemas.errors import ApplicationError, UnsupportedOperation
-from bakehouse_schemas.policy.activations import ACTIVATIONS
-from bakehouse_schemas.policy.network import OPERATIONS
 
 from bakehouse_learner.training.agent import Setup
 from bakehouse_learner.training.tensorflow_setup import tf
+from bakehouse_schemas.errors import ApplicationError, UnsupportedOperation
+from bakehouse_schemas.policy.activations import ACTIVATIONS
+from bakehouse_schemas.policy.network import OPERATIONS
 
 _DROPOUT_STREAM = 0x9E3779B9  # sets a network's masks apart from whatever else a seed draws
 

@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from bakehouse_schemas.policy.policy import Head
 
 from bakehouse_learner.agents.common.linear_statistics import LinearStatistics
 from bakehouse_learner.training.agent import Exported, Setup
 from bakehouse_learner.training.batch import Batch, Rows
 from bakehouse_learner.training.specs import first_step_of, specs_of, split_mask
 from bakehouse_learner.training.tensorflow_setup import tf
+from bakehouse_schemas.policy.policy import Head
 
 
 class LinearAgent:

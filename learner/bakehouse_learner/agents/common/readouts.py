@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import numpy as np
-from bakehouse_schemas.policy.policy import Head
 
 from bakehouse_learner.agents.common.networks import export_network
 from bakehouse_learner.training.reward_scale import RewardScale
 from bakehouse_learner.training.tensorflow_setup import tf
+from bakehouse_schemas.policy.policy import Head
 
 Operations = list[dict[str, Any]]
 Arrays = dict[str, np.ndarray]

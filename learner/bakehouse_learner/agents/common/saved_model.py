@@ -7,10 +7,9 @@ import shutil
 from pathlib import Path
 from typing import Any, Protocol
 
-from bakehouse_schemas.application.application import Application
-
 from bakehouse_learner.training.specs import specs_of
 from bakehouse_learner.training.tensorflow_setup import tf
+from bakehouse_schemas.application.application import Application
 
 
 class Scoring(Protocol):

@@ -9,9 +9,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from bakehouse_schemas.policy.policy import LOG_STD
-
 from bakehouse_learner.training.tensorflow_setup import tf
+from bakehouse_schemas.policy.policy import LOG_STD
 
 # Where tanh is flat no slope reaches the actor; a spread this small has no more to gain.
 FARTHEST_MEAN, LEAST_LOG_STD = 2.5, -3.5

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from bakehouse_schemas.application.reward import DecisionTimes, delay_ms
 
 from bakehouse_learner.offline.advice.finding import Finding
 from bakehouse_learner.offline.advice.sample import Sample
+from bakehouse_schemas.application.reward import DecisionTimes, delay_ms
 
 ALMOST_ALL, MUCH, SOME = 0.98, 0.2, 0.05
 

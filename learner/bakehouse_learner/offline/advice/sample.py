@@ -8,9 +8,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from bakehouse_schemas.application.application import Application
-from bakehouse_schemas.application.observation import Boolean, Categorical, Feature, Numeric
-from bakehouse_schemas.worlds.world import EpisodicWorld, World
 
 from bakehouse_learner.offline.evaluation.policy_value import normaliser_of
 from bakehouse_learner.offline.history.history import History
@@ -19,6 +16,9 @@ from bakehouse_learner.offline.simulation.simulation import STEP_MS
 from bakehouse_learner.offline.simulation.virtual_players import VirtualPlayers, version_zero
 from bakehouse_learner.replay.ring import Ring
 from bakehouse_learner.replay.row_decoder import Arrival
+from bakehouse_schemas.application.application import Application
+from bakehouse_schemas.application.observation import Boolean, Categorical, Feature, Numeric
+from bakehouse_schemas.worlds.world import EpisodicWorld, World
 
 MOST = 20_000  # decisions: enough for all that is asked, and quick
 SECOND_MS = 1_000

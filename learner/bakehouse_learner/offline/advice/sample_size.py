@@ -6,14 +6,14 @@ import math
 from typing import Any
 
 import numpy as np
-from bakehouse_schemas.application.application import Episodic
-from bakehouse_schemas.execution.propensity import executed_distribution, one_hot
 
 from bakehouse_learner.offline.advice.finding import Finding
 from bakehouse_learner.offline.advice.reward import LEAST, action_values
 from bakehouse_learner.offline.advice.sample import Sample
 from bakehouse_learner.replay.episodes import finished_episodes
 from bakehouse_learner.statistics.confidence_sequence import boundary
+from bakehouse_schemas.application.application import Episodic
+from bakehouse_schemas.execution.propensity import executed_distribution, one_hot
 
 DIFFERENCES = (0.01, 0.05, 0.10)  # of the mean reward
 POWER = 0.84  # standard errors beyond the bound: seen in 80% of cases

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from bakehouse_schemas.application.application import Episodic
 
 from bakehouse_learner.offline.advice.actions import columns_of
 from bakehouse_learner.offline.advice.dependence import (
@@ -16,6 +15,7 @@ from bakehouse_learner.offline.advice.dependence import (
 )
 from bakehouse_learner.offline.advice.finding import SIGNIFICANT, Finding
 from bakehouse_learner.offline.advice.sample import Sample
+from bakehouse_schemas.application.application import Episodic
 
 LEAST_PAIRS = 200
 FOLLOWED = 20  # steps whose rewards count as later

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from bakehouse_schemas.application.application import Application, Episodic
 
 from bakehouse_learner.offline.evaluation.target_policies import Target, distribution, propensity
 from bakehouse_learner.ope import bandits, sequences
@@ -25,6 +24,7 @@ from bakehouse_learner.replay.episodes import finished_episodes
 from bakehouse_learner.replay.ring import Ring
 from bakehouse_learner.training.batch import Rows
 from bakehouse_learner.training.normaliser import Normaliser, fit_normaliser, static_normaliser
+from bakehouse_schemas.application.application import Application, Episodic
 
 MOST_TRANSITIONS = 50_000  # of one fit: the newest
 

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from bakehouse_learner.replay.ring import Ring
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.application.exploration import NONE, Exploration
 from bakehouse_schemas.errors import BakehouseError, BundleError
 from bakehouse_schemas.execution.propensity import Own, baseline_own, propensities
 from bakehouse_schemas.policy.bundle import LoadedPolicy, load_bundle
 from bakehouse_schemas.policy.policy import Policy
-
-from bakehouse_learner.replay.ring import Ring
 
 EVERYTHING = Exploration(kind="epsilon_greedy", epsilon=1.0)  # all choices, all of a box, alike
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pyarrow as pa
+
 from bakehouse_schemas.replay.tables import REPLAY, LogicalType
 
 _TYPES = {

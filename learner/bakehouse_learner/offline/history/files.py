@@ -18,6 +18,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
+
 from bakehouse_schemas.errors import InvalidHistory
 
 MISSING_IN_A_NAME = "__HIVE_DEFAULT_PARTITION__"  # what Hive and Spark write for null

@@ -14,8 +14,6 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
-from bakehouse_schemas.application.application import Application, Episodic
-from bakehouse_schemas.errors import InvalidHistory
 from deltalake import DeltaTable
 
 from bakehouse_learner.offline.history.files import Read, read_files
@@ -24,6 +22,8 @@ from bakehouse_learner.offline.history.propensity_model import estimate_propensi
 from bakehouse_learner.replay.rebuild import newest_rows
 from bakehouse_learner.replay.ring import Ring
 from bakehouse_learner.replay.row_decoder import Arrival, Decoder
+from bakehouse_schemas.application.application import Application, Episodic
+from bakehouse_schemas.errors import InvalidHistory
 
 Propensities = Literal["logged", "estimated", "partly estimated"]
 

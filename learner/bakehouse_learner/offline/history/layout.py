@@ -34,6 +34,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
+
+from bakehouse_learner.offline.history import values
+from bakehouse_learner.offline.history.columns import REPLAY_SCHEMA
+from bakehouse_learner.replay.row_decoder import COLUMNS
 from bakehouse_schemas.application.actions import Continuous, Discrete, Ranking
 from bakehouse_schemas.application.application import Application, Episodic
 from bakehouse_schemas.application.observation import Boolean, Feature, Numeric, Vector
@@ -41,10 +45,6 @@ from bakehouse_schemas.application.reward import Reward
 from bakehouse_schemas.errors import ApplicationError, InvalidContext, InvalidHistory
 from bakehouse_schemas.events.events import choices_of
 from bakehouse_schemas.numbers import in_short
-
-from bakehouse_learner.offline.history import values
-from bakehouse_learner.offline.history.columns import REPLAY_SCHEMA
-from bakehouse_learner.replay.row_decoder import COLUMNS
 
 PROBLEMS_TOLD = 5
 START_MS = 1_700_000_000_000  # decisions without a time are counted from here

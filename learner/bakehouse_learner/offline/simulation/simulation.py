@@ -13,11 +13,6 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
-from bakehouse_schemas.application.application import Application
-from bakehouse_schemas.application.exploration import NONE
-from bakehouse_schemas.errors import ApplicationError
-from bakehouse_schemas.worlds.share import Logged, Values, share, world_values
-from bakehouse_schemas.worlds.world import EpisodicWorld, World
 
 from bakehouse_learner.gate.candidate import Candidate
 from bakehouse_learner.learning import Learning
@@ -30,6 +25,11 @@ from bakehouse_learner.offline.simulation.virtual_players import (
 from bakehouse_learner.training.agent import Agent, Setup
 from bakehouse_learner.training.cadence import Cadence
 from bakehouse_learner.training.plan import Plan, training_seed
+from bakehouse_schemas.application.application import Application
+from bakehouse_schemas.application.exploration import NONE
+from bakehouse_schemas.errors import ApplicationError
+from bakehouse_schemas.worlds.share import Logged, Values, share, world_values
+from bakehouse_schemas.worlds.world import EpisodicWorld, World
 
 TURN_MS = 100  # the learner looks for rows this often at most
 STEP_MS = 200  # of an episodic world: players answer each other's decisions no quicker

@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from bakehouse_learner.replay.folded_decision import Known, KnownOutcome, Position
+from bakehouse_learner.replay.row_decoder import Arrival, Successor
 from bakehouse_schemas.application.actions import Ranking
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.application.exploration import Exploration
@@ -36,9 +39,6 @@ from bakehouse_schemas.worlds.world import (
     World,
     blamed_on,
 )
-
-from bakehouse_learner.replay.folded_decision import Known, KnownOutcome, Position
-from bakehouse_learner.replay.row_decoder import Arrival, Successor
 
 SUBJECTS = 5_000
 START_MS = 1_800_000_000_000  # virtual time begins here; any time would do

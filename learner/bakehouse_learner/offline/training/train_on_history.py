@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from bakehouse_schemas.errors import InvalidHistory
 
 from bakehouse_learner.gate.candidate import Candidate
 from bakehouse_learner.learning import Learning
 from bakehouse_learner.offline.history.history import History
 from bakehouse_learner.training.agent import Agent, Setup
 from bakehouse_learner.training.plan import Plan, training_seed
+from bakehouse_schemas.errors import InvalidHistory
 
 EPOCHS, LEAST_STEPS, MOST_STEPS = 20, 2_000, 50_000  # of minibatches where none are asked for
 

@@ -11,11 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bakehouse_learner.artifacts.mlflow_writer import Writer, quieten
 from bakehouse_schemas.process.addresses import told, without_secrets
 from bakehouse_schemas.process.private import make_home
 from bakehouse_schemas.process.settings import Settings
-
-from bakehouse_learner.artifacts.mlflow_writer import Writer, quieten
 
 LONGEST = 250  # characters of a parameter: what stores of every age take
 

@@ -11,9 +11,6 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import scipy.stats
-from bakehouse_schemas.application.application import Application
-from bakehouse_schemas.errors import BakehouseError
-from bakehouse_schemas.worlds.world import World
 
 from bakehouse_learner.offline.evaluation.policy_value import material
 from bakehouse_learner.offline.evaluation.target_policies import Target
@@ -25,6 +22,9 @@ from bakehouse_learner.ope.estimate import linearised, value_of
 from bakehouse_learner.statistics.confidence_sequence import are_alike
 from bakehouse_learner.training.agent import Agent as Learner
 from bakehouse_learner.training.agent import Setup
+from bakehouse_schemas.application.application import Application
+from bakehouse_schemas.errors import BakehouseError
+from bakehouse_schemas.worlds.world import World
 
 LOOKS = 20  # at how far a run is: where one can be pruned
 HELD_OUT = 0.2

@@ -6,17 +6,17 @@ import json
 from typing import NamedTuple
 
 import numpy as np
+
+from bakehouse_learner.offline.history.history import History
+from bakehouse_learner.offline.world_fitting.world_model import fit_model
+from bakehouse_learner.replay.ring import Ring
+from bakehouse_learner.training.normaliser import fit_normaliser
 from bakehouse_schemas.application.actions import Continuous, Discrete
 from bakehouse_schemas.application.application import Application, Episodic
 from bakehouse_schemas.application.reward import DecisionTimes, delay_ms
 from bakehouse_schemas.errors import ApplicationError, InvalidHistory
 from bakehouse_schemas.worlds.fitted_world import Fitted, FittedWorld, Space
 from bakehouse_schemas.worlds.world import Happening
-
-from bakehouse_learner.offline.history.history import History
-from bakehouse_learner.offline.world_fitting.world_model import fit_model
-from bakehouse_learner.replay.ring import Ring
-from bakehouse_learner.training.normaliser import fit_normaliser
 
 ROUNDING = 1e-9  # of a reward, relative
 

@@ -13,11 +13,11 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+
+from bakehouse_learner.ope.reward_model import RewardModel
 from bakehouse_schemas.application.actions import Discrete
 from bakehouse_schemas.policy.network import Operation, compile_network
 from bakehouse_schemas.worlds.fitted_world import Space, action_numbers
-
-from bakehouse_learner.ope.reward_model import RewardModel
 
 MEMBERS = 3
 HIDDEN = 48
