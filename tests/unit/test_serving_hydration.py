@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import math
 import re
@@ -11,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -351,16 +353,33 @@ def test_when_all_threads_hang_no_more_than_a_bound_waits_for_them(serve: Any) -
 def test_what_a_function_gets_wrong_is_the_default_and_counted(
     serve: Any, found: Any, failed: int
 ) -> None:
-    server = serve(FromFunction(lambda context, subject_id: found, default=DEFAULT))
+    lookup = FromFunction(lambda context, subject_id: found, default=DEFAULT, timeout=seconds(5))
+    server = serve(lookup)
     assert ask(server) == {"skill": 0.2} | DEFAULT
     assert counts(server) == (1 - failed, 0, failed)
+
+
+def test_a_lookup_whose_turn_comes_after_its_limit_is_a_timeout_not_a_miss(
+    serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    lookup = FromFunction(
+        lambda context, subject_id: asked.append(subject_id), default=DEFAULT, timeout=seconds(5)
+    )
+    server = serve(lookup)
+    clock = itertools.count(step=100.0)  # each look at it is 100 s after the one before
+    monkeypatch.setattr(
+        "bakehouse_serving.hydration.lookup.time", SimpleNamespace(monotonic=lambda: next(clock))
+    )
+    assert ask(server) == {"skill": 0.2} | DEFAULT
+    assert counts(server) == (0, 1, 0) and not asked
 
 
 def test_a_function_that_raises_is_the_default_and_said(serve: Any) -> None:
     def lookup(context: Mapping[str, Any], subject_id: str) -> dict[str, Any]:
         raise LookupError("the profile service is away")
 
-    server = serve(FromFunction(lookup, default=DEFAULT))
+    server = serve(FromFunction(lookup, default=DEFAULT, timeout=seconds(5)))
     assert ask(server) == {"skill": 0.2} | DEFAULT
     assert counts(server) == (0, 0, 1)
     told = server.request("GET", f"{LEVELS}/status").json()["hydration"]

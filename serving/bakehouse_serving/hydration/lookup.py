@@ -181,7 +181,7 @@ class InThreads:
         asked.add_done_callback(_heard)
         # not cancelled at the limit: what is counted as waiting is what the threads still have
         await asyncio.wait([asked], timeout=self._limit_s)
-        if not asked.done():
+        if not asked.done() or _came_too_late(asked):
             figures.hydration_timeouts += 1
             self._slow += 1
             if self._slow >= SLOW_IN_A_ROW:
@@ -206,7 +206,7 @@ class InThreads:
     def _ask(self, context: Found, subject_id: str, until: float) -> Found | None:
         try:
             if time.monotonic() > until:  # nobody waits any more
-                return None
+                raise _TooLate
             return self._lookup(context, subject_id)
         finally:
             with self._lock:
@@ -223,6 +223,14 @@ class InThreads:
 
     def stop(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+class _TooLate(Exception):
+    """A thread was free only after the limit; nothing was looked up."""
+
+
+def _came_too_late(asked: asyncio.Future[Any]) -> bool:
+    return isinstance(asked.exception(), _TooLate)
 
 
 def _heard(asked: asyncio.Future[Any]) -> None:
