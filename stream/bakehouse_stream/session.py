@@ -73,6 +73,9 @@ def start_session(settings: Settings, *, jars: list[str], delta: bool = False) -
         jars: paths of the Kafka source, of Delta, and of what they need.
         delta: whether it can write Delta tables itself.
     """
+    # The workers run what this process runs. Spark takes that from the environment alone here, and
+    # else runs whatever `python3` is on the PATH, which need not be ours.
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     scratch = settings.home.resolve() / "stream" / "spark"
     scratch.mkdir(parents=True, exist_ok=True)
     builder = (
@@ -81,8 +84,7 @@ def start_session(settings: Settings, *, jars: list[str], delta: bool = False) -
         .config("spark.driver.memory", DRIVER_MEMORY)
         .config("spark.driver.extraJavaOptions", _java_options(scratch))
         .config("spark.local.dir", str(scratch))
-        # the workers run what this process runs, and find the applications where it does
-        .config("spark.pyspark.python", sys.executable)
+        # the workers find the applications where this process does
         .config("spark.executorEnv.PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
         .config("spark.sql.warehouse.dir", str(scratch / "warehouse"))
     )
