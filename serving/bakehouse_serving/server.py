@@ -296,7 +296,7 @@ def serve(settings: Settings, refs: Sequence[str]) -> int:
         process = build(settings, applications, refs)
         config = uvicorn.Config(
             process.hot,
-            loop="uvloop",
+            loop="auto",  # uvloop where there is one
             http=OneWriteProtocol,
             lifespan="off",
             access_log=False,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+with suppress(ModuleNotFoundError):  # Windows has none, and no stack runs there
+    import fcntl
 
 
 def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:

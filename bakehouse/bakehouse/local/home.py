@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from bakehouse_schemas.errors import HomeInUse, StackError
 from bakehouse_schemas.process.private import make_home
+
+with suppress(ModuleNotFoundError):  # Windows has none, and no stack runs there
+    import fcntl
 
 # What a stack leaves in its home; `reset` removes these and nothing that a person put there.
 CONTENTS = (

@@ -9,7 +9,6 @@ from collections import deque
 from typing import Any, NamedTuple
 
 import numpy as np
-import uvloop
 
 from bakehouse.players.game_client import GameClient
 from bakehouse.players.players import Journal, Players
@@ -173,7 +172,7 @@ class PlayerThread:
 
     def _run(self) -> None:
         try:
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            with asyncio.Runner(loop_factory=_new_event_loop) as runner:
                 runner.run(self._play())
         except BaseException as failure:
             self._failure = failure  # raised again where somebody waits
@@ -215,3 +214,12 @@ def latency_ms(journal: Journal) -> dict[str, float | None]:
         return {"p50": None, "p99": None}
     p50, p99 = np.percentile(seconds, [50, 99]).tolist()
     return {"p50": round(p50 * 1000, 2), "p99": round(p99 * 1000, 2)}
+
+
+def _new_event_loop() -> asyncio.AbstractEventLoop:
+    """Of uvloop where there is one; Windows has none."""
+    try:
+        import uvloop
+    except ModuleNotFoundError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()

@@ -10,7 +10,6 @@ is kept beside it under another name.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import importlib.util
 import logging
 import os
@@ -20,11 +19,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Literal
 
 from bakehouse_schemas.errors import BakehouseError
+
+with suppress(ModuleNotFoundError):  # Windows has none, and no stack runs there
+    import fcntl
 
 log = logging.getLogger(__name__)
 
