@@ -24,12 +24,31 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 
+SHARED = {"kafka", "spark"}  # fixtures that are started once: one broker, one Spark session
+MOST_WORKERS = 4  # each takes some 2 GB with TensorFlow, and starts programs beside
+
 # No example is timed: these machines are shared. Where CI is set, examples are the same each time,
 # so that a change is judged by what it changes; everywhere else each run looks at new ones.
 hypothesis_settings.register_profile(
     "bakehouse", deadline=None, print_blob=True, derandomize="CI" in os.environ
 )
 hypothesis_settings.load_profile("bakehouse")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """As many as there are cores where all tests are asked for; a few are sooner done without."""
+    if config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
+        return 0
+    return min(os.cpu_count() or 1, MOST_WORKERS)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What goes to one worker together: a file's tests, and all that share the broker or Spark."""
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        group = "stack" if SHARED.intersection(fixtures) else item.nodeid.split("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,24 @@ def made(kafka: str, name: str, *, partitions: int = 1, **configs: str) -> Setti
     return settings
 
 
+def test_a_topic_that_another_has_just_made_is_checked_too(
+    kafka: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker says that a topic exists before it lists it."""
+    from kafka import KafkaAdminClient
+
+    settings = made(kafka, "progress", cleanup_policy="compact")
+    name, listed = settings.topic("progress"), KafkaAdminClient.list_topics
+    looks = iter(range(10))
+
+    def late(client: Any) -> Any:
+        return [one for one in listed(client) if one != name or next(looks) >= 3]
+
+    monkeypatch.setattr(KafkaAdminClient, "list_topics", late)
+    with pytest.raises(StackError, match=r"cleanup\.policy=delete"):
+        ensure_topics(settings)
+
+
 @pytest.mark.parametrize(
     ("name", "configs", "mended_by"),
     [

@@ -24,6 +24,7 @@ import pytest
 
 from bakehouse.local.jars import Jars
 from bakehouse.local.java import Java
+from bakehouse.local.part import module_of
 from bakehouse_schemas.ids import uuid7
 from bakehouse_schemas.process.failpoints import POINTS, VARIABLE, arm, is_armed
 from bakehouse_schemas.process.phase import READY, PhaseFile
@@ -101,7 +102,7 @@ class Part:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", self.part, GAME],
+                [sys.executable, "-m", module_of(self.part), GAME],
                 env=os.environ
                 | self.settings.as_environment()
                 | self._environment

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ MINUTE_MS = 60_000
 BROKER_TIME = "LogAppendTime"  # event time is the broker's: a client's clock can wedge nothing
 # Less than this, and events go before a part that was started anew has read them.
 LEAST_RETENTION_MS = 60 * MINUTE_MS
+LISTED_WITHIN_S = 60.0  # from a topic being made to the broker's listing it
 LEAST_RECORD_BYTES = 64 << 10  # of events that a topic must take
 
 
@@ -91,7 +93,8 @@ def ensure_topics(settings: Settings, *, adjust: bool = False) -> list[str]:
                     {name: wanted[name] for name in missing}, wait_for_metadata=True
                 )
         except TopicAlreadyExistsError:
-            missing = []  # another process was first
+            missing = []  # another process was first; what it made is checked like any other
+            _await_listed(client, wanted)
         if adjust:
             client.alter_configs(
                 [_resource(name, topic["configs"]) for name, topic in wanted.items()]
@@ -99,6 +102,22 @@ def ensure_topics(settings: Settings, *, adjust: bool = False) -> list[str]:
         if problems := unfit(client, settings):
             raise StackError("; ".join([*problems, "nothing was changed"]))
     return missing
+
+
+def _await_listed(client: KafkaAdminClient, names: Iterable[str]) -> None:
+    """Return once the broker lists these topics: it makes a topic before it tells of it.
+
+    Raises:
+        StackError: it does not, for a long time.
+    """
+    give_up = time.monotonic() + LISTED_WITHIN_S
+    while unlisted := sorted(set(names) - set(client.list_topics())):
+        if time.monotonic() > give_up:
+            raise StackError(
+                f"topics {', '.join(unlisted)} exist, the broker says, and it does not list them "
+                f"within {LISTED_WITHIN_S:g} s; they were not checked, and nothing was changed"
+            )
+        time.sleep(0.05)
 
 
 @contextmanager

@@ -33,12 +33,9 @@ from tests.faults.fuzz.events import FIRST, NOW_MS
 
 sys.dont_write_bytecode = True  # the page changes more often than a file's time does
 HEAD = """from datetime import timedelta
-from bakehouse_schemas.application.application import *
-from bakehouse_schemas.application.application import Agent, Application, Bandit, Discrete,
-Episodic, EpsilonGreedy from bakehouse_schemas.application.application import Gate, Rollout,
-Training, minutes, seconds from bakehouse_schemas.application.observation import Boolean,
-Categorical, Numeric, Vector from bakehouse_schemas.application.reward import Reward application =
-"""
+from bakehouse import *
+from bakehouse_schemas.application.application import Gate, Rollout, Training
+application = """
 CALLS = {
     *("Agent", "Application", "Bandit", "Boolean", "Categorical", "Discrete", "Episodic"),
     *("EpsilonGreedy", "Gate", "Numeric", "Reward", "Rollout", "Training", "Vector"),
