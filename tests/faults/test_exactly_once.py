@@ -32,6 +32,7 @@ from tests.faults import oracle
 from tests.faults.oracle import Experience, Sent
 from tests.stream_events import APPLICATION, GAME, decision, outcome, publish, records
 from tests.stream_tables import folded_table, repair_of, replay_rows, streaming, work_off
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -106,6 +107,11 @@ def in_tables(made: Settings, ids: set[str]) -> dict[tuple[str, str], Experience
     return {key: oracle.experience_of(row) for key, row in fold_rows(rows).items()}
 
 
+def last_batch(folder: Path) -> int:
+    """The newest batch of one of Spark's own logs."""
+    return max(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+
+
 # Before the others: one session runs one query of this name at a time.
 def test_a_batch_that_spark_runs_again_changes_nothing(
     spark: SparkSession, kafka: str, tmp_path: Path
@@ -118,11 +124,16 @@ def test_a_batch_that_spark_runs_again_changes_nothing(
         work_off(query, made)
         publish(made, "outcomes", [outcome(one) for one in ids])
         work_off(query, made)
+        checkpoint = Checkpoint(made.home, "test").path
+        # ours are applied before Spark has noted the batch, and a stop may come between
+        wait_until(
+            lambda: last_batch(checkpoint / "commits") == last_batch(checkpoint / "offsets"),
+            "Spark has noted the last batch as done",
+        )
     before, rows = folded_table(made), len(replay_rows(made))
     # Spark notes a batch as done by a file; without it, it cannot know that the rows are there
-    commits = Checkpoint(made.home, "test").path / "commits"
-    last = max(int(path.name) for path in commits.iterdir() if path.name.isdigit())
-    (commits / str(last)).unlink()
+    commits = checkpoint / "commits"
+    (commits / str(last_batch(commits))).unlink()
     with streaming(spark, made) as query:
         publish(made, "decisions", [decision()])
         work_off(query, made)
