@@ -36,6 +36,13 @@ def counted(home: Path) -> tuple[int, int]:
     return int(found[0]), int(found[1])
 
 
+def received(client: httpx.Client) -> int:
+    """What stream says that it has read, of this start and all before."""
+    parts = client.get("/status").json()["parts"]
+    accounts = [part["account"] for name, part in parts.items() if name.startswith("stream/")]
+    return max((account["received"] for account in accounts if account), default=0)
+
+
 class Continued:
     """What came of a home that was played in again."""
 
@@ -55,12 +62,6 @@ class Continued:
                     if "url" in (told := json.loads(line)):
                         break
                 self._play(told["url"])
-                wait_until(
-                    lambda: self._received(home) >= OF_2026_11.received + self.came,
-                    "the stream has read what came",
-                    patience_s=240.0,
-                    every_s=0.5,
-                )
             finally:
                 stack.send_signal(signal.SIGINT)
                 stack.stdout.read()  # type: ignore[union-attr]
@@ -74,10 +75,6 @@ class Continued:
     def came(self) -> int:
         """Decisions and outcomes that were acknowledged."""
         return int(self.played["decisions"] + self.played["outcomes"])
-
-    @staticmethod
-    def _received(home: Path) -> int:
-        return int(json.loads((home / "stream" / "account.json").read_text())["received"])
 
     def _play(self, url: str) -> None:
         with httpx.Client(base_url=url + APPLICATION, timeout=30) as client:
@@ -97,6 +94,12 @@ class Continued:
             )
             assert played.returncode == 0, played.stderr
             self.played = json.loads(played.stdout.splitlines()[-1])
+            wait_until(
+                lambda: received(client) >= OF_2026_11.received + self.came,
+                "the stream has read what came",
+                patience_s=240.0,
+                every_s=0.5,
+            )
             wait_until(
                 lambda: policy()["policy_version"] > OF_2026_11.policy_version,
                 "a policy that has learned more answers",
