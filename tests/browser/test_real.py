@@ -21,7 +21,7 @@ FIRST_MS = 400_000  # Spark and TensorFlow start, players play, decisions mature
 PATIENCE_MS = 30_000
 SEEN_WITHIN_MS = 5_000
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.full, pytest.mark.timeout(600)]
 
 
 class Game:

@@ -22,6 +22,8 @@ from tests.stream_tables import folded_table, streaming, work_off
 from tests.unit.test_serving_http import Server
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.full
+
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 

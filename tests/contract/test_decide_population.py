@@ -88,6 +88,7 @@ def test_everyone_gets_a_decision_that_passes_every_check_and_is_logged_with_its
     assert {d.propensity for d in found.values() if d.cohort == "holdout"} == {1.0}
 
 
+@pytest.mark.full
 def test_it_decides_as_a_program_of_its_own_too(
     spark: SparkSession, settings_of: Callable[[str], Settings], tmp_path: Path
 ) -> None:

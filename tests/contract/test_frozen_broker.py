@@ -6,6 +6,7 @@ import signal
 from contextlib import closing
 from pathlib import Path
 
+import pytest
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
@@ -18,6 +19,8 @@ from bakehouse_schemas.process.settings import Settings
 from bakehouse_stream.kafka.broker import Broker
 from tests.conftest import running_broker
 from tests.waiting import wait_until
+
+pytestmark = pytest.mark.full
 
 
 def test_stream_and_learner_tell_again_once_a_frozen_broker_goes_on(

@@ -27,7 +27,10 @@ from bakehouse_learner.online.mlflow_tracking import MlflowTracker
 from bakehouse_schemas.process.settings import Settings
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's client, of itself and of SQLAlchemy
+pytestmark = [
+    pytest.mark.full,
+    pytest.mark.filterwarnings("ignore"),
+]  # MLflow's client, of itself and of SQLAlchemy
 
 
 def note(version: int, bundle: Path) -> dict[str, Any]:

@@ -7,7 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from bakehouse.local.java import find_java
+
+pytestmark = pytest.mark.full
 
 SESSION = """
 from pyspark.sql import SparkSession

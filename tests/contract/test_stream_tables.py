@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from bakehouse.local.jars import Jars
 from bakehouse.local.java import Java
 from bakehouse_schemas.ids import uuid7
@@ -185,6 +187,7 @@ def test_a_lost_checkpoint_costs_nothing_because_repair_carries_the_gap(
     assert account["applied"] == account["received"] == 2 * len(ids)
 
 
+@pytest.mark.full
 def test_a_clean_stop_works_off_what_is_there_and_leaves_an_account_that_adds_up(
     settings_of: SettingsOf, java: Java, all_jars: Jars
 ) -> None:

@@ -18,6 +18,8 @@ from bakehouse.examples.level_difficulty import application, world
 from bakehouse_schemas.policy.bundle import load_bundle
 from bakehouse_schemas.worlds.fitted_world import FittedWorld
 
+pytestmark = pytest.mark.full
+
 ROOT = Path(__file__).parents[2]
 REF = "applications/level_difficulty.py"
 

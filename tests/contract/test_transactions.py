@@ -110,6 +110,7 @@ def test_what_was_aborted_is_in_no_table_and_what_was_committed_is_in_them_all(
     assert stands_in(settings, "quarantine", tmp_path / "rebuilt") == set()
 
 
+@pytest.mark.full
 def test_stream_time_waits_for_an_open_transaction_and_passes_its_end(
     spark: SparkSession, settings_of: SettingsOf
 ) -> None:
@@ -148,6 +149,7 @@ def nothing_but_markers(producer: KafkaProducer, settings: Settings, query: Repl
     assert "never" not in stands_in(settings, "replay")
 
 
+@pytest.mark.full
 def test_positions_without_a_record_are_counted_once_whatever_is_read_again(
     spark: SparkSession, settings_of: SettingsOf, tmp_path: Path
 ) -> None:

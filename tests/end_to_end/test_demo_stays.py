@@ -16,6 +16,8 @@ import pytest
 
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.full
+
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 280.0
 STAYS = re.compile(r"the dashboard stays at (http://\S+?)/ until Ctrl-C")

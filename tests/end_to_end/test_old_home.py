@@ -19,6 +19,8 @@ from deltalake import DeltaTable
 from tests.homes import OF_2026_11
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.full
+
 BAKEHOUSE = Path(sys.executable).with_name("bakehouse")
 DECISIONS = 400
 APPLICATION = "/v1/applications/level-difficulty"

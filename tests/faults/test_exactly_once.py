@@ -178,6 +178,7 @@ def event_of(step: Step, ids: list[str]) -> tuple[str, dict[str, Any]]:
     )
 
 
+@pytest.mark.full
 @settings(
     max_examples=12,
     deadline=None,
@@ -220,6 +221,7 @@ def test_the_folded_table_equals_the_oracle_for_any_order_repetition_lateness_an
     }
 
 
+@pytest.mark.full
 def test_a_table_that_is_built_from_kafka_equals_the_one_that_grew(
     running: Running, tmp_path: Path
 ) -> None:

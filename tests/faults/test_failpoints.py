@@ -158,6 +158,7 @@ def sent(settings: Settings) -> list[Sent]:
 # --- serving
 
 
+@pytest.mark.full
 def test_serving_killed_at_each_of_its_points_loses_nothing_that_it_answered(
     settings_of: SettingsOf,
 ) -> None:
@@ -217,6 +218,7 @@ def _publish_pointer(settings: Settings, value: bytes) -> None:
 # --- stream
 
 
+@pytest.mark.full
 @pytest.mark.timeout(900)
 def test_stream_killed_at_each_of_its_points_leaves_tables_that_equal_the_oracle(
     settings_of: SettingsOf, java: Java, all_jars: Jars

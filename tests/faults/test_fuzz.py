@@ -53,6 +53,7 @@ def test_every_target_is_run():
     assert RUNS.keys() == TARGETS.keys()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("target", TARGETS)
 def test_no_input_breaks_what_reads_it(target):
     ended = fuzz(target, "--runs", str(RUNS[target]))
@@ -61,6 +62,7 @@ def test_no_input_breaks_what_reads_it(target):
     assert f"Done {RUNS[target]} runs" in ended.stderr, shown
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_defect_that_is_put_into_the_product_is_found(target):
     ended = fuzz(target, "--planted", "--runs", "20000")

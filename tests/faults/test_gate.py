@@ -16,6 +16,8 @@ from bakehouse_learner.gate.progressive_evaluation import ProgressiveEvaluation
 from bakehouse_learner.gate.rules import Evidence, GateReport, decide
 from bakehouse_schemas.application.application import Gate
 
+pytestmark = pytest.mark.full
+
 STREAMS = 1_000
 BATCH = 125
 GATE = Gate(confidence=0.95, margin=0.1)

@@ -177,6 +177,7 @@ def _flat(state: Any, prefix: str = "") -> dict[str, Any]:
     }
 
 
+@pytest.mark.full
 def test_a_learner_killed_at_more_than_twenty_points_makes_the_same_policies(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
@@ -197,6 +198,7 @@ def test_a_learner_killed_at_more_than_twenty_points_makes_the_same_policies(
     print(f"{len(KILLS)} kills, at versions {at}: the same {len(whole.bundles())} policies")
 
 
+@pytest.mark.full
 def test_an_agent_of_tensorflow_killed_while_training_makes_the_same_policies(
     tmp_path: Path,
 ) -> None:
@@ -211,6 +213,7 @@ def test_an_agent_of_tensorflow_killed_while_training_makes_the_same_policies(
     same_end(killed, whole)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("game", "words"),
     [

@@ -609,6 +609,7 @@ def events_in_kafka(settings: Settings) -> dict[str, dict[str, Any]]:
     return found
 
 
+@pytest.mark.full
 def test_action_propensity_and_version_are_of_one_policy_across_a_thousand_swaps(
     serving: Serving, record_property: Callable[[str, object], None]
 ) -> None:
@@ -780,6 +781,7 @@ def _within(span: Span, answered: list[Answered]) -> list[dict[str, Any]]:
     ]
 
 
+@pytest.mark.full
 def test_after_a_rollback_was_answered_no_other_version_answers_until_release(
     serving: Serving, record_property: Callable[[str, object], None]
 ) -> None:

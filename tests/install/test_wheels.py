@@ -26,6 +26,8 @@ from tests.install.empty import (
 )
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.full
+
 PYTHONS = pythons()
 # names that a user's own files may well have, and that our top-level packages once had
 SOMEBODY_ELSES = (
