@@ -1,5 +1,6 @@
-"""What the README says can be copied and works."""
+"""What the README, and the pages that it leads to, say can be copied and works."""
 
+import inspect
 import json
 import random
 import re
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pytest
 from typer.main import get_command
 
+import bakehouse
 from bakehouse.cli import app
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.ids import uuid7
@@ -27,25 +29,51 @@ from tests.stream_events import APPLICATION, decision, outcome
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+OPERATING, OFFLINE, EVALUATION, READING, WRITING, ROLLOUT = (
+    (ROOT / "docs" / f"{name}.md").read_text()
+    for name in (
+        *("operating", "offline-workbench", "evaluation", "reading-the-data"),
+        *("writing-an-application", "safe-rollout"),
+    )
+)
+MOST_LINES = 170
 
 
-def blocks(language: str) -> str:
-    return "\n".join(re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL))
+def blocks(language: str, page: str = README) -> str:
+    return "\n".join(re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL))
 
 
-COMMANDS = re.findall(r"uv run bakehouse ([^#\n]+)", blocks("sh"))
+def commands(page: str) -> list[str]:
+    return re.findall(r"uv run bakehouse ([^#\n]+)", blocks("sh", page))
 
 
-@pytest.mark.parametrize("line", COMMANDS)
-def test_a_command_of_the_readme_is_one_that_the_command_line_takes(line):
+@pytest.mark.parametrize(
+    "line",
+    [line for page in (README, OPERATING, OFFLINE, EVALUATION, WRITING) for line in commands(page)],
+)
+def test_a_command_of_these_pages_is_one_that_the_command_line_takes(line):
     name, *arguments = shlex.split(line)
     group = get_command(app)
     command = group.commands[name]  # type: ignore[attr-defined]
     assert command.make_context(name, arguments).info_name == name
 
 
-def test_the_readme_shows_commands():
-    assert {line.split()[0] for line in COMMANDS} >= {"demo", "status", "kill", "revive"}
+@pytest.mark.parametrize(
+    ("page", "names"),
+    [
+        (README, {"demo", "init", "check", "up"}),
+        (OPERATING, {"status", "kill", "revive", "explain"}),
+        (OFFLINE, {"train", "compare", "tune", "fit-world", "advise"}),
+        (EVALUATION, {"evaluate"}),
+    ],
+    ids=["README", "operating", "offline-workbench", "evaluation"],
+)
+def test_a_page_shows_the_commands_that_it_is_about(page, names):
+    assert {line.split()[0] for line in commands(page)} >= names
+
+
+def test_the_readme_is_short():
+    assert len(README.splitlines()) <= MOST_LINES
 
 
 def test_the_page_of_the_readme_is_an_application(tmp_path):
@@ -56,22 +84,38 @@ def test_the_page_of_the_readme_is_an_application(tmp_path):
     assert loaded.baseline_action({"skill": 0.5}) == "normal"
 
 
+SAID = re.findall(
+    r"`((?:actions|exploration|reward|compression|baseline|problem|hydrate)=.*?)`", WRITING
+)
+
+
+@pytest.mark.parametrize("line", SAID)
+def test_what_an_application_may_say_can_be_said(line):
+    names = {name: getattr(bakehouse, name) for name in bakehouse.__all__}
+    [(field, value)] = eval(f"dict({line})", names).items()
+    assert value is not None and field in inspect.signature(Application).parameters
+
+
+def test_the_page_about_applications_says_something_of_each_kind():
+    assert {line.partition("=")[0] for line in SAID} >= {"actions", "exploration", "reward"}
+
+
+def test_what_safe_rollout_writes_fits_into_the_application_of_the_readme():
+    names = {name: getattr(bakehouse, name) for name in bakehouse.__all__}
+    lines = blocks("python", ROLLOUT).removeprefix("application = Application(\n")
+    page = re.sub(r"    rollout=.*\n\)\n", lambda _: lines, blocks("python"))
+    exec(page.replace('"quit": -2.0', '"quit": -2.0, "bought": 1.0'), names)
+    application = names["application"]
+    assert isinstance(application, Application)
+    assert (application.mode, len(application.gate.guardrails)) == ("apprentice", 2)
+
+
 def test_ci_runs_the_test_command_of_the_readme():
     assert "uv run pytest\n" in blocks("sh")
     assert "\nuv run pytest\n" in (ROOT / ".ci" / "run").read_text()
 
 
-def test_every_benchmark_that_the_readme_names_exists():
-    for name in re.findall(r"tests\.bench (\w+)", README):
-        assert (ROOT / "tests" / "bench" / f"{name}.py").exists(), name
-
-
-def test_every_file_that_the_readme_links_to_exists():
-    for link in re.findall(r"\]\((?!http)([^)]+)\)", README):
-        assert (ROOT / link).exists(), link
-
-
-QUERY = re.search(r"uv run python - <<'EOF'\n(.*?)\nEOF\n", README, re.DOTALL)
+QUERY = re.search(r"uv run python - <<'EOF'\n(.*?)\nEOF\n", READING, re.DOTALL)
 TOLD = [{}, {"value": 2.5}, {"name": "lost", "value": -1.0}, {"kind": "end", "name": None}]
 
 
@@ -143,7 +187,7 @@ def by_action(experiences: list[Experience]) -> dict[str, tuple[int, int, float]
     return found
 
 
-def test_the_query_of_the_readme_counts_each_decision_and_each_outcome_once(tmp_path):
+def test_the_query_of_reading_the_data_counts_each_decision_and_each_outcome_once(tmp_path):
     sent = sent_by_a_game()
     expected = by_action(list(folded(sent, decisions="decisions").values()))
     assert all(contested for _, contested, _ in expected.values())
@@ -157,13 +201,13 @@ def test_the_query_of_the_readme_counts_each_decision_and_each_outcome_once(tmp_
     for compacted in (False, True):
         if compacted:
             compact_older_half(table)
-        assert query_of_the_readme(tmp_path) == {
+        assert query_of_the_page(tmp_path) == {
             action: (decisions, contested, pytest.approx(mean))
             for action, (decisions, contested, mean) in expected.items()
         }, f"compacted: {compacted}"
 
 
-def query_of_the_readme(folder: Path) -> dict[str, tuple[int, int, float]]:
+def query_of_the_page(folder: Path) -> dict[str, tuple[int, int, float]]:
     """What it shows, where it is copied into a shell in `folder`."""
     assert QUERY is not None
     done = subprocess.run(

@@ -95,7 +95,7 @@ def train(
         typer.Option(
             "--from",
             help="`replay` (what the home has recorded), another home, or a .parquet, .csv or "
-            "Delta table of your own; the README says which columns it needs.",
+            "Delta table of your own; docs/offline-workbench.md has the columns.",
         ),
     ] = "replay",
     steps: Annotated[

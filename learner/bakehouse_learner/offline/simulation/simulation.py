@@ -36,7 +36,7 @@ STEP_MS = 200  # of an episodic world: players answer each other's decisions no 
 
 
 class Delays(NamedTuple):
-    """How long the parts around the learner take, in milliseconds (measured: README)."""
+    """How long the parts around the learner take, in milliseconds (docs/benchmarks.md)."""
 
     row_ms: int = 800  # an event at the broker → its row in the table
     policy_ms: int = 200  # a training begins → its policy answers
