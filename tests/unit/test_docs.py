@@ -12,10 +12,19 @@ import jsonschema
 import pytest
 from typer.main import get_command
 
+import bakehouse
 from bakehouse.cli import app
 from bakehouse_schemas.events.events import EVENTS
+from bakehouse_schemas.process.settings import Settings
 
 ROOT = Path(__file__).parents[2]
+PACKAGES = [
+    ROOT / folder / package
+    for folder, package in (
+        ("bakehouse", "bakehouse"),
+        *((part, f"bakehouse_{part}") for part in ("learner", "schemas", "serving", "stream")),
+    )
+]
 PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
     *(ROOT / name for name in ("README.md", "SECURITY.md", "CONTRIBUTING.md", "ARCHITECTURE.md")),
@@ -85,6 +94,56 @@ def test_every_benchmark_and_file_of_tests_that_a_page_names_exists() -> None:
             assert (ROOT / "tests" / "bench" / f"{name}.py").exists(), f"{page.name}: {name}"
         for name in re.findall(r"`(tests/[\w/]+(?:\.py)?)`", text):
             assert (ROOT / name).exists(), f"{page.name}: {name}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_module_that_a_page_names_exists(page: Path) -> None:
+    """As `learner/bakehouse_learner/gate/rules.py`, or as `gate/rules.py` below its package."""
+    text = page.read_text()
+    paths = set(re.findall(r"`((?:\w+/)+\w+\.py)`", FENCED.sub("", text)))
+    paths |= set(re.findall(r"\w+/bakehouse_\w+(?:/[\w.]+)*", text))
+    paths |= {
+        name.replace(".", "/") + ("" if "." in name else "/__main__.py")
+        for name in re.findall(r"python -m ((?:bakehouse_|applications\.|tests\b)[\w.]*\w)", text)
+    }
+    for path in paths:
+        places = [p / path for p in (ROOT, *PACKAGES, *(p.parent for p in PACKAGES))]
+        assert any(p.exists() or p.with_suffix(".py").exists() for p in places), path
+
+
+def test_the_map_names_every_room() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    for package in PACKAGES:
+        for room in sorted(package.iterdir()):
+            if (room / "__init__.py").exists() and not room.is_symlink():
+                assert f"`{room.name}/`" in text, f"{package.name}/{room.name}"
+    for name in re.findall(r"`(\w+\.py)`", text):
+        assert any((package / name).exists() for package in PACKAGES), name
+
+
+# --- what is promised between releases
+
+
+def promised(what: str) -> set[str]:
+    """The names of one list of `docs/what-we-keep.md`."""
+    text = (ROOT / "docs" / "what-we-keep.md").read_text()
+    found = re.search(rf"<!-- {what} -->\n```text\n(.*?)```", text, re.DOTALL)
+    assert found is not None, what
+    return set(found[1].split())
+
+
+@pytest.mark.parametrize(
+    ("what", "there"),
+    [
+        ("names", set(bakehouse.__all__)),
+        ("settings", set(Settings.model_fields)),
+        ("commands", set(get_command(app).commands)),  # type: ignore[attr-defined]
+    ],
+)
+def test_what_we_keep_lists_what_there_is(what: str, there: set[str]) -> None:
+    gone = promised(what) - there
+    assert not gone, f"promised, and gone: {gone}; see docs/what-we-keep.md before you remove it"
+    assert not there - promised(what), "new: add it to docs/what-we-keep.md"
 
 
 # --- the event contract
