@@ -114,7 +114,7 @@ class _Judge(network.Network):  # type: ignore[misc]  # TensorFlow has no types
     def call(
         self, inputs: Any, step_type: Any = None, state: Any = (), training: bool = False
     ) -> Any:
-        return self._net(tf.concat(inputs, axis=1), training=training)[0][:, 0], state
+        return self._net(tf.concat(inputs, axis=1), training=training)[:, 0], state
 
     def copy(self, **_: Any) -> Any:
         raise AssertionError("targets are given")

@@ -33,7 +33,7 @@ def discrete(setup: Setup) -> Agent:
     network = perceptron(setup, specs.values, specs.actions)
 
     def loss(batch: Minibatch) -> Any:
-        logits, _ = network(batch.values, training=True)
+        logits = network(batch.values, training=True)
         taken = tf.one_hot(batch.action, specs.actions, on_value=True, off_value=False)
         possible = tf.where(batch.eligible | taken, logits, _NOT)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(batch.action, possible)
@@ -62,7 +62,7 @@ def continuous(setup: Setup) -> Agent:
     network = perceptron(setup, specs_of(application).values, 2 * dims)
 
     def loss(batch: Minibatch) -> Any:
-        mean, log_std = tf.split(network(batch.values, training=True)[0], 2, axis=1)
+        mean, log_std = tf.split(network(batch.values, training=True), 2, axis=1)
         beyond = tf.nn.relu(tf.abs(mean) - 1.0)  # where the policy clips, no slope is left
         mean = tf.clip_by_value(mean, -1.0, 1.0)
         # a rule without spread has a density without bound

@@ -40,7 +40,7 @@ def conservative_gap(parts: SoftParts, batch: Minibatch) -> Any:
     for values, purpose in ((batch.values, OWN), (batch.next_values, OWN_NEXT)):
         if purpose == OWN_NEXT and not parts.episodic:
             continue
-        answer, _ = parts.actor(values)
+        answer = parts.actor(values)
         noise = parts.draws.normal([SAMPLES, rows, dims], purpose)
         own, log_own = drawn(answer, noise)
         actions.append(tf.stop_gradient(own))

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 from bakehouse_learner.agents.common.described import action_network
 from bakehouse_learner.agents.common.gradient import GradientAgent
 from bakehouse_learner.agents.common.networks import target_of
+from bakehouse_learner.agents.common.tf_agents_bridge import (
+    DdqnAgent,
+    adapted,
+    constructor_specs,
+    element_wise_squared_loss,
+    split_mask,
+    transition_of,
+)
 from bakehouse_learner.training.agent import Agent, Setup
-from bakehouse_learner.training.specs import Minibatch, specs_of, split_mask, transition_of
+from bakehouse_learner.training.specs import Minibatch
 from bakehouse_learner.training.tensorflow_setup import tf
-
-with warnings.catch_warnings():
-    warnings.simplefilter(
-        "ignore"
-    )  # the reasons stand in bakehouse_learner.training.tensorflow_setup
-    from tf_agents.agents.dqn import dqn_agent
-    from tf_agents.utils import common
 
 
 def build(setup: Setup) -> Agent:
@@ -45,16 +45,14 @@ def build(setup: Setup) -> Agent:
 
 def ddqn(setup: Setup, network: Any, target: Any) -> Any:
     """TF-Agents' agent, for its loss alone: steps and targets are `GradientAgent`'s."""
-    specs = specs_of(setup.application)
-    return dqn_agent.DdqnAgent(
-        specs.time_step,
-        specs.action,
-        q_network=network,
+    return DdqnAgent(
+        *constructor_specs(setup.application),
+        q_network=adapted(network),
         optimizer=None,
         observation_and_action_constraint_splitter=split_mask,
-        target_q_network=target,
+        target_q_network=adapted(target),
         # its minimum is the mean return, Huber's is not; the gradient's norm is cut instead
-        td_errors_loss_fn=common.element_wise_squared_loss,
+        td_errors_loss_fn=element_wise_squared_loss,
         gamma=1.0,
         train_step_counter=tf.Variable(0, dtype=tf.int64),
     )

@@ -6,9 +6,10 @@ from typing import Any
 
 from bakehouse_learner.agents.common.gradient import GradientAgent
 from bakehouse_learner.agents.common.networks import perceptron, target_of
+from bakehouse_learner.agents.common.tf_agents_bridge import transition_of
 from bakehouse_learner.agents.dqn import ddqn
 from bakehouse_learner.training.agent import Agent, Setup
-from bakehouse_learner.training.specs import Minibatch, specs_of, transition_of
+from bakehouse_learner.training.specs import Minibatch, specs_of
 from bakehouse_learner.training.tensorflow_setup import tf
 
 _NOT = -1e9  # the value of an action that is not eligible
@@ -29,7 +30,7 @@ def build(setup: Setup) -> Agent:
 
     def loss(batch: Minibatch) -> Any:
         td = agent.loss(transition_of(batch), weights=batch.weight, training=True).loss
-        values, _ = network(batch.values, training=True)
+        values = network(batch.values, training=True)
         taken = tf.one_hot(batch.action, specs.actions, on_value=True, off_value=False)
         possible = tf.where(batch.eligible | taken, values, _NOT)
         gap = tf.reduce_logsumexp(possible, axis=1) - tf.reduce_sum(

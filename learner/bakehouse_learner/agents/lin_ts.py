@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
-
 from bakehouse_learner.agents.common.linear import LinearAgent
+from bakehouse_learner.agents.common.tf_agents_bridge import InfoFields, LinearThompsonSamplingAgent
 from bakehouse_learner.training.agent import Agent, Setup
-from bakehouse_learner.training.tensorflow_setup import POLICY_INFO
 from bakehouse_schemas.policy.policy import Head
-
-with warnings.catch_warnings():
-    warnings.simplefilter(
-        "ignore"
-    )  # the reasons stand in bakehouse_learner.training.tensorflow_setup
-    from tf_agents.bandits.agents import linear_thompson_sampling_agent as linear_thompson
 
 
 def build(setup: Setup) -> Agent:
@@ -28,8 +20,8 @@ def build(setup: Setup) -> Agent:
     scale = float(setup.parameters["scale"])
     return LinearAgent(
         setup,
-        linear_thompson.LinearThompsonSamplingAgent,
+        LinearThompsonSamplingAgent,
         alpha=scale,
-        emits=POLICY_INFO.PREDICTED_REWARDS_MEAN,
+        emits=InfoFields.PREDICTED_REWARDS_MEAN,
         head=lambda statistics: Head(kind="thompson", scale=scale * statistics.deviation()),
     )

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 from bakehouse_learner.agents.common.described import action_network
 from bakehouse_learner.agents.common.gradient import GradientAgent
+from bakehouse_learner.agents.common.tf_agents_bridge import (
+    GreedyRewardPredictionAgent,
+    adapted,
+    constructor_specs,
+    split_mask,
+)
 from bakehouse_learner.training.agent import Agent, Setup
-from bakehouse_learner.training.specs import Minibatch, specs_of, split_mask
+from bakehouse_learner.training.specs import Minibatch
 from bakehouse_learner.training.tensorflow_setup import tf
-
-with warnings.catch_warnings():
-    warnings.simplefilter(
-        "ignore"
-    )  # the reasons stand in bakehouse_learner.training.tensorflow_setup
-    from tf_agents.bandits.agents import greedy_reward_prediction_agent as greedy
 
 
 def build(setup: Setup) -> Agent:
@@ -24,12 +23,10 @@ def build(setup: Setup) -> Agent:
     The loss is the squared error, because its minimum is the mean reward. Huber's tends to the
     median, and would not see a reward that is large and seldom, such as a purchase.
     """
-    specs = specs_of(setup.application)
     network = action_network(setup)
-    agent = greedy.GreedyRewardPredictionAgent(
-        specs.time_step,
-        specs.action,
-        reward_network=network,
+    agent = GreedyRewardPredictionAgent(
+        *constructor_specs(setup.application),
+        reward_network=adapted(network),
         optimizer=None,  # steps are taken by bakehouse_learner.training.compiled_steps
         observation_and_action_constraint_splitter=split_mask,
         error_loss_fn=tf.compat.v1.losses.mean_squared_error,

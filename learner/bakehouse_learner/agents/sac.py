@@ -41,7 +41,7 @@ class SoftParts:
     def acting(self, values: Any, purpose: int, *, training: bool = False) -> tuple[Any, Any, Any]:
         """An action in [−1, 1], its log-density, and the actor's answer: `[B, d]`, `[B]`,
         `[B, 2d]`."""
-        answer, _ = self.actor(values, training=training)
+        answer = self.actor(values, training=training)
         noise = self.draws.normal([values.shape[0], self.dims], purpose)
         return *drawn(answer, noise), answer
 

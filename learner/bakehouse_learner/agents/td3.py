@@ -38,13 +38,13 @@ def build(setup: Setup) -> Agent:
         wanted = batch.reward
         if episodic:
             shift = noise * draws.normal([batch.reward.shape[0], dims], purpose=0)
-            answer = tf.tanh(slower(batch.next_values)[0]) + tf.clip_by_value(shift, -most, most)
+            answer = tf.tanh(slower(batch.next_values)) + tf.clip_by_value(shift, -most, most)
             answer = tf.clip_by_value(answer, -1.0, 1.0)
             wanted += batch.discount * critics.least(batch.next_values, answer, slower=True)
         return critics.errors(batch, box.inside(batch.action), wanted)
 
     def actor_loss(batch: Minibatch) -> Any:
-        before, _ = actor(batch.values, training=True)  # [B, d]
+        before = actor(batch.values, training=True)  # [B, d]
         worth = critics.values(batch.values, tf.tanh(before))[0]
         strain = tf.reduce_sum(tf.nn.relu(tf.abs(before) - FARTHEST) ** 2, axis=1)
         return tf.reduce_mean(batch.weight * (STRAIN * strain - worth))

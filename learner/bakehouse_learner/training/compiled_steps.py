@@ -185,7 +185,7 @@ class Training:
         together = chosen[-1] - chosen[0] + 1 == len(chosen)
         block = slice(chosen[0], chosen[-1] + 1) if together else chosen  # a slice copies nothing
         weight = batch.weight[block].astype(np.float64)
-        weight *= self.rows / weight.sum(axis=1, keepdims=True)  # TF-Agents divides by the rows
+        weight *= self.rows / weight.sum(axis=1, keepdims=True)  # a loss divides by the rows
         columns = Minibatch(
             values=normaliser.apply(batch.observation[block]),
             eligible=batch.eligible[block],

@@ -71,18 +71,18 @@ class ActorCritic(NetworkAgent):
             """What the return is above the critic's value, with gradients of the latter. `[B]`"""
             wanted = batch.reward
             if episodic:
-                wanted += batch.discount * tf.stop_gradient(critic(batch.next_values)[0][:, 0])
-            return wanted - critic(batch.values, training=True)[0][:, 0]
+                wanted += batch.discount * tf.stop_gradient(critic(batch.next_values)[:, 0])
+            return wanted - critic(batch.values, training=True)[:, 0]
 
         def critic_loss(batch: Minibatch) -> Any:
-            weight = importance(log_ratio(network(batch.values)[0], batch))
+            weight = importance(log_ratio(network(batch.values), batch))
             return tf.reduce_mean(batch.weight * weight * surprise(batch) ** 2)
 
         def actor_loss(batch: Minibatch) -> Any:
-            answer, _ = network(batch.values, training=True)
+            answer = network(batch.values, training=True)
             taken = Taken(
                 log_ratio=log_ratio(answer, batch),
-                log_before=tf.stop_gradient(log_ratio(self._before(batch.values)[0], batch)),
+                log_before=tf.stop_gradient(log_ratio(self._before(batch.values), batch)),
                 advantage=_standardised(tf.stop_gradient(surprise(batch)), batch.weight),
             )
             rows = policy_loss(taken) - bonus * executed.entropy(answer, batch)

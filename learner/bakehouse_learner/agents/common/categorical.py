@@ -70,10 +70,10 @@ def categorical_loss(
     def goal_of(batch: Minibatch, rows: Any) -> Any:
         if target is None:  # a bandit's return is its reward
             return project(tf.ones_like(batch.reward)[:, None], batch.reward[:, None], support)
-        next_logits = readout.logits(network(batch.next_values)[0])
+        next_logits = readout.logits(network(batch.next_values))
         values = tf.where(batch.next_eligible, readout.expected(next_logits), _NOT)
         best = tf.argmax(values, axis=1, output_type=tf.int32)
-        slower = readout.logits(target(batch.next_values)[0])
+        slower = readout.logits(target(batch.next_values))
         probability = tf.nn.softmax(tf.gather_nd(slower, tf.stack([rows, best], axis=1)))
         returns = batch.reward[:, None] + batch.discount[:, None] * support  # [B, N]
         return tf.stop_gradient(project(probability, returns, support))
@@ -81,7 +81,7 @@ def categorical_loss(
     def loss(batch: Minibatch) -> tuple[Any, Any]:
         rows = tf.range(batch.action.shape[0])
         goal = goal_of(batch, rows)
-        logits = readout.logits(network(batch.values, training=True)[0])
+        logits = readout.logits(network(batch.values, training=True))
         chosen = tf.gather_nd(logits, tf.stack([rows, batch.action], axis=1))  # [B, N]
         cross_entropy = tf.nn.softmax_cross_entropy_with_logits(goal, chosen)
         error = tf.abs(tf.linalg.matvec(goal, support) - readout.expected(chosen))

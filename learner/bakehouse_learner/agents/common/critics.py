@@ -52,13 +52,13 @@ class Critics:
     def values(self, values: Any, action: Any, *, training: bool = False) -> list[Any]:
         """Each critic's opinion of actions in [−1, 1]: `[B, D]`, `[B, d]` → twice `[B]`."""
         together = tf.concat([values, action], axis=1)
-        return [network(together, training=training)[0][:, 0] for network in self.networks]
+        return [network(together, training=training)[:, 0] for network in self.networks]
 
     def least(self, values: Any, action: Any, *, slower: bool = False) -> Any:
         """The smaller opinion, likewise `[B]`; of the slower copies where asked."""
         together = tf.concat([values, action], axis=1)
         one, other = self.targets if slower else self.networks
-        return tf.minimum(one(together)[0][:, 0], other(together)[0][:, 0])
+        return tf.minimum(one(together)[:, 0], other(together)[:, 0])
 
     def errors(self, batch: Minibatch, action: Any, wanted: Any) -> Any:
         """Squared errors of both critics, added up and weighted, mean over the rows: scalar."""
@@ -103,7 +103,7 @@ class JudgedActor(NetworkAgent):
 
     Args:
         setup: application, normaliser, seed.
-        actor: TF-Agents network, its variables created.
+        actor: network `[B, D]` → `[B, K]`.
         readout: what its outputs mean.
         critics: with their slower copies.
         critic_loss: mean loss of one minibatch.

@@ -7,12 +7,11 @@ it is run once for each choice. So what is learned of one choice is carried over
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
 
-from bakehouse_learner.agents.common.networks import perceptron
+from bakehouse_learner.agents.common.networks import Network, perceptron
 from bakehouse_learner.training.agent import Setup
 from bakehouse_learner.training.normaliser import item_normaliser
 from bakehouse_learner.training.specs import specs_of
@@ -20,25 +19,17 @@ from bakehouse_learner.training.tensorflow_setup import tf
 from bakehouse_schemas.application.actions import Discrete
 from bakehouse_schemas.application.application import Application
 
-with warnings.catch_warnings():
-    warnings.simplefilter(
-        "ignore"
-    )  # the reasons stand in bakehouse_learner.training.tensorflow_setup
-    from tf_agents.networks import network
 
-
-def action_network(setup: Setup) -> Any:
-    """A TF-Agents network `[B, D]` → `[B, A]` of actions, described by features or not."""
+def action_network(setup: Setup) -> Network | PerAction:
+    """A network `[B, D]` → `[B, A]` of actions, described by features or not."""
     specs = specs_of(setup.application)
     if setup.application.shape.features == 0:
         return perceptron(setup, specs.values, specs.actions)
-    found = PerAction(scorer(setup), _described_actions(setup.application), specs.values)
-    found.create_variables()
-    return found
+    return PerAction(scorer(setup), _described_actions(setup.application), specs.values)
 
 
-def scorer(setup: Setup) -> Any:
-    """A TF-Agents network `[N, D + F]` → `[N, 1]`."""
+def scorer(setup: Setup) -> Network:
+    """A network `[N, D + F]` → `[N, 1]`."""
     width = setup.application.encoder.size + setup.application.shape.features
     return perceptron(setup, tf.TensorSpec([width], tf.float32, "described"), 1)
 
@@ -48,8 +39,7 @@ def score_each(of: Any, values: Any, described: Any, *, training: bool = False) 
     choices, width = described.shape[1], values.shape[1] + described.shape[2]
     seen = tf.repeat(values[:, None], choices, axis=1)
     flat = tf.reshape(tf.concat([seen, described], axis=2), [-1, width])
-    scores, _ = of(flat, training=training)
-    return tf.reshape(scores, [-1, choices])
+    return tf.reshape(of(flat, training=training), [-1, choices])
 
 
 def choice_arrays(application: Application) -> dict[str, np.ndarray]:
@@ -72,39 +62,35 @@ def _described_actions(application: Application) -> np.ndarray:
     return item_normaliser(application).apply(features)
 
 
-class PerAction(network.Network):  # type: ignore[misc]  # TF-Agents has no types
-    """A scorer over a fixed set of described actions, as TF-Agents' agents want a network.
+class PerAction:
+    """A scorer over a fixed set of described actions: a network `[B, D]` → `[B, A]`.
 
     Args:
-        scorer: see `scorer`.
+        scorer: see `scorer`; variables and layers are its own: the last answers one score.
         described: float32 `[A, F]`, normalised.
         values: the observation's spec.
     """
 
-    def __init__(self, scorer: Any, described: np.ndarray, values: Any, name: str = "PerAction"):
-        super().__init__(input_tensor_spec=values, state_spec=(), name=name)
-        self._scorer, self._described, self._values = scorer, described, values
+    def __init__(self, scorer: Network, described: np.ndarray, values: Any) -> None:
+        self._scorer, self._described, self.values = scorer, described, values
+        self.layers = scorer.layers
 
     @property
-    def layers(self) -> Any:
-        """The scorer's: its last answers one score."""
-        return self._scorer.layers
+    def trainable_weights(self) -> list[Any]:
+        """The scorer's."""
+        return self._scorer.trainable_weights
 
-    def call(
-        self,
-        values: Any,
-        step_type: Any = None,  # noqa: ARG002 - a Network's
-        network_state: Any = (),
-        training: bool = False,
-    ) -> Any:
-        """`[B, D]` → `[B, A]`"""
+    @property
+    def variables(self) -> list[Any]:
+        """The scorer's."""
+        return self._scorer.variables
+
+    def __call__(self, values: Any, *, training: bool = False) -> Any:
         rows = tf.shape(values)[0]
         described = tf.repeat(tf.constant(self._described)[None], rows, axis=0)
         described = tf.ensure_shape(described, [None, *self._described.shape])
-        return score_each(self._scorer, values, described, training=training), network_state
+        return score_each(self._scorer, values, described, training=training)
 
-    def copy(self, name: str = "Target") -> PerAction:
+    def copy(self) -> PerAction:
         """The same network with variables of its own."""
-        return PerAction(
-            self._scorer.copy(name=f"{name}Scorer"), self._described, self._values, name
-        )
+        return PerAction(self._scorer.copy(), self._described, self.values)

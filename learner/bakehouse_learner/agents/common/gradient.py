@@ -32,7 +32,7 @@ class NetworkAgent:
 
     Args:
         setup: application, normaliser, seed.
-        network: TF-Agents network `[B, D]` → `[B, K]`, its variables created.
+        network: `[B, D]` → `[B, K]`.
         readout: what the network's outputs mean.
         scale: of the rewards that are trained on.
         training: compiled.
@@ -82,8 +82,7 @@ class NetworkAgent:
 
     def score_tensor(self, observation: Any) -> Any:
         """Scores as a TensorFlow graph: float32 `[B, D]` → `[B, A]`, in the game's reward."""
-        outputs, _ = self._network(self._values(observation))
-        return self._readout.scores(outputs, self._scale)
+        return self._readout.scores(self._network(self._values(observation)), self._scale)
 
     def features(self, observation: Any) -> Any:
         """The last hidden layer, likewise: float32 `[B, D]` → `[B, H]`."""
@@ -137,7 +136,7 @@ class GradientAgent(NetworkAgent):
 
     Args:
         setup: application, normaliser, seed.
-        network: TF-Agents network `[B, D]` → `[B, K]`, its variables created.
+        network: `[B, D]` → `[B, K]`.
         loss: mean loss of one minibatch, scalar; where `prioritised`, with each row's |error|.
         learning_rate: Adam's.
         centred: whether rewards are learned as differences from their mean; false as soon as

@@ -8,9 +8,13 @@ from typing import Any
 import numpy as np
 
 from bakehouse_learner.agents.common.linear_statistics import LinearStatistics
+from bakehouse_learner.agents.common.tf_agents_bridge import (
+    constructor_specs,
+    first_step_of,
+    split_mask,
+)
 from bakehouse_learner.training.agent import Exported, Setup
 from bakehouse_learner.training.batch import Batch, Rows
-from bakehouse_learner.training.specs import first_step_of, specs_of, split_mask
 from bakehouse_learner.training.tensorflow_setup import tf
 from bakehouse_schemas.policy.policy import Head
 
@@ -40,21 +44,19 @@ class LinearAgent:
         head: Callable[[LinearStatistics], Head],
     ) -> None:
         self._setup = setup
-        specs = specs_of(setup.application)
-        self._actions = specs.actions
+        self._actions = setup.application.shape.choices
         self._emits = str(emits)
         self._head = head
         self._width = setup.application.encoder.size + 1
         regularisation = float(setup.parameters["regularisation"])
         self.statistics = LinearStatistics(
             setup.application.agent.name,
-            actions=specs.actions,
+            actions=self._actions,
             width=self._width,
             regularisation=regularisation,
         )
         self._agent = make(
-            specs.time_step,
-            specs.action,
+            *constructor_specs(setup.application),
             alpha=alpha,
             tikhonov_weight=regularisation,
             add_bias=True,  # its constant feature is the last; the bundle's is the first

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,21 +12,49 @@ from bakehouse_learner.agents.common.keras_layers import hidden_layers, operatio
 from bakehouse_learner.training.agent import Setup
 from bakehouse_learner.training.tensorflow_setup import tf
 
-with warnings.catch_warnings():
-    warnings.simplefilter(
-        "ignore"
-    )  # the reasons stand in bakehouse_learner.training.tensorflow_setup
-    from tf_agents.networks import sequential
+
+class Network:
+    """Keras layers, one after another: float32 `[B, D]` → `[B, K]`. Built when it is made.
+
+    Args:
+        layers: of this network alone.
+        values: the input's spec, float32 `[D]`
+    """
+
+    def __init__(self, layers: Sequence[Any], values: Any) -> None:
+        self.layers, self.values = list(layers), values
+        with tf.name_scope("Perceptron"):  # what variables are called in models kept for audit
+            self(tf.zeros([1, *values.shape]))
+
+    def __call__(self, values: Any, *, training: bool = False) -> Any:
+        for layer in self.layers:
+            values = layer(values, training=training)
+        return values
+
+    @property
+    def trainable_weights(self) -> list[Any]:
+        """What a loss is differentiated by, layer by layer."""
+        return [weight for layer in self.layers for weight in layer.trainable_weights]
+
+    @property
+    def variables(self) -> list[Any]:
+        """All of them: the trainable ones, then the others. Checkpoints keep this order."""
+        others = [weight for layer in self.layers for weight in layer.non_trainable_weights]
+        return [*self.trainable_weights, *others]
+
+    def copy(self) -> Network:
+        """The same network with variables of its own."""
+        return Network(copy.deepcopy(self.layers), self.values)
 
 
-def perceptron(setup: Setup, values: Any, outputs: int) -> Any:
-    """A TF-Agents network `[B, D]` → `[B, outputs]`, as the application writes it."""
+def perceptron(setup: Setup, values: Any, outputs: int) -> Network:
+    """A network `[B, D]` → `[B, outputs]`, as the application writes it."""
     hidden = hidden_layers(setup, values.shape[0])
     return network_of(values, hidden, tf.keras.layers.Dense(outputs), seed=setup.seed)
 
 
-def network_of(values: Any, hidden: Sequence[Any], last: Any, *, seed: int) -> Any:
-    """A TF-Agents network of these Keras layers, its variables created.
+def network_of(values: Any, hidden: Sequence[Any], last: Any, *, seed: int) -> Network:
+    """A network of these Keras layers, its weights drawn.
 
     Kernels of hidden layers are drawn uniformly in ±√(6 / inputs) (He et al. 2015), biases in
     ±1 / √inputs, from NumPy's generator, so a seed means the same in every version of
@@ -38,8 +66,7 @@ def network_of(values: Any, hidden: Sequence[Any], last: Any, *, seed: int) -> A
         last: a Dense layer, or one that folds into one; see
             `bakehouse_learner.agents.common.duelling`.
     """
-    network = sequential.Sequential([*hidden, last], input_spec=values, name="Perceptron")
-    network.create_variables()
+    network = Network([*hidden, last], values)
     rng = np.random.default_rng(seed)
     for layer in network.layers[:-1]:
         if isinstance(layer, tf.keras.layers.Dense):
@@ -53,10 +80,7 @@ def network_of(values: Any, hidden: Sequence[Any], last: Any, *, seed: int) -> A
 
 def target_of(network: Any) -> Any:
     """A slower copy of the network."""
-    target = network.copy(name="Target")
-    target.create_variables()
-    copy_to(network, target)
-    return target
+    return network.copy()
 
 
 def copy_to(network: Any, target: Any) -> None:
