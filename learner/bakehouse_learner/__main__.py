@@ -16,6 +16,7 @@ from bakehouse_learner.artifacts.anchor_archive import Audit
 from bakehouse_learner.online.kafka_bus import KafkaBus
 from bakehouse_learner.online.loop import ApplicationLoop
 from bakehouse_learner.online.mlflow_tracking import MlflowTracker
+from bakehouse_schemas.application.agents import require_packages
 from bakehouse_schemas.errors import BakehouseError
 from bakehouse_schemas.loading import load_applications
 from bakehouse_schemas.process.logs import set_up_logs
@@ -40,6 +41,8 @@ def main(refs: list[str]) -> int:
         write_privately()
         make_home(settings.home)
         applications = [loaded.application for loaded in load_applications(refs).values()]
+        for application in applications:
+            require_packages(application.agent.name)
     except (BakehouseError, OSError) as error:
         log.error("the learner cannot start: %s", error)
         return 2
@@ -56,11 +59,12 @@ def main(refs: list[str]) -> int:
     phase.announce("waiting for Kafka")
     bus.start()
     phase.announce("importing TensorFlow")
-    from bakehouse_learner.agents import (
-        build_agent,  # 12 s: only now, and Kafka is being read meanwhile
-    )
+    # 12 s: only now, and Kafka is being read meanwhile
+    from bakehouse_learner.agents import agent_module, build_agent
     from bakehouse_learner.agents.common.saved_model import save_model
 
+    for application in applications:  # with TF-Agents where needed: no training is to wait for it
+        agent_module(application.agent.name)
     tracer = open_tracer(settings, "learner", process=str(os.getpid()))
     tracker = MlflowTracker(settings, {each.name: each for each in applications})
     audit = Audit(

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bakehouse_learner.agents.load import load_agents
+from bakehouse_schemas.application.agents import require_packages
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.errors import ApplicationError, BakehouseError
 from bakehouse_schemas.loading import load_application
@@ -36,7 +37,9 @@ def check_network(application: Application) -> dict[str, Any]:
     Raises:
         UnsupportedOperation: layers that a bundle cannot carry, by name.
         ApplicationError: the builder failed, or gave something else than layers.
+        MissingDependency: the agent needs TF-Agents, which is not installed.
     """
+    require_packages(application.agent.name)
     load_agents()
     from bakehouse_learner.agents.common.keras_layers import built_layers, operations_of
     from bakehouse_learner.training.tensorflow_setup import tf

@@ -27,9 +27,9 @@ from bakehouse_learner.offline.train import judged, say
 from bakehouse_learner.offline.training.train_on_history import train_on_history
 from bakehouse_learner.training.agent import Agent as Learner
 from bakehouse_learner.training.agent import Setup
-from bakehouse_schemas.application.agents import AGENTS
+from bakehouse_schemas.application.agents import AGENTS, require_packages
 from bakehouse_schemas.application.application import Agent, Application
-from bakehouse_schemas.errors import ApplicationError, BakehouseError
+from bakehouse_schemas.errors import ApplicationError, BakehouseError, MissingDependency
 from bakehouse_schemas.loading import load_application
 from bakehouse_schemas.process.settings import load_settings
 from bakehouse_schemas.worlds.share import share
@@ -103,8 +103,10 @@ def candidates_of(asked: argparse.Namespace, application: Application) -> dict[s
     for name, agent in AGENTS.items():
         if kind in agent.actions and problem in agent.problems:
             try:
+                require_packages(name)
                 found[name] = with_agent(application, name)
-            except ApplicationError as error:  # it cannot explore as this application does
+            except (ApplicationError, MissingDependency) as error:
+                # it cannot explore as this application does, or not be trained here
                 say(f"{name} is left out: {error}")
     if not found:
         raise ApplicationError(f"no agent fits {application.name!r}; say which with --agents")

@@ -9,13 +9,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
-from bakehouse_schemas.errors import ApplicationError
+from bakehouse_schemas.errors import ApplicationError, MissingDependency
 from bakehouse_schemas.numbers import in_short, is_finite, is_whole
 
 ACTION_KINDS = ("discrete", "continuous", "parts", "ranking")
 PROBLEM_KINDS = ("bandit", "episodic")
+
+# It pins a typing-extensions that nothing else here can live with, so it is no dependency of any
+# part and comes after them.
+INSTALL_TF_AGENTS = "pip install --no-deps tf-agents==0.19.0"
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,7 @@ class AgentKind:
     imitates: bool = False  # learns the logged action itself, whatever came of it
     reads_features: bool = False  # of actions: Discrete(…, features=…)
     believes: bool = False  # says how probably each action is the best: Thompson() can draw
+    needs_tf_agents: bool = False  # to be trained; see `require_packages`
 
     @property
     def on_policy(self) -> bool:
@@ -121,12 +127,14 @@ AGENTS: dict[str, AgentKind] = {
         _neural(3e-3),
         "a network predicts the reward of every action; the best is answered",
         reads_features=True,
+        needs_tf_agents=True,
     ),
     "lin_ucb": AgentKind(
         _DISCRETE,
         _BANDIT,
         {"alpha": _positive(1.0), "regularisation": _positive(1.0)},
         "a linear model of every action's reward, optimistic where little is known",
+        needs_tf_agents=True,
     ),
     "lin_ts": AgentKind(
         _DISCRETE,
@@ -135,12 +143,14 @@ AGENTS: dict[str, AgentKind] = {
         "a linear model of every action's reward; each is answered as often as it may be best",
         stochastic=True,
         believes=True,
+        needs_tf_agents=True,
     ),
     "neural_linucb": AgentKind(
         _DISCRETE,
         _BANDIT,
         _neural(3e-3, alpha=_positive(1.0), regularisation=_positive(1.0)),
         "a linear model over what a network has learned to see, optimistic where little is known",
+        needs_tf_agents=True,
     ),
     "dqn": AgentKind(
         _DISCRETE,
@@ -148,6 +158,7 @@ AGENTS: dict[str, AgentKind] = {
         _neural(1e-3, **_TARGET),
         "double deep Q-learning with n-step returns; looks ahead over an episode",
         reads_features=True,
+        needs_tf_agents=True,
     ),
     "c51": AgentKind(
         _DISCRETE,
@@ -166,6 +177,7 @@ AGENTS: dict[str, AgentKind] = {
         _EITHER,
         _neural(1e-3, **_TARGET, alpha=_positive(1.0)),
         "double Q-learning that distrusts what was not tried; for learning from logs",
+        needs_tf_agents=True,
     ),
     "td3": AgentKind(
         _NUMBERS,
@@ -222,6 +234,26 @@ AGENTS: dict[str, AgentKind] = {
         stochastic=True,
     ),
 }
+
+
+def require_packages(name: str) -> None:
+    """Return if this agent can be trained here; to load or serve an application takes less.
+
+    Raises:
+        MissingDependency: it needs TF-Agents; the message says how to install it.
+    """
+    if AGENTS[name].needs_tf_agents and not _is_installed("tf_agents"):
+        raise MissingDependency(
+            f"Agent({name!r}) learns by TF-Agents, which is not installed: "
+            f"`{INSTALL_TF_AGENTS}`, or use an agent that does without"
+        )
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ImportError:  # a finder refuses it
+        return False
 
 
 # Why an agent cannot, by the kind that it was asked for.
