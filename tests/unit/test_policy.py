@@ -340,6 +340,10 @@ HUGE = b"{'descr': '<f4', 'fortran_order': False, 'shape': (100000000000,)}"
         (zipped(("a.npy", b""), ("a", b"")), "holds an array twice"),
         (zipped(("a", bytes(999)), compression=zipfile.ZIP_LZMA)[:60], "BadZipFile"),
     ],
+    ids=[
+        *("empty", "empty array", "half a header", "deep header", "huge", "objects", "twice"),
+        "truncated",
+    ],
 )
 def test_a_file_of_arrays_that_is_damaged_or_lies_is_refused_before_it_is_believed(
     written, content, says
