@@ -28,7 +28,8 @@ from bakehouse_schemas.events.events import validated
 from bakehouse_schemas.events.wire import parse_object
 from bakehouse_schemas.process.failpoints import reach
 from bakehouse_serving.hot.route import Log
-from bakehouse_serving.policies.served import ACTIONS, Change, Served
+from bakehouse_serving.policies.control_actions import ACTIONS, Change
+from bakehouse_serving.policies.served import Served
 from bakehouse_serving.spool.frames import Record, Topic
 
 log = logging.getLogger(__name__)

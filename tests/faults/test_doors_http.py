@@ -522,7 +522,9 @@ def test_a_kill_is_answered_though_the_disk_does_not(
 ) -> None:
     goes_on = threading.Event()
     server = Server(tmp_path)
-    monkeypatch.setattr("bakehouse_serving.policies.served.os.fsync", lambda _: goes_on.wait(60))
+    monkeypatch.setattr(
+        "bakehouse_serving.policies.state_file.os.fsync", lambda _: goes_on.wait(60)
+    )
     monkeypatch.setattr("bakehouse_serving.control.KEPT_WITHIN_S", 0.05)
     try:
         with server.listening() as url:

@@ -62,8 +62,18 @@ def publish(
     served.point([pointer], live=live)
 
 
-def act(served: Served, action: str, version: int | None = None) -> Control:
-    return served.act(action, by="ada", why="a test", version=version)
+def act(
+    served: Served,
+    action: str,
+    version: int | None = None,
+    *,
+    share: float | None = None,
+    by: str = "ada",
+    why: str = "a test",
+) -> Control:
+    change = served.put_in_force(action, by=by, why=why, version=version, share=share)
+    served.complete(change)
+    return change.control
 
 
 def test_a_published_policy_is_put_in_the_slot(served: Served, tmp_path: Path) -> None:
@@ -304,7 +314,7 @@ def test_a_pointer_that_is_passed_over_is_not_read_where_it_leads_out_of_the_fol
 def test_a_share_of_uniform_choice_holds_for_policy_and_version_0_until_the_page_is_asked_again(
     served: Served, tmp_path: Path, application: Application, clock: Clock
 ) -> None:
-    said = served.act("explore", by="ada", why="a new season", share=0.5)
+    said = act(served, "explore", by="ada", why="a new season", share=0.5)
     assert said.explore_share == served.slot.explore_share == 0.5
     publish(served, tmp_path, 1)
     assert (served.slot.version, served.slot.explore_share) == (1, 0.5)
@@ -312,16 +322,16 @@ def test_a_share_of_uniform_choice_holds_for_policy_and_version_0_until_the_page
     act(served, "explore")
     assert served.slot.explore_share is None
     with pytest.raises(InvalidEvent, match=r"share: kill takes none, got 0\.3"):
-        served.act("kill", by="ada", why="a slip", share=0.3)
+        act(served, "kill", by="ada", why="a slip", share=0.3)
     assert not served.slot.killed
 
 
 def test_every_control_is_kept_with_who_why_and_what_it_changed(
     served: Served, tmp_path: Path, application: Application, clock: Clock
 ) -> None:
-    kill = served.act("kill", by="ada", why="players complain <b>loudly</b>")
-    served.act("revive", by="bob", why="it was the servers")
-    retrain = served.act("retrain", by="ada", why="new prices")
+    kill = act(served, "kill", by="ada", why="players complain <b>loudly</b>")
+    act(served, "revive", by="bob", why="it was the servers")
+    retrain = act(served, "retrain", by="ada", why="new prices")
     other = kill.model_copy(update={"at_ms": retrain.at_ms + 5, "by": "eve", "frozen": True})
     heard = served.hear(other)  # from another process of another home
     assert heard is not None
@@ -386,11 +396,11 @@ class SlowFolder:
 
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowFolder]:
-    from bakehouse_serving.policies import served
+    from bakehouse_serving.policies import loading
 
-    folder = SlowFolder(served.load_bundle)
+    folder = SlowFolder(loading.load_bundle)
     folder.answers.set()
-    monkeypatch.setattr(served, "load_bundle", folder)
+    monkeypatch.setattr(loading, "load_bundle", folder)
     yield folder
     folder.answers.set()
 
@@ -421,7 +431,7 @@ def test_a_control_that_needs_no_bundle_waits_for_none(
     waiting = loading(served, slow, tmp_path, 2)
     read = list(slow.asked)
     share = 0.5 if action == "explore" else None
-    said = served.act(action, by="ada", why="a test", share=share)
+    said = act(served, action, by="ada", why="a test", share=share)
     assert waiting.is_alive()
     assert slow.asked == read
     assert served.control == said
@@ -445,7 +455,7 @@ def test_a_kill_is_in_force_though_the_home_takes_nothing(
         hangs.set()
         assert goes_on.wait(60)
 
-    monkeypatch.setattr("bakehouse_serving.policies.served.os.fsync", sync)
+    monkeypatch.setattr("bakehouse_serving.policies.state_file.os.fsync", sync)
     first = in_the_background(act, served, "freeze")
     assert hangs.wait(60)
     served.put_in_force("kill", by="ada", why="the disk hangs")

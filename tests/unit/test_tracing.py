@@ -307,7 +307,9 @@ def test_a_swap_and_the_first_answer_are_told_of_the_decisions_that_are_new_in_a
     served.point(pointers[2:3], live=False)  # published before this process listened
     assert len(tracer.named(SWAP)) == 2
     served.point(pointers[3:4], live=True)
-    served.act("explore", by="me", why="a test", share=0.5)  # another slot, the same news
+    served.complete(  # another slot, the same news
+        served.put_in_force("explore", by="me", why="a test", share=0.5)
+    )
     served.point(pointers[4:], live=True)
     served.first_answer(served.slot)
     assert [one.decision_id for one in tracer.named(FIRST_ANSWER)[2:]] == ids[3:]
