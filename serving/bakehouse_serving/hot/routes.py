@@ -14,6 +14,7 @@ from bakehouse_schemas.process.keys import Scope as KeyScope
 from bakehouse_schemas.process.spans import Tracer
 from bakehouse_serving.api_keys import Doors, Refused
 from bakehouse_serving.counters import Timings
+from bakehouse_serving.hot.decision_steps import DecisionSteps
 from bakehouse_serving.hot.decisions import Decisions
 from bakehouse_serving.hot.idempotency import AnotherSubject
 from bakehouse_serving.hot.outcomes import Outcomes
@@ -55,9 +56,10 @@ class HotRoutes:
         self._doors = doors
         self._most_body_bytes = most_body_bytes
         most = most_record_bytes
-        decisions = Decisions(
+        steps = DecisionSteps(
             spool=spool, draw=draw, clock=clock, most_record_bytes=most, tracer=tracer
         )
+        decisions = Decisions(steps)
         outcomes = Outcomes(spool=spool, clock=clock, most_record_bytes=most, tracer=tracer)
         self.timings = Timings()
         self.too_large = 0

@@ -24,6 +24,7 @@ from bakehouse_schemas.events import wire
 from bakehouse_schemas.events.events import Control, PolicyPointer, Progress, Status, validated
 from bakehouse_schemas.events.wire import parse_object
 from bakehouse_serving.control import ControlRequest
+from bakehouse_serving.hot.decision_steps import DecisionSteps
 from bakehouse_serving.hot.decisions import Decisions
 from bakehouse_serving.hot.idempotency import AnswerMemory
 from bakehouse_serving.hot.outcomes import Outcomes
@@ -63,7 +64,7 @@ _COMMON: dict[str, Any] = {
     "most_record_bytes": 1 << 20,
     "tracer": None,
 }
-DECISIONS = Decisions(draw=lambda: 0.5, **_COMMON)
+DECISIONS = Decisions(DecisionSteps(draw=lambda: 0.5, **_COMMON))
 OUTCOMES = Outcomes(**_COMMON)
 ROUTES = {name: _route(application) for name, application in APPLICATIONS.items()}
 
