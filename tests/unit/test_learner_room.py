@@ -33,7 +33,8 @@ from bakehouse_schemas.replay.buffer_size import (
     bytes_each,
     rate_carried,
 )
-from bakehouse_serving.dashboard.pipeline_health import Heard, Moved, stages
+from bakehouse_serving.dashboard.pipeline_health import stages
+from bakehouse_serving.dashboard.stage import Activity, Snapshot
 from tests.learner_fakes import GAME, Play
 from tests.replay_rows import T0, arrow, decision, following, outcome
 from tests.unit.test_serving_pipe import FIGURES, OWN, STREAM
@@ -60,8 +61,8 @@ def stage(status: dict[str, Any]) -> dict[str, Any]:
     """The learner's, as `bakehouse status` and the dashboard have it."""
     learner = {"at_ms": 1_000_000, "problem": None}
     status = json.loads(json.dumps(status, allow_nan=False)) | {"replay_version": 40}
-    heard = Heard(OWN, FIGURES, STREAM, learner, status)
-    made = stages(heard, Moved(), now_ms=1_000_000, target_s=2.0)
+    snapshot = Snapshot(OWN, FIGURES, STREAM, learner, status)
+    made = stages(snapshot, Activity(), now_ms=1_000_000, target_s=2.0)
     (found,) = [one for one in made if one["stage"] == "learner"]
     return found
 

@@ -155,5 +155,5 @@ def test_a_spool_flows_while_no_more_waits_than_the_last_second_brought(
             "kafka": {"published": 0, "connected": True, "listening": True},
             "spool": {"events": waiting},
         }
-        server.report._note_moves(told, decided=False, come=bool(came))
-        assert (server.report.moved.spool_flows_at_ms == 1000 * at_s) == flows
+        server.report._note_activity(told, decided=False, come=bool(came))
+        assert (server.report.activity.spool_flows_at_ms == 1000 * at_s) == flows

@@ -5,16 +5,10 @@ from typing import Any
 import pytest
 
 from bakehouse_schemas.process.phase import GIVEN_UP, READY
-from bakehouse_serving.dashboard.pipeline_health import (
-    AWAY_MS,
-    SILENT_MS,
-    STARTING_MS,
-    UNHEARD_MS,
-    Heard,
-    Moved,
-    not_learning,
-    stages,
-)
+from bakehouse_serving.dashboard.own_stages import AWAY_MS
+from bakehouse_serving.dashboard.pipeline_health import not_learning, stages
+from bakehouse_serving.dashboard.reported_stages import SILENT_MS, STARTING_MS, UNHEARD_MS
+from bakehouse_serving.dashboard.stage import Activity, Snapshot
 from bakehouse_serving.dashboard.waits import Waiting
 
 NOW_MS = 1_000_000
@@ -75,7 +69,7 @@ APPLICATION = {
     "seconds": {"train": 0.01},
     "outcomes": {"late": 3},
 }
-MOVED = Moved(NOW_MS - 100, NOW_MS - 100, NOW_MS - 100)
+ACTIVITY = Activity(NOW_MS - 100, NOW_MS - 100, NOW_MS - 100)
 SPEAKS = Waiting()
 
 
@@ -86,12 +80,12 @@ def found(
     stream: Any = STREAM,
     learner: Any = LEARNER,
     application: Any = APPLICATION,
-    moved: Moved = MOVED,
+    activity: Activity = ACTIVITY,
     stream_waits: Waiting = SPEAKS,
     learner_waits: Waiting = SPEAKS,
 ) -> dict[str, dict[str, Any]]:
-    heard = Heard(own, figures, stream, learner, application, stream_waits, learner_waits)
-    made = stages(heard, moved, now_ms=NOW_MS, target_s=5.0)
+    snapshot = Snapshot(own, figures, stream, learner, application, stream_waits, learner_waits)
+    made = stages(snapshot, activity, now_ms=NOW_MS, target_s=5.0)
     return {stage["stage"]: stage for stage in made}
 
 
@@ -137,7 +131,7 @@ def test_a_dead_broker_blocks_kafka_and_the_spool_says_that_it_waits() -> None:
     kafka = OWN["kafka"] | {"connected": False, "problem": "no route"}  # type: ignore[operator]
     spool = {"events": 900, "bytes": 600_000, "bytes_limit": 1_000_000}
     changed = found(
-        own=OWN | {"kafka": kafka, "spool": spool}, moved=MOVED._replace(spool_flows_at_ms=0)
+        own=OWN | {"kafka": kafka, "spool": spool}, activity=ACTIVITY._replace(spool_flows_at_ms=0)
     )
     assert changed["kafka"]["level"] == "blocked"
     assert "no route" in changed["kafka"]["do"]
@@ -157,7 +151,9 @@ def test_kafka_is_blocked_once_it_is_away_for_longer_than_a_hiccup() -> None:
     deaf = OWN | {"kafka": OWN["kafka"] | {"listening": False}}  # type: ignore[operator]
     for own, words in ((away, "cannot be reached"), (deaf, "cannot hear")):
         for since_ms, level in ((AWAY_MS, "busy"), (AWAY_MS + 1, "blocked")):
-            stage = found(own=own, moved=MOVED._replace(kafka_at_ms=NOW_MS - since_ms))["kafka"]
+            stage = found(own=own, activity=ACTIVITY._replace(kafka_at_ms=NOW_MS - since_ms))[
+                "kafka"
+            ]
             assert stage["level"] == level
             assert (words in str(stage["blocks"])) == (level == "blocked")
 
@@ -257,8 +253,10 @@ def test_ends_of_transactions_are_positions_without_a_record_and_no_fault() -> N
 def test_serving_that_cannot_read_a_topic_says_why_and_that_policies_go_on() -> None:
     said = "UnsupportedCodecError: Libraries for zstd compression codec not found"
     deaf = OWN["kafka"] | {"listening": False}  # type: ignore[operator]
-    heard = Moved(kafka_at_ms=NOW_MS)
-    assert found(own=OWN | {"kafka": deaf}, moved=heard)["kafka"]["level"] == "busy"  # not yet
+    activity = Activity(kafka_at_ms=NOW_MS)
+    assert (
+        found(own=OWN | {"kafka": deaf}, activity=activity)["kafka"]["level"] == "busy"
+    )  # not yet
     stage = found(own=OWN | {"kafka": deaf | {"problem": said}})["kafka"]
     assert stage["level"] == "blocked"
     assert said in stage["do"]

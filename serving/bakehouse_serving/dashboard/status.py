@@ -9,7 +9,7 @@ from typing import Any
 
 from bakehouse_schemas.replay.account import OUTCOMES
 from bakehouse_serving.counters import Durations
-from bakehouse_serving.dashboard.pipeline_health import Moved
+from bakehouse_serving.dashboard.stage import Activity
 from bakehouse_serving.dashboard.waits import Waits
 from bakehouse_serving.hot.routes import HotRoutes
 from bakehouse_serving.policies.served import Served
@@ -71,7 +71,7 @@ class StatusReport:
         self._counted: dict[str, tuple[int, int]] = {}  # decisions, outcomes by application
         self._by_application: dict[str, dict[str, float]] = {}
         started_ms = int(self._started * 1000)
-        self.moved = Moved(kafka_at_ms=started_ms)  # when things last happened
+        self.activity = Activity(kafka_at_ms=started_ms)  # when things last happened
         self.waits = Waits(home, started_ms=started_ms)
         self._rates: dict[str, Any] = {
             "decisions_per_s": 0.0,
@@ -99,7 +99,7 @@ class StatusReport:
         self._count_applications(seconds)
         status = self.status()
         come = totals[0] > decisions or totals[1] > outcomes
-        self._note_moves(status, decided=totals[0] > decisions, come=come)
+        self._note_activity(status, decided=totals[0] > decisions, come=come)
         # The clock, and figures that only age, are no news.
         news = {name: value for name, value in status.items() if name not in _AGEING}
         if news == self._told:
@@ -117,18 +117,18 @@ class StatusReport:
                 "outcomes_per_s": round((now[1] - before[1]) / seconds, 1),
             }
 
-    def _note_moves(self, status: Mapping[str, Any], *, decided: bool, come: bool) -> None:
+    def _note_activity(self, status: Mapping[str, Any], *, decided: bool, come: bool) -> None:
         at_ms, kafka, waiting = status["at_ms"], status["kafka"], status["spool"]["events"]
-        moved: dict[str, int] = {}
+        happened: dict[str, int] = {}
         if decided:
-            moved["decided_at_ms"] = at_ms
+            happened["decided_at_ms"] = at_ms
         if published := kafka["published"] != self._published:
             self._published = kafka["published"]
-            moved["published_at_ms"] = at_ms
+            happened["published_at_ms"] = at_ms
         # under any traffic there may be something on its way; what came since the last look flows
         came, self._appended = self._spool.appended - self._appended, self._spool.appended
         if waiting <= came:
-            moved["spool_flows_at_ms"] = at_ms
+            happened["spool_flows_at_ms"] = at_ms
         # controls are published too, and no work for anyone
         self._unpublished |= come
         news = self._unpublished and published
@@ -140,8 +140,8 @@ class StatusReport:
             learners={name: self.newest("learner", name) for name in self._served},
         )
         if (kafka["connected"] and kafka["listening"]) or self.waits.broker_starts:
-            moved["kafka_at_ms"] = at_ms
-        self.moved = self.moved._replace(**moved)
+            happened["kafka_at_ms"] = at_ms
+        self.activity = self.activity._replace(**happened)
 
     def rates(self, name: str) -> dict[str, float]:
         """Decisions and outcomes of one application, a second, over the last second."""

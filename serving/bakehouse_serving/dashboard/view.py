@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from bakehouse_schemas.application.application import Episodic
 from bakehouse_schemas.process.addresses import without_secrets
 from bakehouse_schemas.process.settings import Settings
-from bakehouse_serving.dashboard.pipeline_health import Heard, stages
+from bakehouse_serving.dashboard.pipeline_health import stages
+from bakehouse_serving.dashboard.stage import Snapshot
 from bakehouse_serving.dashboard.status import StatusReport
 from bakehouse_serving.dashboard.verdict import verdict
 from bakehouse_serving.policies.served import Served
@@ -102,7 +103,7 @@ def pipe_of(
     """
     name = served.application.name
     learner, record = _learner(report, name)
-    heard = Heard(
+    snapshot = Snapshot(
         own,
         own["applications"][name],
         report.newest("stream"),
@@ -111,7 +112,7 @@ def pipe_of(
         report.waits.stream(),
         report.waits.learner(name),
     )
-    return stages(heard, report.moved, now_ms=now_ms, target_s=wanted.freshness_target_s)
+    return stages(snapshot, report.activity, now_ms=now_ms, target_s=wanted.freshness_target_s)
 
 
 def _learner(report: StatusReport, application: str) -> tuple[Fields, Fields]:
