@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 
 from bakehouse_schemas.errors import InvalidEvent, UnknownApplication
 from bakehouse_schemas.ids import is_uuid7
-from bakehouse_serving import control
+from bakehouse_serving import control_routes
 from bakehouse_serving.api_keys import Doors
 from bakehouse_serving.background import Background
 from bakehouse_serving.dashboard import live as live_pages
@@ -175,7 +175,7 @@ def make_app(
         headers = {"Retry-After": RETRY_AFTER_S} if answered.status in (429, 503) else None
         return _Orjson(said, status_code=answered.status, media_type=MEDIA_TYPE, headers=headers)
 
-    control.add_routes(app, find, spool=spool, most_body_bytes=most_body_bytes)
+    control_routes.add_routes(app, find, spool=spool, most_body_bytes=most_body_bytes)
     _document_hot_routes(app, find)
     document = describe(app, applications=sorted(served), locked=locked)
     app.openapi = lambda: document  # type: ignore[method-assign]  # as FastAPI's docs say

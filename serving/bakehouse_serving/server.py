@@ -33,7 +33,7 @@ from bakehouse_serving.dashboard.status import StatusReport
 from bakehouse_serving.dashboard.view import wanted
 from bakehouse_serving.explain.client import Explainer
 from bakehouse_serving.handles import raise_limit
-from bakehouse_serving.hot.idempotency import AT_ONCE, AnswerMemory
+from bakehouse_serving.hot.idempotency import ANSWERS_A_WRITE, AnswerMemory
 from bakehouse_serving.hot.one_write import OneWriteProtocol
 from bakehouse_serving.hot.outcome_tokens import Tokens, token_secret
 from bakehouse_serving.hot.request_timeout import Patience
@@ -96,7 +96,7 @@ def build(
     tracer = open_tracer(settings, "serving", process=claim.process)
     spool = Spool(claim.folder, limit_bytes=settings.spool_bytes, replay=claim.rebooted)
     last_decisions = [
-        orjson.loads(record.value) for record in spool.newest(Topic.DECISIONS, AT_ONCE)
+        orjson.loads(record.value) for record in spool.newest(Topic.DECISIONS, ANSWERS_A_WRITE)
     ]
     served: dict[str, Served] = {}
     routes: dict[str, Route] = {}

@@ -525,7 +525,7 @@ def test_a_kill_is_answered_though_the_disk_does_not(
     monkeypatch.setattr(
         "bakehouse_serving.policies.state_file.os.fsync", lambda _: goes_on.wait(60)
     )
-    monkeypatch.setattr("bakehouse_serving.control.KEPT_WITHIN_S", 0.05)
+    monkeypatch.setattr("bakehouse_serving.control_routes.KEPT_WITHIN_S", 0.05)
     try:
         with server.listening() as url:
             said = httpx.post(f"{url}{LEVELS}/policy:kill", json={}, trust_env=False).json()

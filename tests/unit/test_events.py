@@ -25,7 +25,7 @@ from bakehouse_schemas.events.events import (
 )
 from bakehouse_schemas.events.wire import parse_object
 from bakehouse_schemas.ids import is_uuid7, uuid7, uuid7_hour, uuid7_time_ms
-from bakehouse_serving.control import ControlRequest
+from bakehouse_serving.control_routes import ControlRequest
 
 NOW_MS = time.time_ns() // 1_000_000
 

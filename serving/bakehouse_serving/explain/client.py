@@ -26,7 +26,7 @@ from bakehouse_schemas.process.settings import ENVIRONMENT_PREFIX, SECRETS, Sett
 
 log = logging.getLogger(__name__)
 LIMIT_S = 15.0  # of one question, the process's start on a busy machine included
-AT_ONCE = 2  # questions: one that is answered, one that waits for it
+MOST_ASKING = 2  # questions: one that is answered, one that waits for it
 STOP_S = 2.0
 
 
@@ -53,7 +53,7 @@ class Explainer:
         self._environment = _environment(settings)
         self._limit_s = limit_s
         self._lock = threading.Lock()
-        self._threads = anyio.CapacityLimiter(AT_ONCE)  # of its own: nobody else waits for them
+        self._threads = anyio.CapacityLimiter(MOST_ASKING)  # of its own: nobody else waits for them
         self._asking = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._stopped = False
@@ -65,8 +65,8 @@ class Explainer:
         return None if process is None or process.poll() is not None else process.pid
 
     async def answer(self, application: str, decision_id: str) -> Answered:
-        """`ask`, from the event loop; at once where `AT_ONCE` others ask already."""
-        if self._asking >= AT_ONCE:
+        """`ask`, from the event loop; at once where `MOST_ASKING` others ask already."""
+        if self._asking >= MOST_ASKING:
             return Answered(429, {"detail": "other decisions are being explained; ask again"})
         self._asking += 1
         try:

@@ -14,9 +14,9 @@ from bakehouse_schemas.events.events import DecisionRequest
 from bakehouse_schemas.ids import uuid7
 from bakehouse_schemas.process.spans import Tracer
 from bakehouse_schemas.worlds.world import SIMULATED
+from bakehouse_serving.decision_spans import trace_decision
 from bakehouse_serving.hot.idempotency import Remembered
 from bakehouse_serving.hot.route import Log, Route
-from bakehouse_serving.traced import trace_decision
 
 log = logging.getLogger(__name__)
 

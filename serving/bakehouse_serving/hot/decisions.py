@@ -14,7 +14,7 @@ from bakehouse_schemas.events.events import DecisionRequest, Spelling, validated
 from bakehouse_schemas.events.wire import parse_object
 from bakehouse_serving.hot.decision_batch import answer_batch
 from bakehouse_serving.hot.decision_steps import DecisionSteps, admit
-from bakehouse_serving.hot.route import AT_ONCE, Reply, Route, entries_of, recorded
+from bakehouse_serving.hot.route import ENTRIES_A_TURN, Reply, Route, entries_of, recorded
 from bakehouse_serving.hydration.lookup import Hydrator
 from bakehouse_serving.spool.frames import Topic
 
@@ -72,10 +72,10 @@ class Decisions:
         spelling = Spelling()
         results: list[dict[str, Any]] = []
         slot = route.served.slot  # once: one policy answers all of a request
-        for at in range(0, len(entries), AT_ONCE):
+        for at in range(0, len(entries), ENTRIES_A_TURN):
             if at:
                 await asyncio.sleep(0)  # a long batch does not hold up the short requests
-            requests = [_request(entry, spelling) for entry in entries[at : at + AT_ONCE]]
+            requests = [_request(entry, spelling) for entry in entries[at : at + ENTRIES_A_TURN]]
             if route.served.hydrator is not None:
                 await _hydrate(route.served.hydrator, requests)
             began_s = self._steps.clock()

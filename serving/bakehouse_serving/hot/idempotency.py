@@ -35,7 +35,7 @@ _ACTION = _ANSWER.size + _SUBJECT  # where the action of others than labels begi
 _ANYONE = bytes(_SUBJECT)  # of answers that an earlier release kept, without their subject
 WRITTEN, WITHOUT_SUBJECT = ".told", ".answers"  # what the log's files end with; the earlier ones
 EXPLORED, LOGGED = 1, 2
-AT_ONCE = 64  # answers to a write of the log
+ANSWERS_A_WRITE = 64  # answers to a write of the log
 
 
 class AnotherSubject(BakehouseError):
@@ -131,7 +131,7 @@ class AnswerMemory:
         return self._span_s / 2
 
     def put(self, decision_id: str, subject_id: str, position: int, answer: Remembered) -> None:
-        """Remember, and write the log where `AT_ONCE` answers have come together.
+        """Remember, and write the log where `ANSWERS_A_WRITE` answers have come together.
 
         Args:
             subject_id: whom the answer is given to, and may be given to again.
@@ -156,7 +156,7 @@ class AnswerMemory:
                 self._unwritten += _LENGTH.pack(len(packed))
             self._unwritten += key + packed + _CHECKSUM.pack(zlib.crc32(key + packed))
             self._waiting += 1
-            if self._waiting >= AT_ONCE:
+            if self._waiting >= ANSWERS_A_WRITE:
                 self.flush()
 
     def recover(self, events: Iterable[Mapping[str, Any]]) -> None:

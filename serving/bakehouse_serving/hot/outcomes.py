@@ -13,11 +13,11 @@ from bakehouse_schemas.events.events import OutcomeRequest, Spelling, check_outc
 from bakehouse_schemas.events.wire import parse_object
 from bakehouse_schemas.ids import uuid7
 from bakehouse_schemas.process.spans import Tracer
+from bakehouse_serving.decision_spans import trace_outcomes
 from bakehouse_serving.hot.outcome_tokens import TokenRefused
-from bakehouse_serving.hot.route import AT_ONCE, Log, Reply, Route, entries_of, recorded
+from bakehouse_serving.hot.route import ENTRIES_A_TURN, Log, Reply, Route, entries_of, recorded
 from bakehouse_serving.problems import MEDIA_TYPE, problem, problem_bytes
 from bakehouse_serving.spool.frames import Record, Topic
-from bakehouse_serving.traced import trace_outcomes
 
 RETRY_AFTER_S = b"5"
 
@@ -56,7 +56,7 @@ class Outcomes:
         uncounted: dict[tuple[str, str | None], int] = {}
         rejected: list[dict[str, Any]] = []
         for at, entry in enumerate(entries):
-            if at and at % AT_ONCE == 0:
+            if at and at % ENTRIES_A_TURN == 0:
                 await asyncio.sleep(0)  # many outcomes do not hold up the short requests
             try:
                 records.append(self._outcome(route, entry, now_ms, spelling, uncounted))
@@ -84,7 +84,7 @@ class Outcomes:
         served.figures.rejected += len(rejected)
         served.figures.uncounted += sum(uncounted.values())
         notes = served.uncounted.note(uncounted) if uncounted else []
-        return _told(len(records), rejected, notes)
+        return _reply(len(records), rejected, notes)
 
     def _trace_outcomes(
         self, tracer: Tracer, application: str, records: list[Record], began_s: float
@@ -130,7 +130,7 @@ class Outcomes:
         return record
 
 
-def _told(accepted: int, rejected: list[dict[str, Any]], notes: list[dict[str, Any]]) -> Reply:
+def _reply(accepted: int, rejected: list[dict[str, Any]], notes: list[dict[str, Any]]) -> Reply:
     """202; 207 where some were rejected; 422, a problem too, where all were."""
     said: dict[str, Any] = {"accepted": accepted, "rejected": rejected, "notes": notes}
     if accepted or not rejected:

@@ -14,7 +14,7 @@ from bakehouse_serving.problems import MEDIA_TYPE, problem_bytes
 from bakehouse_serving.spool.frames import Record
 
 MOST_IN_A_BATCH = 5_000
-AT_ONCE = 64  # of a batch, before other requests get their turn
+ENTRIES_A_TURN = 64  # of a batch, before other requests get their turn
 
 
 class Log(Protocol):

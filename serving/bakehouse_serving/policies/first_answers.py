@@ -10,7 +10,7 @@ from bakehouse_schemas.policy.bundle import Manifest
 from bakehouse_schemas.process.spans import Tracer
 from bakehouse_schemas.process.tracing import named_in
 from bakehouse_serving.counters import Freshness
-from bakehouse_serving.traced import trace_first_answer, trace_swap
+from bakehouse_serving.decision_spans import trace_first_answer, trace_swap
 
 
 class News(NamedTuple):

@@ -23,7 +23,7 @@ from bakehouse_schemas.errors import InvalidEvent
 from bakehouse_schemas.events import wire
 from bakehouse_schemas.events.events import Control, PolicyPointer, Progress, Status, validated
 from bakehouse_schemas.events.wire import parse_object
-from bakehouse_serving.control import ControlRequest
+from bakehouse_serving.control_routes import ControlRequest
 from bakehouse_serving.hot.decision_steps import DecisionSteps
 from bakehouse_serving.hot.decisions import Decisions
 from bakehouse_serving.hot.idempotency import AnswerMemory

@@ -60,7 +60,7 @@ _MEANING = {
 
 # These ask for another policy, which may have to be loaded: they have threads of their own.
 LOADS = ("promote", "rollback", "release")
-AT_ONCE = 4
+THREADS = 4
 KEPT_WITHIN_S = 2.0  # else who asked is answered all the same
 
 
@@ -68,7 +68,7 @@ def add_routes(
     app: FastAPI, find: Callable[[str], Served], *, spool: Log, most_body_bytes: int
 ) -> None:
     """One route for each action."""
-    switches, loads = (anyio.CapacityLimiter(AT_ONCE) for _ in range(2))
+    switches, loads = (anyio.CapacityLimiter(THREADS) for _ in range(2))
     for action in ACTIONS:
         threads = loads if action in LOADS else switches
         app.post(
