@@ -33,7 +33,7 @@ class Refused(NamedTuple):
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
-class Doors:
+class Authenticator:
     """Lets a request in or not, by its headers alone.
 
     Args:
@@ -42,7 +42,7 @@ class Doors:
 
     def __init__(self, keys: Sequence[ApiKey] = ()) -> None:
         self._known = [(_digest(key.secret.encode()), key.scopes) for key in keys]
-        self.locked = bool(keys)
+        self.requires_key = bool(keys)
 
     def refuse(self, headers: Headers, scope: Scope | None) -> Refused | None:
         """None where the request may go on.
@@ -51,7 +51,7 @@ class Doors:
             headers: names in lower case, as ASGI has them.
             scope: that its key needs; None: any key.
         """
-        if self.locked:
+        if self.requires_key:
             return self._check_key(headers, scope)
         for name, value in headers:
             if name == b"origin":
@@ -66,7 +66,7 @@ class Doors:
         """
         if method not in READS:
             return self.refuse(headers, _scope_of(path))
-        if not self.locked or path in OPEN_PAGES or path.startswith(OPEN_FOLDER):
+        if not self.requires_key or path in OPEN_PAGES or path.startswith(OPEN_FOLDER):
             return None
         return self.refuse(headers, None)
 

@@ -18,14 +18,14 @@ from starlette.exceptions import HTTPException
 from bakehouse_schemas.errors import InvalidEvent, UnknownApplication
 from bakehouse_schemas.ids import is_uuid7
 from bakehouse_serving import control_routes
-from bakehouse_serving.api_keys import Doors
+from bakehouse_serving.api_keys import Authenticator
 from bakehouse_serving.background import Background
 from bakehouse_serving.dashboard import live as live_pages
 from bakehouse_serving.dashboard.live import Live
 from bakehouse_serving.dashboard.metrics import Metrics
 from bakehouse_serving.dashboard.static_files import add_page
 from bakehouse_serving.dashboard.status import StatusReport
-from bakehouse_serving.explain.client import Explainer
+from bakehouse_serving.explain.client import ExplainerClient
 from bakehouse_serving.hot.route import Log
 from bakehouse_serving.openapi import describe
 from bakehouse_serving.policies.served import Conflict, Served
@@ -45,20 +45,20 @@ def make_app(
     live: Live,
     spool: Log,
     most_body_bytes: int,
-    doors: Doors | None = None,
-    explainer: Explainer | None = None,
+    authenticator: Authenticator | None = None,
+    explainer: ExplainerClient | None = None,
     background: Background | None = None,
 ) -> FastAPI:
-    """The FastAPI application behind the hot routes, and behind their doors.
+    """The FastAPI application behind the hot routes, and behind their authenticator.
 
     Args:
         live: what people who watch the page are told each second.
-        doors: where keys are set, the open pages say no more than they must to who shows none;
-            None: none are set.
+        authenticator: where keys are set, the open pages say no more than they must to who shows
+            none; None: none are set.
         explainer: says why decisions came out as they did; None: nobody does.
         background: what runs beside the answers; None: nothing does.
     """
-    locked = doors is not None and doors.locked
+    requires_key = authenticator is not None and authenticator.requires_key
     app = FastAPI(title="Bakehouse", version=API_VERSION, docs_url=None, redoc_url=None)
     # A thread of their own, so that no reader of anything else holds up who watches over us; and
     # what takes no time (alive, ready) is answered on the event loop.
@@ -90,9 +90,9 @@ def make_app(
         `learns` is for people, and takes no server out of a balance.
         """
         stranger = (
-            doors is not None
-            and doors.locked
-            and doors.refuse(request.scope["headers"], None) is not None
+            authenticator is not None
+            and authenticator.requires_key
+            and authenticator.refuse(request.scope["headers"], None) is not None
         )
         if ended := background.ended if background is not None else []:
             who = "what runs beside the answers" if stranger else " and ".join(ended)
@@ -129,7 +129,7 @@ def make_app(
     @app.get("/v1/applications/{application}/audit", tags=["read"])
     def audit(application: str) -> JSONResponse:
         """Who changed what, when and why: the last two hundred controls, newest first."""
-        return _json({"entries": find(application).trail.newest(MOST_ENTRIES)})
+        return _json({"entries": find(application).audit_log.newest(MOST_ENTRIES)})
 
     @app.get("/v1/applications/{application}/status", tags=["read"])
     def status(application: str) -> JSONResponse:
@@ -177,7 +177,7 @@ def make_app(
 
     control_routes.add_routes(app, find, spool=spool, most_body_bytes=most_body_bytes)
     _document_hot_routes(app, find)
-    document = describe(app, applications=sorted(served), locked=locked)
+    document = describe(app, applications=sorted(served), requires_key=requires_key)
     app.openapi = lambda: document  # type: ignore[method-assign]  # as FastAPI's docs say
     return app
 

@@ -101,7 +101,7 @@ class Freshness:
         return {"p50": round(float(p50), 3), "p95": round(float(p95), 3), "n": n}
 
 
-class Figures:
+class Counters:
     """Counters of one application; only the event loop's thread adds to them."""
 
     def __init__(self) -> None:

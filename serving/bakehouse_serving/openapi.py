@@ -170,27 +170,31 @@ _BODIES: dict[str, dict[str, Any]] = {
 }
 
 
-def describe(app: FastAPI, *, applications: Sequence[str], locked: bool) -> dict[str, Any]:
+def describe(app: FastAPI, *, applications: Sequence[str], requires_key: bool) -> dict[str, Any]:
     """The document behind `/openapi.json`.
 
     Args:
         applications: names that are served.
-        locked: keys are set.
+        requires_key: keys are set.
     """
     document = get_openapi(
         title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes
     )
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            _describe_one(path, method, operation, applications, locked)
+            _describe_one(path, method, operation, applications, requires_key)
     components: dict[str, Any] = {"schemas": {"Problem": PROBLEM}}
-    if locked:
+    if requires_key:
         components["securitySchemes"] = {KEY_SCHEME: {"type": "http", "scheme": "bearer"}}
     return document | {"components": components}
 
 
 def _describe_one(
-    path: str, method: str, operation: dict[str, Any], applications: Sequence[str], locked: bool
+    path: str,
+    method: str,
+    operation: dict[str, Any],
+    applications: Sequence[str],
+    requires_key: bool,
 ) -> None:
     end = path.rpartition("/")[2]
     for parameter in operation.get("parameters", ()):
@@ -218,7 +222,7 @@ def _describe_one(
         why = f"{WHY[422]}; or all outcomes were rejected, each for its reason"
         answers["422"] = {"description": why, "content": {MEDIA_TYPE: all_}}
     operation["responses"] = answers
-    if locked and path not in OPEN_PAGES:
+    if requires_key and path not in OPEN_PAGES:
         operation["security"] = [{KEY_SCHEME: []}]
 
 

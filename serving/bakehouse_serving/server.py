@@ -25,26 +25,26 @@ from bakehouse_schemas.process.phase import READY, PhaseFile
 from bakehouse_schemas.process.private import make_home
 from bakehouse_schemas.process.settings import Settings
 from bakehouse_schemas.process.spans import Tracer, open_tracer
-from bakehouse_serving.api_keys import Doors
+from bakehouse_serving.api_keys import Authenticator
 from bakehouse_serving.app import make_app
 from bakehouse_serving.background import Background
 from bakehouse_serving.dashboard.live import Live
 from bakehouse_serving.dashboard.status import StatusReport
 from bakehouse_serving.dashboard.view import wanted
-from bakehouse_serving.explain.client import Explainer
+from bakehouse_serving.explain.client import ExplainerClient
 from bakehouse_serving.handles import raise_limit
-from bakehouse_serving.hot.idempotency import ANSWERS_A_WRITE, AnswerMemory
+from bakehouse_serving.hot.idempotency import ANSWERS_A_WRITE, IdempotencyCache
 from bakehouse_serving.hot.one_write import OneWriteProtocol
-from bakehouse_serving.hot.outcome_tokens import Tokens, token_secret
-from bakehouse_serving.hot.request_timeout import Patience
+from bakehouse_serving.hot.outcome_tokens import OutcomeTokens, token_secret
+from bakehouse_serving.hot.request_timeout import RequestTimeout
 from bakehouse_serving.hot.route import Route
 from bakehouse_serving.hot.routes import HotRoutes, Receive, Scope, Send
 from bakehouse_serving.hydration.lookup import Hydrator
 from bakehouse_serving.policies.served import Served
 from bakehouse_serving.policies.subscriber import Subscriber
-from bakehouse_serving.spool.folder_lock import Claim, claim_orphans, claim_own
+from bakehouse_serving.spool.folder_lock import FolderLock, lock_orphans, lock_own_folder
 from bakehouse_serving.spool.frames import Topic
-from bakehouse_serving.spool.fsync import Syncer
+from bakehouse_serving.spool.fsync import FsyncThread
 from bakehouse_serving.spool.publisher import Publisher, connect, record_bytes, topics
 from bakehouse_serving.spool.spool import Spool
 
@@ -66,18 +66,18 @@ class Process:
     """All parts of one serving process."""
 
     settings: Settings
-    claim: Claim
+    folder_lock: FolderLock
     spool: Spool
-    syncer: Syncer
+    fsync_thread: FsyncThread
     hot: HotRoutes
     report: StatusReport
     live: Live
     publisher: Publisher | None
     subscriber: Subscriber | None
-    memories: list[AnswerMemory]
+    idempotency_caches: list[IdempotencyCache]
     hydrators: list[Hydrator]
     tracer: Tracer | None
-    explainer: Explainer
+    explainer: ExplainerClient
     background: Background
 
 
@@ -92,9 +92,9 @@ def build(
     make_home(settings.home)
     secret = token_secret(settings)
     root = settings.home / "spool"
-    claim = claim_own(root)
-    tracer = open_tracer(settings, "serving", process=claim.process)
-    spool = Spool(claim.folder, limit_bytes=settings.spool_bytes, replay=claim.rebooted)
+    folder_lock = lock_own_folder(root)
+    tracer = open_tracer(settings, "serving", process=folder_lock.process)
+    spool = Spool(folder_lock.folder, limit_bytes=settings.spool_bytes, replay=folder_lock.rebooted)
     last_decisions = [
         orjson.loads(record.value) for record in spool.newest(Topic.DECISIONS, ANSWERS_A_WRITE)
     ]
@@ -109,17 +109,18 @@ def build(
             tracer=tracer,
         )
         served[name].restore()
-        memory = AnswerMemory(
+        answers = IdempotencyCache(
             application.actions,
-            folder=claim.folder / "answers" / f"{name}-{application.contract}",
+            folder=folder_lock.folder / "answers" / f"{name}-{application.contract}",
             span_s=settings.answer_memory_minutes * 60,
         )
-        memory.recover(
+        answers.recover(
             event
             for event in last_decisions
             if (event["application"], event["contract"]) == (name, application.contract)
         )
-        routes[name] = Route(served[name], memory, None if secret is None else Tokens(secret, name))
+        tokens = None if secret is None else OutcomeTokens(secret, name)
+        routes[name] = Route(served[name], answers, tokens)
     publisher = subscriber = None
     try:
         settings.kafka_client()
@@ -128,7 +129,7 @@ def build(
     else:
         orphans = [
             (other, Spool(other.folder, limit_bytes=settings.spool_bytes, replay=other.rebooted))
-            for other in claim_orphans(root)
+            for other in lock_orphans(root)
         ]
         publisher = Publisher(
             spool,
@@ -137,9 +138,9 @@ def build(
             producer=lambda: connect(settings),
             orphans=orphans,
         )
-        subscriber = Subscriber(settings, served, process=claim.process)
+        subscriber = Subscriber(settings, served, process=folder_lock.process)
 
-    doors = Doors(settings.keys)
+    authenticator = Authenticator(settings.keys)
 
     async def beyond(scope: Scope, receive: Receive, send: Send) -> None:
         await app(scope, receive, send)
@@ -149,14 +150,14 @@ def build(
         beyond,
         routes,
         spool=spool,
-        doors=doors,
+        authenticator=authenticator,
         draw=random.Random().random,
         most_body_bytes=settings.max_body_bytes,
         most_record_bytes=most_record_bytes,
         tracer=tracer,
     )
     report = StatusReport(
-        claim.process,
+        folder_lock.process,
         served=served,
         hot=hot,
         spool=spool,
@@ -166,18 +167,18 @@ def build(
     )
     live = Live(report, served, wanted(settings))
     background = Background()
-    explainer = Explainer(settings, refs)
+    explainer = ExplainerClient(settings, refs)
     app = make_app(
         served,
         report,
         live=live,
         spool=spool,
         most_body_bytes=settings.max_body_bytes,
-        doors=doors,
+        authenticator=authenticator,
         explainer=explainer,
         background=background,
     )
-    memories = [route.answers for route in routes.values()]
+    idempotency_caches = [route.answers for route in routes.values()]
     hydrators = [one.hydrator for one in served.values() if one.hydrator is not None]
     for hydrator in hydrators:
         hydrator.start()
@@ -187,18 +188,18 @@ def build(
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_EVERY, 50, 100)
-    syncer = Syncer(spool, every_s=settings.spool_sync_s)
+    fsync_thread = FsyncThread(spool, every_s=settings.spool_sync_s)
     return Process(
         settings,
-        claim,
+        folder_lock,
         spool,
-        syncer,
+        fsync_thread,
         hot,
         report,
         live,
         publisher,
         subscriber,
-        memories,
+        idempotency_caches,
         hydrators,
         tracer,
         explainer,
@@ -227,7 +228,8 @@ class _Server(uvicorn.Server):
         self._process.report.url = self._url
         PhaseFile(self._process.settings.home, "serving").announce(READY, url=self._url)
         background = self._process.background
-        for thread in (self._process.syncer, self._process.publisher, self._process.subscriber):
+        process = self._process
+        for thread in (process.fsync_thread, process.publisher, process.subscriber):
             if thread is not None:
                 thread.start()
                 background.watch(thread.name, thread.is_alive)
@@ -249,14 +251,14 @@ class _Server(uvicorn.Server):
 
     async def _tell(self) -> None:
         """`status.v1`, once a second while anything happens; and what else is due each second."""
-        background, patience = self._process.background, Patience()
+        background, request_timeout = self._process.background, RequestTimeout()
         while True:
             await asyncio.sleep(STATUS_EVERY_S)
             with background.turn("patience"):
-                patience.look(self.server_state.connections, time.monotonic())
-            for memory in self._process.memories:
+                request_timeout.look(self.server_state.connections, time.monotonic())
+            for cache in self._process.idempotency_caches:
                 with background.turn("answer memory"):
-                    memory.flush()
+                    cache.flush()
             with background.turn("status"):
                 self._report()
             with background.turn("live"):
@@ -328,11 +330,11 @@ def _close(process: Process) -> int:
         )
     for hydrator in process.hydrators:
         hydrator.stop()
-    for memory in process.memories:
-        memory.close()
-    process.syncer.stop()
+    for cache in process.idempotency_caches:
+        cache.close()
+    process.fsync_thread.stop()
     process.spool.close()
-    process.claim.release()
+    process.folder_lock.release()
     if process.tracer is not None:
         process.tracer.stop()
     return 0

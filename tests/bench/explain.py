@@ -33,9 +33,9 @@ from bakehouse_schemas.loading import load_application
 from bakehouse_schemas.process.settings import Settings
 from bakehouse_schemas.replay.fold import fold_rows
 from bakehouse_serving.explain.__main__ import Explainer
-from bakehouse_serving.explain.client import Explainer as Asking
+from bakehouse_serving.explain.client import ExplainerClient
 from bakehouse_serving.explain.explanation import is_exact
-from bakehouse_serving.explain.tables import found_of
+from bakehouse_serving.explain.tables import recorded_decision
 from tests.bench.measure import Options, wait_until
 
 APPLICATIONS = ("level_difficulty", "boss_health", "mode_and_level", "shop_shelf")
@@ -138,7 +138,7 @@ def decide_again(ref: str, home: Path, sampled: int) -> dict[str, Any]:
     found: Counter[str] = Counter()
     different = []
     for row in _sample(rows, sampled):
-        one = found_of(row)
+        one = recorded_decision(row)
         again, _, _ = explainer.decide_again(application, one)
         if again is None:
             found["unavailable"] += 1
@@ -185,7 +185,7 @@ def _time(ref: str, home: Path, *, questions: int = 100) -> dict[str, float]:
         columns=["decision_id"]
     )
     chosen = random.Random(SEED).sample(ids.column("decision_id").to_pylist(), questions)
-    asking, took = Asking(settings, [ref]), []
+    asking, took = ExplainerClient(settings, [ref]), []
     try:
         for decision_id in chosen:
             began = time.perf_counter()

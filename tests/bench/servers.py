@@ -33,7 +33,7 @@ from bakehouse_schemas.decisions.decide import answer, check
 from bakehouse_schemas.events.events import Decision, DecisionRequest
 from bakehouse_schemas.ids import uuid7
 from bakehouse_schemas.process.settings import Settings, load_settings
-from bakehouse_serving.hot.idempotency import AnswerMemory, Remembered
+from bakehouse_serving.hot.idempotency import CachedAnswer, IdempotencyCache
 from bakehouse_serving.hot.one_write import OneWriteProtocol
 from bakehouse_serving.hot.routes import Receive, Scope, Send
 from bakehouse_serving.policies.served import Served
@@ -99,7 +99,7 @@ def hydrated(home: Path) -> Any:
 def plain(home: Path) -> Any:
     """The same behind FastAPI and pydantic."""
     served = with_policy(home)
-    memory = AnswerMemory(application.actions, folder=home / "answers", span_s=600)
+    memory = IdempotencyCache(application.actions, folder=home / "answers", span_s=600)
     spool = Spool(home / "spool", limit_bytes=Settings().spool_bytes)
     draw = random.Random(0).random
     app = FastAPI()
@@ -119,7 +119,7 @@ def plain(home: Path) -> Any:
         event = Decision(**one.event)
         value = event.model_dump_json(by_alias=True, exclude_none=True).encode()
         spool.append([Record(Topic.DECISIONS, decision_id.encode(), value)])
-        told = Remembered(
+        told = CachedAnswer(
             one.action,
             one.propensity,
             one.policy_version,

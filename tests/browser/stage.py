@@ -17,7 +17,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.exceptions import HTTPException
 
 from bakehouse_schemas.process.keys import parse_keys
-from bakehouse_serving.api_keys import Doors
+from bakehouse_serving.api_keys import Authenticator
 from bakehouse_serving.dashboard.static_files import add_page
 from bakehouse_serving.problems import MEDIA_TYPE, problem
 from tests.browser import scripted
@@ -40,12 +40,12 @@ class Stage:
     gate_frozen: bool = False
     entries: list[dict[str, Any]] = field(default_factory=list)
     posts: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    doors: Doors = field(default_factory=Doors)
+    authenticator: Authenticator = field(default_factory=Authenticator)
     listeners: int = 0  # streams that were opened
     total: int = 41_200
 
     def lock(self, keys: str) -> None:
-        self.doors = Doors(parse_keys(keys))
+        self.authenticator = Authenticator(parse_keys(keys))
 
     def tick(self, name: str) -> dict[str, Any]:
         self.total += 15
@@ -101,7 +101,7 @@ def make_stage_app(stage: Stage) -> FastAPI:
     @app.middleware("http")
     async def doors(request: Request, go_on: Any) -> Response:
         headers = request.scope["headers"]
-        no = stage.doors.refuse_beyond(request.method, request.url.path, headers)
+        no = stage.authenticator.refuse_beyond(request.method, request.url.path, headers)
         answer: Response = await go_on(request) if no is None else refused(no.status, no.detail)
         return answer
 

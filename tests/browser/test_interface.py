@@ -9,7 +9,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
-from bakehouse_serving.api_keys import Doors
+from bakehouse_serving.api_keys import Authenticator
 from tests.browser.watched import Watched
 from tests.unit.test_serving_http import Server
 from tests.unit.test_serving_keys import ADMIN, KEYS, parse_keys
@@ -17,7 +17,9 @@ from tests.unit.test_serving_keys import ADMIN, KEYS, parse_keys
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    server = Server(tmp_path_factory.mktemp("interface"), doors=Doors(parse_keys(KEYS)))
+    server = Server(
+        tmp_path_factory.mktemp("interface"), authenticator=Authenticator(parse_keys(KEYS))
+    )
     with server.listening() as address:
         yield address
     server.close()

@@ -121,7 +121,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, ...]
     server.served.point([pointer], live=True)
     server.post("/decisions", ASK)
     server.report.tick()
-    server.served.figures.freshness.add(NOW_MS / 1000, (NOW_MS - 2_000,))
+    server.served.counters.freshness.add(NOW_MS / 1000, (NOW_MS - 2_000,))
     return told(server, STREAM, LEARNER, INSIGHT)
 
 

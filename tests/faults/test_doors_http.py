@@ -33,7 +33,7 @@ from bakehouse_schemas.process.settings import Settings
 from bakehouse_serving.app import make_app
 from bakehouse_serving.dashboard.live import Live
 from bakehouse_serving.dashboard.view import Wanted
-from bakehouse_serving.explain.client import Answered, Explainer
+from bakehouse_serving.explain.client import Answered, ExplainerClient
 from bakehouse_serving.openapi import describe
 from bakehouse_serving.server import Process, build
 from tests.shapes import items, shaped
@@ -71,7 +71,7 @@ def document(*, locked: bool) -> dict[str, Any]:
     nobody: Any = None
     live = Live(nobody, {}, Wanted(5.0, None, None))
     app = make_app({}, report=nobody, live=live, spool=nobody, most_body_bytes=0)
-    return describe(app, applications=sorted(one.name for one in APPLICATIONS), locked=locked)
+    return describe(app, applications=sorted(one.name for one in APPLICATIONS), requires_key=locked)
 
 
 class Front:
@@ -101,10 +101,10 @@ def composed(front: Front, home: Path, **more: Any) -> Iterator[Process]:
     process = build(Settings(home=home, max_body_bytes=MOST_BODY, **more), APPLICATIONS)
     front.behind = process.hot
     yield process
-    for memory in process.memories:
-        memory.close()
+    for cache in process.idempotency_caches:
+        cache.close()
     process.spool.close()
-    process.claim.release()
+    process.folder_lock.release()
     gc.set_threshold(*thresholds)
     gc.unfreeze()
 
@@ -127,8 +127,8 @@ def state(process: Process) -> tuple[Any, ...]:
         kept = process.settings.home / "serving" / f"{name}.json"
         words = kept.read_bytes() if kept.exists() else None
         told.append((served.slot, served.control, tuple(served.history), words))
-    memories = [len(memory) for memory in process.memories]
-    return process.spool.appended, process.spool.bytes_on_disk, memories, told
+    remembered = [len(cache) for cache in process.idempotency_caches]
+    return process.spool.appended, process.spool.bytes_on_disk, remembered, told
 
 
 def hold(process: Process, case: schemathesis.Case, held: list[Any], **call: Any) -> None:
@@ -196,7 +196,7 @@ def test_the_requests_were_made_from_what_is_served(unlocked: Process, locked: P
 def test_the_requests_were_not_all_refused(unlocked: Process) -> None:
     """Runs last of these: what is made from the description gets past the doors, too."""
     assert unlocked.spool.appended > 0
-    figures = {name: one.figures for name, one in unlocked.report._served.items()}
+    figures = {name: one.counters for name, one in unlocked.report._served.items()}
     assert {name for name, counted in figures.items() if counted.decisions} == set(figures)
 
 
@@ -479,7 +479,7 @@ def test_bodies_that_never_end_hold_up_nobody(serving: Serving) -> None:
             client.close()
 
 
-class Hanging(Explainer):
+class Hanging(ExplainerClient):
     """Reads tables for as long as a test wants."""
 
     def __init__(self, home: Path) -> None:

@@ -46,8 +46,8 @@ from bakehouse_schemas.policy.policy import Head, Policy
 from bakehouse_schemas.process.failpoints import VARIABLE, arm
 from bakehouse_schemas.process.phase import READY, PhaseFile
 from bakehouse_schemas.process.settings import Settings
-from bakehouse_serving.api_keys import Doors
-from bakehouse_serving.hot.idempotency import AnswerMemory
+from bakehouse_serving.api_keys import Authenticator
+from bakehouse_serving.hot.idempotency import IdempotencyCache
 from bakehouse_serving.hot.route import Route
 from bakehouse_serving.hot.routes import HotRoutes, Receive, Scope, Send
 from bakehouse_serving.policies.served import Served
@@ -168,7 +168,7 @@ def _draw_many(folder: Path, draw: Callable[[], float], *, count: int = DRAWN) -
     rng = np.random.default_rng(5)
     policy = policy_with(application, weight=rng.normal(size=5), bias=rng.normal(size=5))
     served.slot = Slot(policy, policy.manifest.exploration)
-    memory = AnswerMemory(application.actions, folder=None, span_s=600)
+    memory = IdempotencyCache(application.actions, folder=None, span_s=600)
     decided = []
     kinds = _asked(rng)
     for _ in range(count // AT_ONCE):
@@ -177,7 +177,7 @@ def _draw_many(folder: Path, draw: Callable[[], float], *, count: int = DRAWN) -
             _nobody,
             {"levels": Route(served, memory)},
             spool=spool,
-            doors=Doors(),
+            authenticator=Authenticator(),
             draw=draw,
             most_body_bytes=1 << 24,
             most_record_bytes=1 << 20,
@@ -341,10 +341,10 @@ def test_a_long_batch_that_ends_after_a_swap_counts_no_outcome_twice(tmp_path: P
         served.point([pointer], live=True)
         slots.append(served.slot)
         served.first_answer(served.slot)
-    assert served.figures.freshness.count == 4
+    assert served.counters.freshness.count == 4
     for slot in (slots[0], slots[1], slots[0], slots[1]):  # by turns with requests that came later
         served.first_answer(slot)
-    assert served.figures.freshness.count == 4
+    assert served.counters.freshness.count == 4
 
 
 # --- a real process

@@ -16,7 +16,7 @@ import pytest
 from bakehouse_schemas.ids import uuid7
 from bakehouse_schemas.process.settings import Settings
 from bakehouse_serving.explain.__main__ import NICENESS
-from bakehouse_serving.explain.client import Explainer
+from bakehouse_serving.explain.client import ExplainerClient
 from tests.unit.test_explain import Game
 from tests.unit.test_serving_http import LEVELS, Server
 from tests.waiting import wait_until
@@ -54,8 +54,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def asking(home: Path) -> Iterator[Explainer]:
-    explainer = Explainer(Settings(home=home), [str(home / "page.py")])
+def asking(home: Path) -> Iterator[ExplainerClient]:
+    explainer = ExplainerClient(Settings(home=home), [str(home / "page.py")])
     yield explainer
     explainer.stop()
 
@@ -94,8 +94,9 @@ def test_it_answers_a_process_that_holds_a_thousand_connections(home, asking):
 def test_it_ends_with_whoever_asked_however_that_ends(home):
     asks = (
         "import os, sys; from bakehouse_schemas.process.settings import Settings; "
-        "from bakehouse_serving.explain.client import Explainer; from pathlib import Path; "
-        f"asking = Explainer(Settings(home=Path({str(home)!r})), [{str(home / 'page.py')!r}]); "
+        "from bakehouse_serving.explain.client import ExplainerClient; from pathlib import Path; "
+        f"asking = ExplainerClient(Settings(home=Path({str(home)!r})), "
+        f"[{str(home / 'page.py')!r}]); "
         f"asking.ask('levels', {(home / 'id').read_text()!r}); "
         "print(asking.process_id, flush=True); os.kill(os.getpid(), 9)"
     )
@@ -119,14 +120,14 @@ def test_it_ends_by_itself_when_nobody_asks(home):
 
 
 def test_over_time_it_is_ended_and_said_so(home):
-    hasty = Explainer(Settings(home=home), [str(home / "page.py")], limit_s=0.01)
+    hasty = ExplainerClient(Settings(home=home), [str(home / "page.py")], limit_s=0.01)
     assert hasty.ask("levels", (home / "id").read_text()).status == 504
     assert hasty.process_id is None
 
 
 def test_the_keys_of_serving_are_not_handed_on(home):
     settings = Settings(home=home, api_keys="admin:" + "k" * 48)
-    environment = Explainer(settings, ["page.py"])._environment
+    environment = ExplainerClient(settings, ["page.py"])._environment
     assert environment["BAKEHOUSE_HOME"] == str(home)
     assert not any("k" * 48 in value for value in environment.values())
 

@@ -34,8 +34,8 @@ from bakehouse_schemas.process.logs import (
 )
 from bakehouse_schemas.process.phase import READY, PhaseFile
 from bakehouse_schemas.process.settings import Settings
-from bakehouse_serving.api_keys import Doors
-from bakehouse_serving.hot.outcome_tokens import Tokens
+from bakehouse_serving.api_keys import Authenticator
+from bakehouse_serving.hot.outcome_tokens import OutcomeTokens
 from bakehouse_serving.policies.subscriber import Subscriber
 from bakehouse_serving.spool.frames import Record, Topic
 from bakehouse_serving.spool.publisher import Publisher
@@ -293,7 +293,11 @@ def marked_rules(context: Any) -> str:
 
 
 def test_serving_logs_nothing_of_a_player(tmp_path: Path, heard: Heard) -> None:
-    server = Server(tmp_path, doors=Doors(()), tokens=Tokens(b"a secret of its own", "levels"))
+    server = Server(
+        tmp_path,
+        authenticator=Authenticator(()),
+        tokens=OutcomeTokens(b"a secret of its own", "levels"),
+    )
     headers = {"Authorization": f"Bearer {MARK}", "X-Player": MARK}
     with server.listening() as url, httpx.Client(base_url=url, headers=headers) as http:
 

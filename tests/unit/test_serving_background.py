@@ -25,7 +25,7 @@ from bakehouse_serving.hydration.table import Table
 from bakehouse_serving.policies.subscriber import Subscriber
 from bakehouse_serving.server import Process, build
 from bakehouse_serving.spool.frames import Record
-from bakehouse_serving.spool.fsync import Syncer
+from bakehouse_serving.spool.fsync import FsyncThread
 from bakehouse_serving.spool.publisher import Publisher
 from bakehouse_serving.spool.spool import Spool
 from tests.fakes import InMemoryBroker, InMemoryProducer
@@ -39,10 +39,10 @@ def built(home: Path, **more: Any) -> Iterator[Process]:
     thresholds = gc.get_threshold()
     process = build(Settings(home=home, **more), [make_application()])
     yield process
-    for memory in process.memories:
-        memory.close()
+    for cache in process.idempotency_caches:
+        cache.close()
     process.spool.close()
-    process.claim.release()
+    process.folder_lock.release()
     gc.set_threshold(*thresholds)
     gc.unfreeze()
 
@@ -66,7 +66,7 @@ def hearing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Process
         yield process
         subscriber.stop()
         subscriber.join(30)
-        process.syncer.stop()
+        process.fsync_thread.stop()
 
 
 def readiness(process: Process) -> httpx.Response:
@@ -128,9 +128,9 @@ def test_the_heartbeat_goes_on_whatever_part_of_it_failed(
     monkeypatch.setattr(server, "STATUS_EVERY_S", 0.0)
     of, name = {
         "status": (process.report, "tick"),
-        "answer memory": (process.memories[0], "flush"),
+        "answer memory": (process.idempotency_caches[0], "flush"),
         "live": (process.live, "beat"),
-        "patience": (server.Patience, "look"),
+        "patience": (server.RequestTimeout, "look"),
     }[part]
     done = {"tick": 0, "flush": 0, "beat": 0, "look": 0}
 
@@ -141,9 +141,9 @@ def test_the_heartbeat_goes_on_whatever_part_of_it_failed(
         return work
 
     monkeypatch.setattr(process.report, "tick", count("tick"))
-    monkeypatch.setattr(process.memories[0], "flush", count("flush"))
+    monkeypatch.setattr(process.idempotency_caches[0], "flush", count("flush"))
     monkeypatch.setattr(process.live, "beat", count("beat"))
-    monkeypatch.setattr(server.Patience, "look", count("look"))
+    monkeypatch.setattr(server.RequestTimeout, "look", count("look"))
     monkeypatch.setattr(of, name, failing(3, count(name)))
     asyncio.run(heartbeats(process, lambda: min(done.values()) >= 2))
     assert done.pop(name) == min(done.values()) - 3  # the others did not miss a turn
@@ -208,7 +208,7 @@ def test_a_sync_that_fails_for_any_reason_is_not_the_last(tmp_path: Path) -> Non
         return False
 
     attempts = failing(1, sync)
-    syncer = Syncer(spool, every_s=0.001)
+    fsync_thread = FsyncThread(spool, every_s=0.001)
 
     def attempt() -> bool:
         try:
@@ -217,9 +217,9 @@ def test_a_sync_that_fails_for_any_reason_is_not_the_last(tmp_path: Path) -> Non
             raise ValueError("a handle that was closed") from error
 
     spool.sync = attempt  # type: ignore[method-assign]
-    syncer.start()
+    fsync_thread.start()
     assert synced.wait(30)
-    syncer.stop()
+    fsync_thread.stop()
     spool.close()
 
 

@@ -23,16 +23,16 @@ from bakehouse_schemas.events.events import read_decision, read_outcome
 from bakehouse_schemas.ids import uuid7
 from bakehouse_schemas.process.logs import message_of
 from bakehouse_schemas.process.settings import Settings
-from bakehouse_serving.api_keys import Doors
+from bakehouse_serving.api_keys import Authenticator
 from bakehouse_serving.app import make_app
 from bakehouse_serving.dashboard.live import Live
 from bakehouse_serving.dashboard.status import StatusReport
 from bakehouse_serving.dashboard.view import wanted
-from bakehouse_serving.explain.client import Explainer
-from bakehouse_serving.hot.idempotency import AnswerMemory
+from bakehouse_serving.explain.client import ExplainerClient
+from bakehouse_serving.hot.idempotency import IdempotencyCache
 from bakehouse_serving.hot.one_write import OneWriteProtocol
-from bakehouse_serving.hot.outcome_tokens import Tokens
-from bakehouse_serving.hot.request_timeout import Patience
+from bakehouse_serving.hot.outcome_tokens import OutcomeTokens
+from bakehouse_serving.hot.request_timeout import RequestTimeout
 from bakehouse_serving.hot.route import Route
 from bakehouse_serving.hot.routes import HotRoutes, Receive, Scope, Send
 from bakehouse_serving.policies.served import Served
@@ -65,12 +65,12 @@ class Server:
         folder: Path,
         application: Application | None = None,
         *,
-        doors: Doors | None = None,
-        tokens: Tokens | None = None,
+        authenticator: Authenticator | None = None,
+        tokens: OutcomeTokens | None = None,
         tracer: Any = None,
-        explainer: Explainer | None = None,
+        explainer: ExplainerClient | None = None,
     ) -> None:
-        doors = doors or Doors()
+        authenticator = authenticator or Authenticator()
         self.application = application or make_application()
         self.policies = folder / "policies"
         self.connections: set[Any] = set()  # while it listens
@@ -82,7 +82,9 @@ class Server:
         )
         self.served.restore()
         self.spool = InMemorySpool()
-        self.memory = AnswerMemory(self.application.actions, folder=folder / "answers", span_s=600)
+        self.memory = IdempotencyCache(
+            self.application.actions, folder=folder / "answers", span_s=600
+        )
 
         async def beyond(scope: Scope, receive: Receive, send: Send) -> None:
             await app(scope, receive, send)
@@ -91,7 +93,7 @@ class Server:
             beyond,
             {"levels": Route(self.served, self.memory, tokens)},
             spool=self.spool,
-            doors=doors,
+            authenticator=authenticator,
             draw=random.Random(0).random,
             most_body_bytes=MOST_BODY,
             most_record_bytes=3 * MOST_BODY,
@@ -116,7 +118,7 @@ class Server:
             spool=self.spool,
             most_body_bytes=MOST_BODY,
             explainer=explainer,
-            doors=doors,
+            authenticator=authenticator,
         )
 
     def request(
@@ -156,11 +158,11 @@ class Server:
                 running.should_exit = True
                 thread.join()
 
-    def look(self, patience: Patience, now: float) -> int:
+    def look(self, request_timeout: RequestTimeout, now: float) -> int:
         """As serving does: on the thread whose connections they are."""
 
         async def look() -> int:
-            return patience.look(self.connections, now)
+            return request_timeout.look(self.connections, now)
 
         return asyncio.run_coroutine_threadsafe(look(), self._loop).result(30)
 
@@ -357,7 +359,7 @@ def test_a_request_of_which_every_outcome_was_rejected_is_refused_and_lists_them
     assert [one["index"] for one in said["rejected"]] == [0, 1]
     assert "no outcome was accepted; the first: value: " in said["detail"]
     assert server.spool.records == []
-    assert (server.served.figures.rejected, server.served.figures.invalid) == (2, 0)
+    assert (server.served.counters.rejected, server.served.counters.invalid) == (2, 0)
     nothing = server.post("/outcomes", {"outcomes": []})
     assert nothing.status_code == 202
     assert nothing.json() == {"accepted": 0, "rejected": [], "notes": []}
@@ -389,7 +391,7 @@ def test_rules_that_fail_are_counted_and_said_once_with_their_line_and_nothing_o
     for _ in range(3):
         answered = server.post("/decisions", ASK).json()
         assert (answered["cohort"], answered["logged"]) == ("fallback", True)
-    assert server.served.figures.baseline_failed == 3
+    assert server.served.counters.baseline_failed == 3
     (said,) = [message_of(record) for record in caplog.records if "no answer" in record.msg]
     assert "KeyError at test_serving_http.py:" in said
     assert "for 0.2" not in said
@@ -768,7 +770,7 @@ def test_a_request_that_does_not_come_to_an_end_is_ended(
             return not used_before or connection.timeout_keep_alive_task is None
         return False
 
-    patience = Patience(limit_s=30)
+    request_timeout = RequestTimeout(limit_s=30)
     with server.listening() as url:
         host, _, port = url.removeprefix("http://").partition(":")
         with socket.create_connection((host, int(port)), timeout=30) as client:
@@ -777,19 +779,19 @@ def test_a_request_that_does_not_come_to_an_end_is_ended(
                 assert client.recv(10_000).startswith(b"HTTP/1.1 200")
             client.sendall(begun)
             wait_until(has_begun, "the request has begun")
-            assert server.look(patience, 100.0) == 0
-            assert server.look(patience, 130.0) == 0
-            assert server.look(patience, 130.5) == 1
+            assert server.look(request_timeout, 100.0) == 0
+            assert server.look(request_timeout, 130.0) == 0
+            assert server.look(request_timeout, 130.5) == 1
             assert client.recv(10_000) == b""
     assert server.spool.records == []
 
 
 def test_a_connection_that_rests_or_gets_on_is_left_alone(server: Server) -> None:
-    patience = Patience(limit_s=30)
+    request_timeout = RequestTimeout(limit_s=30)
     with server.listening() as url, httpx.Client(base_url=url) as http:
         for now in (0.0, 20.0, 40.0, 60.0):
             assert http.post(f"{LEVELS}/decisions", json=ASK).status_code == 200
-            assert server.look(patience, now) == 0
+            assert server.look(request_timeout, now) == 0
         assert len(server.connections) == 1
 
 

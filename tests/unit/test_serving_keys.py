@@ -19,7 +19,7 @@ from bakehouse_schemas.errors import SettingsError
 from bakehouse_schemas.ids import uuid7
 from bakehouse_schemas.process.keys import is_loopback, parse_keys
 from bakehouse_schemas.process.settings import Settings, load_settings
-from bakehouse_serving.api_keys import Doors
+from bakehouse_serving.api_keys import Authenticator
 from tests.unit.test_serving_http import ASK, LEVELS, Server, is_problem
 
 DECIDE, OUTCOME, ADMIN = "d" * 16, "o" * 24, "admin-key/with+signs=="
@@ -34,7 +34,7 @@ def bearer(key: str) -> dict[str, str]:
 
 @pytest.fixture
 def locked(tmp_path: Path) -> Any:
-    server = Server(tmp_path, doors=Doors(parse_keys(KEYS)))
+    server = Server(tmp_path, authenticator=Authenticator(parse_keys(KEYS)))
     yield server
     server.close()
 
@@ -139,11 +139,13 @@ def test_what_is_not_known_here_is_closed_too(locked: Server, method: str) -> No
 
 def test_a_key_that_came_with_a_bad_body_is_refused_before_the_body_is_read(locked: Server) -> None:
     is_problem(locked.post("/decisions", b" " * 1_000_000, bearer(ADMIN)), 403)
-    assert locked.served.figures.invalid == 0
+    assert locked.served.counters.invalid == 0
 
 
 def test_a_key_with_several_scopes_opens_each_of_them(tmp_path: Path) -> None:
-    server = Server(tmp_path, doors=Doors(parse_keys(f"decide+outcome:{DECIDE},admin:{ADMIN}")))
+    server = Server(
+        tmp_path, authenticator=Authenticator(parse_keys(f"decide+outcome:{DECIDE},admin:{ADMIN}"))
+    )
     assert server.post("/decisions", ASK, bearer(DECIDE)).is_success
     assert server.post("/outcomes", TOLD, bearer(DECIDE)).is_success
     is_problem(server.post("/policy:kill", {}, bearer(DECIDE)), 403)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bakehouse_serving.api_keys import Doors
+from bakehouse_serving.api_keys import Authenticator
 from bakehouse_serving.dashboard.static_files import FOLDER, read_files
 from tests.unit.test_serving_http import Server, is_problem
 from tests.unit.test_serving_keys import ADMIN, KEYS, parse_keys
@@ -15,7 +15,7 @@ from tests.unit.test_serving_keys import ADMIN, KEYS, parse_keys
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Server:
-    return Server(tmp_path_factory.mktemp("page"), doors=Doors(parse_keys(KEYS)))
+    return Server(tmp_path_factory.mktemp("page"), authenticator=Authenticator(parse_keys(KEYS)))
 
 
 @pytest.mark.parametrize(

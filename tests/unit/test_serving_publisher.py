@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from kafka.errors import KafkaError, MessageSizeTooLargeError, NotLeaderForPartitionError
 
-from bakehouse_serving.spool.folder_lock import claim_orphans, claim_own
+from bakehouse_serving.spool.folder_lock import lock_orphans, lock_own_folder
 from bakehouse_serving.spool.frames import Record, Topic, scan
 from bakehouse_serving.spool.publisher import Publisher
 from bakehouse_serving.spool.spool import Spool
@@ -26,12 +26,12 @@ class Running:
     def __init__(self, folder: Path) -> None:
         self.broker = InMemoryBroker()
         self.root = folder / "spool"
-        self.claim = claim_own(self.root)
-        self.spool = Spool(self.claim.folder, limit_bytes=1 << 20)
+        self.folder_lock = lock_own_folder(self.root)
+        self.spool = Spool(self.folder_lock.folder, limit_bytes=1 << 20)
         self.publisher = self._publisher()
 
     def _publisher(self) -> Publisher:
-        orphans = [(c, Spool(c.folder, limit_bytes=1 << 20)) for c in claim_orphans(self.root)]
+        orphans = [(c, Spool(c.folder, limit_bytes=1 << 20)) for c in lock_orphans(self.root)]
         return Publisher(
             self.spool,
             topics=TOPICS,
@@ -48,7 +48,7 @@ class Running:
     def close(self) -> None:
         self.publisher.stop(0.1)
         self.spool.close()
-        self.claim.release()
+        self.folder_lock.release()
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_a_record_that_the_broker_can_never_take_is_kept_aside_and_holds_nothing
     assert running.publisher.stop(PATIENCE_S)
     assert running.events() == [0, 2]
     assert running.publisher.refused == 1
-    kept = (running.claim.folder / "refused.frames").read_bytes()
+    kept = (running.folder_lock.folder / "refused.frames").read_bytes()
     assert scan(kept, sealed=True).records == [event(1)]
 
 
@@ -130,21 +130,21 @@ def test_a_stop_without_a_broker_ends_in_time_and_leaves_the_events_to_the_next_
     assert not running.publisher.stop(0.01)
     assert not running.publisher.is_alive()
     running.spool.close()
-    again = Spool(running.claim.folder, limit_bytes=1 << 20)
+    again = Spool(running.folder_lock.folder, limit_bytes=1 << 20)
     assert again.read() == [event(0)]
     again.close()
 
 
 def test_the_spools_of_dead_processes_are_published_and_removed(tmp_path: Path) -> None:
     root = tmp_path / "spool"
-    first, second = claim_own(root), claim_own(root)
+    first, second = lock_own_folder(root), lock_own_folder(root)
     left = Spool(second.folder, limit_bytes=1 << 20)
     left.append([event(7)])
     left.close()
     first.release()
     second.release()  # both are dead now
     running = Running(tmp_path)
-    assert running.claim.process == "0"
+    assert running.folder_lock.process == "0"
     running.broker.reachable.set()
     running.publisher.start()
     running.spool.append([event(8)])

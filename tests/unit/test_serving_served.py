@@ -243,7 +243,7 @@ def test_freshness_counts_an_outcome_at_the_first_answer_that_knows_of_it(
     clock.now = 1_001.0
     served.first_answer(served.slot)
     served.first_answer(served.slot)  # only the first counts
-    assert served.figures.freshness.summary(clock.now) == {"p50": 2.5, "p95": 2.95, "n": 2}
+    assert served.counters.freshness.summary(clock.now) == {"p50": 2.5, "p95": 2.95, "n": 2}
 
 
 def test_outcomes_of_a_policy_that_never_answered_count_with_the_next_one(
@@ -336,7 +336,7 @@ def test_every_control_is_kept_with_who_why_and_what_it_changed(
     heard = served.hear(other)  # from another process of another home
     assert heard is not None
     served.complete(heard)
-    assert start(tmp_path, application, clock).trail.newest(10) == [
+    assert start(tmp_path, application, clock).audit_log.newest(10) == [
         {
             "at_ms": other.at_ms,
             "action": "heard",
@@ -377,7 +377,7 @@ def test_a_torn_line_costs_the_audit_log_no_other(served: Served, tmp_path: Path
     with (tmp_path / "serving" / "levels.audit.jsonl").open("ab") as file:
         file.write(b'{"at_ms": 12, "act\n')
     act(served, "release")
-    assert [entry["action"] for entry in served.trail.newest(10)] == ["release", "freeze"]
+    assert [entry["action"] for entry in served.audit_log.newest(10)] == ["release", "freeze"]
 
 
 class SlowFolder:

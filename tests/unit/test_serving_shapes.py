@@ -26,7 +26,7 @@ from bakehouse_schemas.execution.propensity import execute, own_from_density, pr
 from bakehouse_schemas.ids import uuid7, uuid7_time_ms
 from bakehouse_schemas.policy.bundle import LoadedPolicy
 from bakehouse_schemas.worlds.share import logged_decision
-from bakehouse_serving.hot.idempotency import AnswerMemory, Remembered
+from bakehouse_serving.hot.idempotency import CachedAnswer, IdempotencyCache
 from bakehouse_stream.columns import arrow_schema
 from bakehouse_stream.kafka.decode import Decoder, Record
 from tests.shapes import SHAPED, bundled, items, shaped
@@ -327,11 +327,11 @@ def test_a_repeated_id_is_answered_alike_also_after_a_restart_and_a_torn_log(
     kind: str, tmp_path: Path
 ) -> None:
     application = APPLICATIONS[kind]
-    memory = AnswerMemory(application.actions, folder=tmp_path, span_s=600)
-    told: dict[str, Remembered] = {}
+    memory = IdempotencyCache(application.actions, folder=tmp_path, span_s=600)
+    told: dict[str, CachedAnswer] = {}
     for draw in np.linspace(0, 0.99, 70):  # more than one write of the log
         made = decided(application, draw=float(draw))
-        told[made.decision_id] = Remembered(
+        told[made.decision_id] = CachedAnswer(
             made.action, made.propensity, made.policy_version, made.mode, made.cohort,
             made.explored, True,
         )  # fmt: skip
@@ -340,13 +340,13 @@ def test_a_repeated_id_is_answered_alike_also_after_a_restart_and_a_torn_log(
         )
     assert {one: memory.get(one, SUBJECT) for one in told} == told
     memory.close()
-    restarted = AnswerMemory(application.actions, folder=tmp_path, span_s=600)
+    restarted = IdempotencyCache(application.actions, folder=tmp_path, span_s=600)
     assert {one: restarted.get(one, SUBJECT) for one in told} == told
     (log,) = tmp_path.glob("*.told")
     whole = log.read_bytes()
     for cut in (1, 20, 60):
         log.write_bytes(whole[:-cut])
-        torn = AnswerMemory(application.actions, folder=tmp_path, span_s=600)
+        torn = IdempotencyCache(application.actions, folder=tmp_path, span_s=600)
         kept = [one for one in told if torn.get(one, SUBJECT) is not None]
         assert len(told) - 3 <= len(kept) < len(told)
         assert all(torn.get(one, SUBJECT) == told[one] for one in kept)
@@ -356,7 +356,7 @@ def test_a_repeated_id_is_answered_alike_also_after_a_restart_and_a_torn_log(
 def test_what_only_the_spool_remembers_is_recovered_from_it(kind: str, tmp_path: Path) -> None:
     application = APPLICATIONS[kind]
     made = decided(application)
-    memory = AnswerMemory(application.actions, folder=tmp_path, span_s=600)
+    memory = IdempotencyCache(application.actions, folder=tmp_path, span_s=600)
     memory.recover([json.loads(json.dumps(made.event))])
     found = memory.get(made.decision_id, made.event["subject_id"])
     assert found is not None

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from bakehouse_schemas.application.actions import Actions, Continuous
 from bakehouse_schemas.application.application import Discrete
 from bakehouse_schemas.errors import SpoolFull
-from bakehouse_serving.hot.idempotency import AnotherSubject, AnswerMemory, Remembered
-from bakehouse_serving.spool.folder_lock import claim_orphans, claim_own
+from bakehouse_serving.hot.idempotency import AnotherSubject, CachedAnswer, IdempotencyCache
+from bakehouse_serving.spool.folder_lock import lock_orphans, lock_own_folder
 from bakehouse_serving.spool.frames import Record, Topic, frame, scan
-from bakehouse_serving.spool.fsync import Syncer
+from bakehouse_serving.spool.fsync import FsyncThread
 from bakehouse_serving.spool.spool import Spool
 
 records = st.lists(
@@ -198,15 +198,15 @@ def test_what_was_read_and_not_acknowledged_is_read_again_after_a_rewind(tmp_pat
 
 
 def test_a_restart_finds_its_own_spool_and_running_processes_keep_theirs(tmp_path: Path) -> None:
-    first, second = claim_own(tmp_path), claim_own(tmp_path)
+    first, second = lock_own_folder(tmp_path), lock_own_folder(tmp_path)
     assert (first.process, second.process) == ("0", "1")
     first.release()
-    again = claim_own(tmp_path)
+    again = lock_own_folder(tmp_path)
     assert again.process == "0"
     assert not again.rebooted
-    assert claim_orphans(tmp_path) == []
+    assert lock_orphans(tmp_path) == []
     second.release()
-    [orphan] = claim_orphans(tmp_path)
+    [orphan] = lock_orphans(tmp_path)
     assert orphan.process == "1"
     orphan.release(remove=True)
     assert not (tmp_path / "1").exists()
@@ -216,25 +216,25 @@ def test_a_restart_finds_its_own_spool_and_running_processes_keep_theirs(tmp_pat
 LABELS = Discrete("easy", "normal", "hard")
 ID = "01a2049e-42c7-7d62-9bb0-6bd913994345"
 WHO = "p1"
-GIVEN = Remembered("hard", 1 / 3, 7, "online", "policy", True, True)
+GIVEN = CachedAnswer("hard", 1 / 3, 7, "online", "policy", True, True)
 
 
 def test_an_answer_is_remembered_bit_for_bit_and_after_a_restart(tmp_path: Path) -> None:
-    memory = AnswerMemory(LABELS, folder=tmp_path, span_s=600)
+    memory = IdempotencyCache(LABELS, folder=tmp_path, span_s=600)
     memory.put(ID, WHO, 2, GIVEN)
     assert memory.get(ID, WHO) == GIVEN
     memory.flush()  # no close: the process is killed here
-    assert AnswerMemory(LABELS, folder=tmp_path, span_s=600).get(ID, WHO) == GIVEN
+    assert IdempotencyCache(LABELS, folder=tmp_path, span_s=600).get(ID, WHO) == GIVEN
     memory.close()
 
 
 def test_an_answer_is_given_again_to_its_own_subject_alone_also_after_a_restart(
     tmp_path: Path,
 ) -> None:
-    memory = AnswerMemory(LABELS, folder=tmp_path, span_s=600)
+    memory = IdempotencyCache(LABELS, folder=tmp_path, span_s=600)
     memory.put(ID, WHO, 2, GIVEN)
     memory.close()
-    for one in (memory, AnswerMemory(LABELS, folder=tmp_path, span_s=600)):
+    for one in (memory, IdempotencyCache(LABELS, folder=tmp_path, span_s=600)):
         assert one.get(ID, WHO) == GIVEN
         for other in ("p2", "", "P1", "p1 "):
             with pytest.raises(AnotherSubject, match=ID):
@@ -257,7 +257,7 @@ def test_answers_that_the_last_release_kept_without_their_subject_go_on(
     length = struct.pack("<I", len(packed)) if actions is NUMBERS else b""
     log = length + key + packed + struct.pack("<I", zlib.crc32(key + packed))
     (tmp_path / "00000000000000000001.answers").write_bytes(log)
-    memory = AnswerMemory(actions, folder=tmp_path, span_s=600)
+    memory = IdempotencyCache(actions, folder=tmp_path, span_s=600)
     assert memory.get(ID, WHO) == GIVEN._replace(action=action)
     spooled = {**GIVEN._asdict(), "action": action, "decision_id": ID, "subject_id": WHO}
     memory.recover([spooled])  # what the spool still says of the subject counts
@@ -268,14 +268,14 @@ def test_answers_that_the_last_release_kept_without_their_subject_go_on(
 
 
 def test_a_torn_answer_in_the_log_is_no_answer(tmp_path: Path) -> None:
-    memory = AnswerMemory(LABELS, folder=tmp_path, span_s=600)
+    memory = IdempotencyCache(LABELS, folder=tmp_path, span_s=600)
     memory.put(ID, WHO, 2, GIVEN)
     other = ID.replace("01a2", "01a3")
     memory.put(other, WHO, 2, GIVEN)
     memory.close()
     [path] = tmp_path.iterdir()
     os.truncate(path, path.stat().st_size - 1)
-    again = AnswerMemory(LABELS, folder=tmp_path, span_s=600)
+    again = IdempotencyCache(LABELS, folder=tmp_path, span_s=600)
     assert again.get(ID, WHO) == GIVEN
     assert again.get(other, WHO) is None
 
@@ -284,7 +284,7 @@ def test_answers_are_remembered_for_their_span_and_forgotten_within_twice_of_it(
     tmp_path: Path,
 ) -> None:
     now = [0.0]
-    memory = AnswerMemory(LABELS, folder=tmp_path, span_s=600, clock=lambda: now[0])
+    memory = IdempotencyCache(LABELS, folder=tmp_path, span_s=600, clock=lambda: now[0])
     memory.put(ID, WHO, 2, GIVEN)
     for minute in range(1, 21):
         now[0] = minute * 60.5
@@ -301,7 +301,7 @@ def test_answers_are_remembered_for_their_span_and_forgotten_within_twice_of_it(
 def test_a_clock_that_was_set_ahead_makes_no_answer_be_forgotten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    memory = AnswerMemory(LABELS, folder=tmp_path, span_s=600)
+    memory = IdempotencyCache(LABELS, folder=tmp_path, span_s=600)
     memory.put(ID, WHO, 2, GIVEN)
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() + 31 * 86_400)
@@ -309,11 +309,11 @@ def test_a_clock_that_was_set_ahead_makes_no_answer_be_forgotten(
         memory.put(f"{number:08x}{ID[8:]}", WHO, 0, GIVEN)
     assert memory.get(ID, WHO) == GIVEN
     memory.close()
-    assert AnswerMemory(LABELS, folder=tmp_path, span_s=600).get(ID, WHO) == GIVEN
+    assert IdempotencyCache(LABELS, folder=tmp_path, span_s=600).get(ID, WHO) == GIVEN
 
 
 def test_the_memory_of_answers_is_bounded() -> None:
-    memory = AnswerMemory(LABELS, folder=None, span_s=600, most=1_000)
+    memory = IdempotencyCache(LABELS, folder=None, span_s=600, most=1_000)
     for number in range(5_000):
         memory.put(f"{number:08x}{ID[8:]}", WHO, 2, GIVEN)
     assert len(memory) <= 1_000
@@ -335,7 +335,7 @@ def test_after_a_kill_the_last_answers_are_found_in_the_spool(tmp_path: Path) ->
         }
         spool.append([Record(Topic.DECISIONS, b"k", json.dumps(event_).encode())])
         spool.append([Record(Topic.OUTCOMES, b"k", b"{}")])
-    memory = AnswerMemory(LABELS, folder=None, span_s=600)
+    memory = IdempotencyCache(LABELS, folder=None, span_s=600)
     memory.recover(json.loads(record.value) for record in spool.newest(Topic.DECISIONS, 64))
     assert 64 <= len(memory) < 300
     assert all(memory.get(f"{number:08x}{ID[8:]}", WHO) == GIVEN for number in range(300 - 64, 300))
@@ -381,6 +381,6 @@ def test_a_disk_that_refuses_to_sync_is_told_and_stops_nothing(tmp_path: Path) -
         def sync(self) -> bool:
             raise OSError(5, "Input/output error")
 
-    syncer = Syncer(Refusing(tmp_path, limit_bytes=MIB), every_s=1.0)
-    syncer.step()
-    assert "Input/output error" in str(syncer.problem)
+    fsync_thread = FsyncThread(Refusing(tmp_path, limit_bytes=MIB), every_s=1.0)
+    fsync_thread.step()
+    assert "Input/output error" in str(fsync_thread.problem)

@@ -17,7 +17,7 @@ from bakehouse.players.senders import Batched, OneByOne, Sender
 from bakehouse_schemas.errors import SettingsError
 from bakehouse_schemas.ids import uuid7
 from bakehouse_schemas.process.settings import Settings
-from bakehouse_serving.hot.outcome_tokens import Tokens, kept_secret, token_secret
+from bakehouse_serving.hot.outcome_tokens import OutcomeTokens, kept_secret, token_secret
 from bakehouse_serving.spool.frames import Topic
 from tests.fake_serving import FakeServing, served
 from tests.unit.test_players import APPLICATION, Promised
@@ -28,7 +28,7 @@ SECRET = b"a secret of this home"
 
 @pytest.fixture
 def server(tmp_path: Path) -> Any:
-    server = Server(tmp_path, tokens=Tokens(SECRET, "levels"))
+    server = Server(tmp_path, tokens=OutcomeTokens(SECRET, "levels"))
     yield server
     server.close()
 
@@ -79,7 +79,7 @@ def test_a_repeated_decision_gets_the_same_token_also_after_a_restart(
     [in_batch] = server.post("/decisions:batch", {"decisions": [asked]}).json()["decisions"]
     assert in_batch["token"] == token
     server.memory.flush()
-    again = Server(tmp_path, tokens=Tokens(SECRET, "levels"))
+    again = Server(tmp_path, tokens=OutcomeTokens(SECRET, "levels"))
     assert again.post("/decisions", asked).json()["token"] == token
     again.close()
 
@@ -100,7 +100,7 @@ def test_an_id_that_may_have_been_answered_and_forgotten_gets_no_token(
     tmp_path: Path, minutes: int
 ) -> None:
     old = ASK | {"decision_id": uuid7(int(time.time() * 1000) + minutes * 60_000)}
-    server = Server(tmp_path, tokens=Tokens(SECRET, "levels"))  # remembers for ten minutes
+    server = Server(tmp_path, tokens=OutcomeTokens(SECRET, "levels"))  # remembers for ten minutes
     answered = server.post("/decisions", old)
     assert answered.status_code == 422
     assert "leave decision_id out" in answered.json()["detail"].lower()
@@ -121,7 +121,7 @@ def test_every_entry_of_a_batch_has_its_own_token(server: Server) -> None:
 
 
 def test_a_token_has_144_bits_and_fits_into_a_url() -> None:
-    token = Tokens(SECRET, "levels").token(uuid7())
+    token = OutcomeTokens(SECRET, "levels").token(uuid7())
     assert len(token) == 24
     assert token.replace("-", "").replace("_", "").isalnum()
 
@@ -129,10 +129,10 @@ def test_a_token_has_144_bits_and_fits_into_a_url() -> None:
 def test_a_token_is_of_one_application_one_decision_and_one_secret() -> None:
     one = uuid7()
     tokens = {
-        Tokens(SECRET, "levels").token(one),
-        Tokens(SECRET, "quests").token(one),
-        Tokens(SECRET, "levels").token(uuid7()),
-        Tokens(b"another secret", "levels").token(one),
+        OutcomeTokens(SECRET, "levels").token(one),
+        OutcomeTokens(SECRET, "quests").token(one),
+        OutcomeTokens(SECRET, "levels").token(uuid7()),
+        OutcomeTokens(b"another secret", "levels").token(one),
     }
     assert len(tokens) == 4
 
@@ -190,7 +190,7 @@ def test_a_file_that_holds_no_secret_is_refused(tmp_path: Path, kept: bytes) -> 
 
 @pytest.mark.parametrize("sender", [OneByOne, Batched])
 def test_players_send_back_the_tokens_that_they_got(sender: Any) -> None:
-    tokens = Tokens(SECRET, APPLICATION.name)
+    tokens = OutcomeTokens(SECRET, APPLICATION.name)
 
     class Signing(FakeServing):
         def _decide(self, body: dict[str, Any]) -> dict[str, Any]:

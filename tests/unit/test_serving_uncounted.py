@@ -59,7 +59,7 @@ def test_a_name_that_nothing_counts_is_noted_once_with_the_one_that_was_meant(
         }
     ]
     assert len(server.spool.events(Topic.OUTCOMES)) == 7  # as it was sent
-    assert server.served.figures.uncounted == 4
+    assert server.served.counters.uncounted == 4
     (note,) = tell(server, "shop_opened")["notes"]
     assert note["meant"] is None
     assert note["problem"].endswith("it counts level_won, revenue_usd")
@@ -78,7 +78,7 @@ def test_kinds_that_mean_something_are_counted_whatever_name_they_bear(tmp_path:
         server = serving(tmp_path / str(len(noted)), reward)
         tell(server, "revenu", kind="end")
         tell(server, "revenu", kind="executed", executed_action="easy")
-        assert server.served.figures.uncounted == 0
+        assert server.served.counters.uncounted == 0
         notes = tell(server, "revenu", kind="activated")["notes"]
         assert [note["kind"] for note in notes] == noted
 
@@ -98,7 +98,7 @@ def test_what_was_not_recorded_is_not_noted(tmp_path: Path) -> None:
     assert server.post("/outcomes", {"outcomes": [wrong]}).json()["notes"] == []
     server.spool.full = True
     assert server.post("/outcomes", {"outcomes": [outcome]}).status_code == 503
-    assert server.served.figures.uncounted == 1
+    assert server.served.counters.uncounted == 1
 
 
 def test_names_from_outside_are_bounded_and_in_no_metric_and_no_topic(tmp_path: Path) -> None:

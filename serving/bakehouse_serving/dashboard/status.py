@@ -109,7 +109,7 @@ class StatusReport:
 
     def _count_applications(self, seconds: float) -> None:
         for name, served in self._served.items():
-            figures = served.figures
+            figures = served.counters
             now, before = (figures.decisions, figures.outcomes), self._counted.get(name, (0, 0))
             self._counted[name] = now
             self._by_application[name] = {
@@ -148,16 +148,16 @@ class StatusReport:
         return self._by_application.get(name, {"decisions_per_s": 0.0, "outcomes_per_s": 0.0})
 
     def _total(self, counter: str) -> int:
-        return sum(getattr(served.figures, counter) for served in self._served.values())
+        return sum(getattr(served.counters, counter) for served in self._served.values())
 
     def application(self, name: str) -> dict[str, Any]:
         """Counters and policy of one application."""
         served = self._served[name]
         return {
-            **served.figures.counts(),
+            **served.counters.counts(),
             **served.state(),
             "hydration": served.hydrator.state() if served.hydrator else None,
-            "freshness_s": served.figures.freshness.summary(self._clock()),
+            "freshness_s": served.counters.freshness.summary(self._clock()),
         }
 
     def status(self) -> dict[str, Any]:

@@ -41,8 +41,8 @@ from bakehouse_schemas.loading import load_applications
 from bakehouse_schemas.policy.bundle import LoadedPolicy, Manifest
 from bakehouse_schemas.process.logs import set_up_logs
 from bakehouse_schemas.process.settings import load_settings
-from bakehouse_serving.explain.explanation import Found, explain
-from bakehouse_serving.explain.lineage import Manifests, trained
+from bakehouse_serving.explain.explanation import RecordedDecision, explain
+from bakehouse_serving.explain.lineage import Manifests, lineage_of
 from bakehouse_serving.explain.story import sentences
 from bakehouse_serving.explain.tables import Tables
 
@@ -105,14 +105,14 @@ class Explainer:
             policy=policy.manifest if policy is not None else None,
             now_ms=now_ms,
         )
-        told["trained"] = self._trained(application, found, told, manifests, now_ms)
+        told["trained"] = self._lineage(application, found, told, manifests, now_ms)
         if told["policy"] is not None and policy is None and kept is not None:
             told["policy"] |= {"agent": kept.agent, "created_at_ms": kept.created_at_ms}
         told["sentences"] = sentences(application, told, now_ms)
         return told
 
     def decide_again(
-        self, application: Application, found: Found
+        self, application: Application, found: RecordedDecision
     ) -> tuple[Recomputed | None, str | None, LoadedPolicy | None]:
         """The decision decided again, or why it cannot be; and the policy that decided it."""
         version = found.decision["policy_version"]
@@ -136,15 +136,15 @@ class Explainer:
     def _load(self, name: str, version: int) -> LoadedPolicy | None:
         return recorded_policy(self._applications[name], self._policies, version)
 
-    def _trained(
+    def _lineage(
         self,
         application: Application,
-        found: Found,
+        found: RecordedDecision,
         told: Mapping[str, Any],
         manifests: Sequence[Manifest],
         now_ms: int,
     ) -> dict[str, Any]:
-        return trained(
+        return lineage_of(
             application,
             manifests,
             cohort=found.decision["cohort"],
@@ -156,7 +156,7 @@ class Explainer:
             now_ms=now_ms,
         ).as_dict()
 
-    def _find(self, name: str, decision_id: str) -> Found:
+    def _find(self, name: str, decision_id: str) -> RecordedDecision:
         made_ms = uuid7_time_ms(decision_id)
         while (found := self._tables.find(name, decision_id)) is None:
             # an id of a time to come was made up: nobody waits for it

@@ -37,7 +37,7 @@ class Answered(NamedTuple):
     body: dict[str, Any]
 
 
-class Explainer:
+class ExplainerClient:
     """Asks the process, and starts it where there is none. Any thread may call `ask`.
 
     Args:

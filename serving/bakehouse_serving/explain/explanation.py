@@ -26,7 +26,7 @@ from bakehouse_schemas.worlds.world import SIMULATED
 WAITING = "it was received and not yet met its decision: a matter of seconds"
 
 
-class Found(NamedTuple):
+class RecordedDecision(NamedTuple):
     """What the tables hold of a decision.
 
     Args:
@@ -46,7 +46,7 @@ class Found(NamedTuple):
 
 def explain(
     application: Application,
-    found: Found,
+    found: RecordedDecision,
     *,
     again: Recomputed | None,
     why_not: str | None,
@@ -229,7 +229,7 @@ def number_names(application: Application) -> list[str]:
     return names
 
 
-def _came_of_it(application: Application, found: Found, now_ms: int) -> dict[str, Any]:
+def _came_of_it(application: Application, found: RecordedDecision, now_ms: int) -> dict[str, Any]:
     """`outcomes` and `reward`."""
     rule = application.reward
     times = DecisionTimes(found.decision["decided_at_ms"], found.received_at_ms)

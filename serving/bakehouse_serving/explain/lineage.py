@@ -12,7 +12,7 @@ from bakehouse_schemas.errors import BundleError
 from bakehouse_schemas.policy.bundle import Manifest, read_manifest
 
 
-class Trained(NamedTuple):
+class Lineage(NamedTuple):
     """What manifests tell.
 
     Args:
@@ -57,7 +57,7 @@ class Manifests:
         return [self._known[version] for version in sorted(self._known)]
 
 
-def trained(
+def lineage_of(
     application: Application,
     manifests: Sequence[Manifest],
     *,
@@ -68,7 +68,7 @@ def trained(
     outcomes_ms: Sequence[int],
     matured_at_ms: int,
     now_ms: int,
-) -> Trained:
+) -> Lineage:
     """The policies that learned from a decision and what came of it.
 
     A manifest lists the broker times of the outcomes that are new in its policy; where nothing
@@ -80,32 +80,32 @@ def trained(
     """
     latest = manifests[-1].version if manifests else None
     if contested:
-        return Trained(None, 0, latest, "copies of this decision differ, so none is trained on it")
+        return Lineage(None, 0, latest, "copies of this decision differ, so none is trained on it")
     if contract != application.contract:
-        return Trained(
+        return Lineage(
             None, 0, latest, "it is of another contract than the application now: not trained on"
         )
     if AGENTS[application.agent.name].on_policy and cohort not in ("policy", "canary"):
-        return Trained(
+        return Lineage(
             None,
             0,
             latest,
             f"{application.agent.name} learns from what policies decided alone; this was {cohort}",
         )
     if not manifests:
-        return Trained(None, 0, None, "no policy has been published yet")
+        return Lineage(None, 0, None, "no policy has been published yet")
     if not outcomes_ms and now_ms < matured_at_ms:
         return _waiting(application, manifests, received_at_ms)
     exact = [m for m in manifests if not {*outcomes_ms}.isdisjoint(m.new_outcomes_received_at_ms)]
     known_ms = min(outcomes_ms, default=matured_at_ms)
     since = exact or [m for m in manifests if m.stream_time_ms >= known_ms]
     if not since:
-        return Trained(
+        return Lineage(
             None, 0, latest, f"no policy since; the newest, {latest}, was made before it was known"
         )
     oldest = manifests[0]
     if not exact and since[0] is oldest and oldest.previous > 0:
-        return Trained(
+        return Lineage(
             None,
             len(manifests),
             latest,
@@ -118,19 +118,19 @@ def trained(
     if versions > 1:
         words += f"; {versions - 1} more since, the newest is {latest}"
     words += f". The buffer holds the newest {application.training.buffer:,} decisions"
-    return Trained(first, versions, latest, words)
+    return Lineage(first, versions, latest, words)
 
 
 def _waiting(
     application: Application, manifests: Sequence[Manifest], received_at_ms: int
-) -> Trained:
+) -> Lineage:
     """Of a decision that is still open, with nothing told of it."""
     latest = manifests[-1].version
     if application.reward.early == "wait":
-        return Trained(None, 0, latest, "it is trained on once it has matured")
+        return Lineage(None, 0, latest, "it is trained on once it has matured")
     if manifests[-1].stream_time_ms < received_at_ms:
-        return Trained(None, 0, latest, f"it is newer than the newest policy, {latest}")
-    return Trained(
+        return Lineage(None, 0, latest, f"it is newer than the newest policy, {latest}")
+    return Lineage(
         None,
         0,
         latest,

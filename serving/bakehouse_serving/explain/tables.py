@@ -18,7 +18,7 @@ from pyarrow import fs
 from bakehouse_schemas.ids import uuid7_hour
 from bakehouse_schemas.replay.fold import Row, fold_rows
 from bakehouse_schemas.replay.tables import DECISION, LEDGER, PARTITIONED_BY, REPLAY
-from bakehouse_serving.explain.explanation import Found
+from bakehouse_serving.explain.explanation import RecordedDecision
 
 # columns whose content is JSON text
 _JSON = (
@@ -47,13 +47,13 @@ class Tables:
             for name in ("replay", "outcomes", "quarantine")
         }
 
-    def find(self, application: str, decision_id: str) -> Found | None:
+    def find(self, application: str, decision_id: str) -> RecordedDecision | None:
         """The decision and what came of it; None where no table holds it yet."""
         rows = self._rows("replay", application, decision_id, list(REPLAY))
         if not rows:
             return None
         row = fold_rows(rows)[application, decision_id]
-        return found_of(row, self.outcomes(application, decision_id))
+        return recorded_decision(row, self.outcomes(application, decision_id))
 
     def outcomes(self, application: str, decision_id: str) -> list[dict[str, Any]]:
         """Its outcomes as the ledger has them, each once, joined with a decision or not."""
@@ -84,14 +84,14 @@ class Tables:
         return self._tables[table].rows(wanted, partition, columns)
 
 
-def found_of(row: Row, ledger: Sequence[Mapping[str, Any]] = ()) -> Found:
+def recorded_decision(row: Row, ledger: Sequence[Mapping[str, Any]] = ()) -> RecordedDecision:
     """A folded row of the table `replay`.
 
     Args:
         ledger: outcomes as `Tables.outcomes` gives them, joined with the decision or not yet.
     """
     known = {one["outcome_id"] for one in row["outcomes"]}
-    return Found(
+    return RecordedDecision(
         decision=_decision(row),
         outcomes=[_outcome(one) for one in row["outcomes"]],
         waiting=[one for one in ledger if one["outcome_id"] not in known],

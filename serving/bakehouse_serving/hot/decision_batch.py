@@ -31,7 +31,7 @@ def answer_batch(
         requests: those that could not be read are there as their error.
     """
     now_ms = int(began_s * 1000)
-    figures = route.served.figures
+    counters = route.served.counters
     results: list[Result] = [{}] * len(requests)
     asked: dict[int, Asked] = {}  # by position in the batch
     firsts: dict[str, tuple[int, str]] = {}  # decision_id → where it stands first, and for whom
@@ -56,11 +56,11 @@ def answer_batch(
                 firsts[decision_id] = at, request.subject_id
         except (InvalidEvent, AnotherSubject) as error:
             results[at] = _refusal(error)
-            figures.invalid += 1
+            counters.invalid += 1
     if asked:
         _decide(steps, route, slot, asked, began_s, results)
     for at, first in repeats:
-        figures.repeated += 1
+        counters.repeated += 1
         results[at] = results[first]
     return results
 

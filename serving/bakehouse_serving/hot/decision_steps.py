@@ -15,7 +15,7 @@ from bakehouse_schemas.ids import uuid7
 from bakehouse_schemas.process.spans import Tracer
 from bakehouse_schemas.worlds.world import SIMULATED
 from bakehouse_serving.decision_spans import trace_decision
-from bakehouse_serving.hot.idempotency import Remembered
+from bakehouse_serving.hot.idempotency import CachedAnswer
 from bakehouse_serving.hot.route import Log, Route
 
 log = logging.getLogger(__name__)
@@ -52,8 +52,8 @@ class DecisionSteps:
     ) -> dict[str, Any]:
         """Remember, count and trace an answer that was recorded; returns its JSON."""
         served, event = route.served, one.event
-        figures, subject_id = served.figures, event["subject_id"]
-        remembered = Remembered(
+        counters, subject_id = served.counters, event["subject_id"]
+        remembered = CachedAnswer(
             one.action,
             one.propensity,
             one.policy_version,
@@ -63,14 +63,14 @@ class DecisionSteps:
             logged,
         )
         route.answers.put(one.decision_id, subject_id, one.position, remembered)
-        figures.decisions += 1
-        figures.cohorts[one.cohort] += 1
-        figures.simulated += subject_id.startswith(SIMULATED)
-        figures.explored += one.explored
-        figures.unlogged += not logged
+        counters.decisions += 1
+        counters.cohorts[one.cohort] += 1
+        counters.simulated += subject_id.startswith(SIMULATED)
+        counters.explored += one.explored
+        counters.unlogged += not logged
         if "baseline_action" not in event:
-            figures.baseline_failed += 1
-            if figures.baseline_failed == 1:
+            counters.baseline_failed += 1
+            if counters.baseline_failed == 1:
                 _log_why(served.application, event)
         if slot.fresh and one.policy_version == slot.version:
             served.first_answer(slot)
@@ -90,7 +90,7 @@ def admit(route: Route, request: DecisionRequest, now_ms: int) -> Asked | dict[s
     if decision_id is None:
         decision_id = uuid7(now_ms)
     elif (before := route.answers.get(decision_id, request.subject_id)) is not None:
-        route.served.figures.repeated += 1
+        route.served.counters.repeated += 1
         return answer_json(route, decision_id, before)
     else:
         _check_new(route, decision_id, now_ms)
@@ -112,7 +112,7 @@ def _check_new(route: Route, decision_id: str, now_ms: int) -> None:
     )
 
 
-def answer_json(route: Route, decision_id: str, answered: Remembered) -> dict[str, Any]:
+def answer_json(route: Route, decision_id: str, answered: CachedAnswer) -> dict[str, Any]:
     """What the game gets; with the outcome token where one is required."""
     answer = {
         "decision_id": decision_id,

@@ -42,7 +42,7 @@ class AnotherSubject(BakehouseError):
     """A decision_id is named again, and not by the subject that it was answered for."""
 
 
-class Remembered(NamedTuple):
+class CachedAnswer(NamedTuple):
     """What was answered."""
 
     action: Any
@@ -54,7 +54,7 @@ class Remembered(NamedTuple):
     logged: bool
 
 
-class AnswerMemory:
+class IdempotencyCache:
     """Answers of one application.
 
     Args:
@@ -95,7 +95,7 @@ class AnswerMemory:
     def __len__(self) -> int:
         return len(self._young) + len(self._old)
 
-    def get(self, decision_id: str, subject_id: str) -> Remembered | None:
+    def get(self, decision_id: str, subject_id: str) -> CachedAnswer | None:
         """The answer given before, if it is remembered.
 
         Raises:
@@ -107,7 +107,7 @@ class AnswerMemory:
         if packed[_ANSWER.size : _ACTION] not in (_digest(subject_id), _ANYONE):
             raise another_subject(decision_id)
         propensity, version, position, kinds, flags = _ANSWER.unpack_from(packed)
-        return Remembered(
+        return CachedAnswer(
             self._labels.labels[position] if self._labels else orjson.loads(packed[_ACTION:]),
             propensity,
             version,
@@ -130,7 +130,7 @@ class AnswerMemory:
         """See `would_know`."""
         return self._span_s / 2
 
-    def put(self, decision_id: str, subject_id: str, position: int, answer: Remembered) -> None:
+    def put(self, decision_id: str, subject_id: str, position: int, answer: CachedAnswer) -> None:
         """Remember, and write the log where `ANSWERS_A_WRITE` answers have come together.
 
         Args:
@@ -169,7 +169,7 @@ class AnswerMemory:
             position = self._labels.position(event["action"]) if self._labels else 0
             known = self._find(event["decision_id"])
             if position is not None and (known is None or known[_ANSWER.size : _ACTION] == _ANYONE):
-                told = Remembered(
+                told = CachedAnswer(
                     event["action"],
                     event["propensity"],
                     event["policy_version"],

@@ -25,7 +25,7 @@ class TokenRefused(BakehouseError):
     """An outcome does not carry the token of its decision."""
 
 
-class Tokens:
+class OutcomeTokens:
     """Makes and checks the tokens of one application.
 
     Args:

@@ -78,11 +78,11 @@ class Outcomes:
                 MEDIA_TYPE.encode(),
                 ((b"retry-after", RETRY_AFTER_S),),
             )
-        served.figures.outcomes += len(records)
+        served.counters.outcomes += len(records)
         if self._tracer is not None:
             self._trace_outcomes(self._tracer, served.application.name, records, began_s)
-        served.figures.rejected += len(rejected)
-        served.figures.uncounted += sum(uncounted.values())
+        served.counters.rejected += len(rejected)
+        served.counters.uncounted += sum(uncounted.values())
         notes = served.uncounted.note(uncounted) if uncounted else []
         return _reply(len(records), rejected, notes)
 

@@ -13,7 +13,7 @@ from typing import Any
 REQUEST_S = 30.0  # from the first look at an unfinished request to its end
 
 
-class Patience:
+class RequestTimeout:
     """Remembers since when each connection keeps its server waiting."""
 
     def __init__(self, limit_s: float = REQUEST_S) -> None:

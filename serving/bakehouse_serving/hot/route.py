@@ -7,8 +7,8 @@ from typing import Any, NamedTuple, Protocol
 import orjson
 
 from bakehouse_schemas.errors import InvalidEvent
-from bakehouse_serving.hot.idempotency import AnswerMemory
-from bakehouse_serving.hot.outcome_tokens import Tokens
+from bakehouse_serving.hot.idempotency import IdempotencyCache
+from bakehouse_serving.hot.outcome_tokens import OutcomeTokens
 from bakehouse_serving.policies.served import Served
 from bakehouse_serving.problems import MEDIA_TYPE, problem_bytes
 from bakehouse_serving.spool.frames import Record
@@ -28,8 +28,8 @@ class Route(NamedTuple):
     """One application behind the hot routes."""
 
     served: Served
-    answers: AnswerMemory
-    tokens: Tokens | None = None  # where outcomes must carry one
+    answers: IdempotencyCache
+    tokens: OutcomeTokens | None = None  # where outcomes must carry one
 
 
 class Reply(NamedTuple):

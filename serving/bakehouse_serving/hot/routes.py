@@ -12,7 +12,7 @@ from typing import Any
 from bakehouse_schemas.errors import InvalidEvent
 from bakehouse_schemas.process.keys import Scope as KeyScope
 from bakehouse_schemas.process.spans import Tracer
-from bakehouse_serving.api_keys import Doors, Refused
+from bakehouse_serving.api_keys import Authenticator, Refused
 from bakehouse_serving.counters import Timings
 from bakehouse_serving.hot.decision_steps import DecisionSteps
 from bakehouse_serving.hot.decisions import Decisions
@@ -31,7 +31,7 @@ class HotRoutes:
 
     Args:
         spool: appended to before every answer.
-        doors: who comes in, here and beyond.
+        authenticator: who comes in, here and beyond.
         draw: uniform numbers in [0, 1).
         clock: seconds since 1970, UTC.
         most_body_bytes: of a request.
@@ -45,7 +45,7 @@ class HotRoutes:
         routes: Mapping[str, Route],
         *,
         spool: Log,
-        doors: Doors,
+        authenticator: Authenticator,
         draw: Callable[[], float],
         most_body_bytes: int,
         most_record_bytes: int,
@@ -53,7 +53,7 @@ class HotRoutes:
         tracer: Tracer | None = None,
     ) -> None:
         self._beyond = beyond
-        self._doors = doors
+        self._authenticator = authenticator
         self._most_body_bytes = most_body_bytes
         most = most_record_bytes
         steps = DecisionSteps(
@@ -75,7 +75,7 @@ class HotRoutes:
         if found is None or scope["method"] != "POST":
             return await self._pass_on(scope, receive, send)
         handle, route, needed = found
-        if (refused := self._doors.refuse(scope["headers"], needed)) is not None:
+        if (refused := self._authenticator.refuse(scope["headers"], needed)) is not None:
             return await _send(send, _refused(refused))  # the body is not even read
         message = await receive()
         body: bytes = message.get("body", b"")
@@ -91,7 +91,7 @@ class HotRoutes:
         began = time.perf_counter()
         if len(body) > self._most_body_bytes:
             self.too_large += 1
-            route.served.figures.invalid += 1
+            route.served.counters.invalid += 1
             reply = refusal(413, f"the body is larger than {self._most_body_bytes} bytes")
         else:
             try:
@@ -99,10 +99,10 @@ class HotRoutes:
                 if not isinstance(reply, Reply):
                     reply = await reply
             except InvalidEvent as error:
-                route.served.figures.invalid += 1
+                route.served.counters.invalid += 1
                 reply = refusal(422, str(error))
             except AnotherSubject as error:
-                route.served.figures.invalid += 1
+                route.served.counters.invalid += 1
                 reply = refusal(409, str(error))
         self.timings.add(time.perf_counter() - began)
         return await _send(send, reply)
@@ -114,7 +114,7 @@ class HotRoutes:
                 send = _without_body(send)
                 if not path.endswith("/live"):  # a stream's GET would never come to an end
                     scope = {**scope, "method": "GET"}
-            refused = self._doors.refuse_beyond(method, path, scope["headers"])
+            refused = self._authenticator.refuse_beyond(method, path, scope["headers"])
             if refused is not None:
                 return await _send(send, _refused(refused))
         return await self._beyond(scope, receive, send)

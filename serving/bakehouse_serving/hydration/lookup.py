@@ -22,13 +22,13 @@ from bakehouse_schemas.application.hydration import FromRedis, FromTable, missin
 from bakehouse_schemas.application.observation import reader
 from bakehouse_schemas.errors import InvalidContext, MissingDependency
 from bakehouse_schemas.process.addresses import told
-from bakehouse_serving.counters import Figures
+from bakehouse_serving.counters import Counters
 from bakehouse_serving.hydration.table import Table
 
 THREADS = 16
 SLOW_IN_A_ROW = 5  # one that is slow now and then is no problem
 MOST_WAITING = 256  # lookups; one more would not be answered within its limit either
-Found = Mapping[str, Any]
+Features = Mapping[str, Any]
 
 
 class Hydrator(Protocol):
@@ -50,7 +50,7 @@ class Hydrator(Protocol):
         """After the last."""
 
 
-def hydrator_for(application: Application, figures: Figures) -> Hydrator | None:
+def hydrator_for(application: Application, counters: Counters) -> Hydrator | None:
     """What hydrates an application; None where nothing is to be looked up.
 
     Raises:
@@ -62,22 +62,22 @@ def hydrator_for(application: Application, figures: Figures) -> Hydrator | None:
     assert not callable(hydration)  # the application has wrapped it
     if (missing := missing_packages(hydration)) is not None:
         raise MissingDependency(f"{application.name}: {missing}")
-    merge = Merge(application, hydration.default, figures)
+    merge = Merge(application, hydration.default, counters)
     if isinstance(hydration, FromTable):
-        return FromMemory(Table(hydration), merge, figures)
+        return FromMemory(Table(hydration), merge, counters)
     lookup = _redis(hydration) if isinstance(hydration, FromRedis) else hydration.function
-    return InThreads(lookup, hydration.timeout.total_seconds(), merge, figures)
+    return InThreads(lookup, hydration.timeout.total_seconds(), merge, counters)
 
 
 class Merge:
     """Puts what was found, and the default for the rest, where the game sent nothing."""
 
-    def __init__(self, application: Application, default: Found, figures: Figures) -> None:
+    def __init__(self, application: Application, default: Features, counters: Counters) -> None:
         self._readers = {feature.name: reader(feature) for feature in application.observation}
         self._default = dict(default)
-        self._figures = figures
+        self._counters = counters
 
-    def __call__(self, context: dict[str, Any], found: Found) -> None:
+    def __call__(self, context: dict[str, Any], found: Features) -> None:
         usable = True
         for name, value in found.items():
             if value is not None and context.get(name) is None:
@@ -85,7 +85,7 @@ class Merge:
                     context[name] = value
                 else:
                     usable = False
-        self._figures.hydration_failed += not usable
+        self._counters.hydration_failed += not usable
         self.default(context)
 
     def default(self, context: dict[str, Any]) -> None:
@@ -121,15 +121,15 @@ def _is_json(value: Any) -> bool:
 class FromMemory:
     """A table that is looked up in the request itself, and read again in the background."""
 
-    def __init__(self, table: Table, merge: Merge, figures: Figures) -> None:
+    def __init__(self, table: Table, merge: Merge, counters: Counters) -> None:
         self._table = table
         self._merge = merge
-        self._figures = figures
+        self._counters = counters
 
     def hydrate(self, context: dict[str, Any], subject_id: str) -> None:
         row = self._table.row(subject_id)
         if row is None:
-            self._figures.hydration_misses += 1
+            self._counters.hydration_misses += 1
             self._merge.default(context)
         else:
             self._merge(context, row)
@@ -152,15 +152,15 @@ class InThreads:
 
     def __init__(
         self,
-        lookup: Callable[[Mapping[str, Any], str], Found | None],
+        lookup: Callable[[Mapping[str, Any], str], Features | None],
         limit_s: float,
         merge: Merge,
-        figures: Figures,
+        counters: Counters,
     ) -> None:
         self._lookup = lookup
         self._limit_s = limit_s
         self._merge = merge
-        self._figures = figures
+        self._counters = counters
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="hydration")
         self._lock = threading.Lock()
         self._waiting = 0
@@ -168,12 +168,12 @@ class InThreads:
         self._slow = 0  # lookups in a row that did not, within the limit
 
     async def hydrate(self, context: dict[str, Any], subject_id: str) -> None:
-        figures = self._figures
+        counters = self._counters
         with self._lock:
             admitted = self._waiting < MOST_WAITING
             self._waiting += admitted
         if not admitted:
-            figures.hydration_timeouts += 1
+            counters.hydration_timeouts += 1
             return self._merge.default(context)
         until = time.monotonic() + self._limit_s
         # its own copy: it may go on reading after the limit
@@ -182,7 +182,7 @@ class InThreads:
         # not cancelled at the limit: what is counted as waiting is what the threads still have
         await asyncio.wait([asked], timeout=self._limit_s)
         if not asked.done() or _came_too_late(asked):
-            figures.hydration_timeouts += 1
+            counters.hydration_timeouts += 1
             self._slow += 1
             if self._slow >= SLOW_IN_A_ROW:
                 self._problem = f"no answer within {self._limit_s:g} s, {self._slow} times in a row"
@@ -190,20 +190,20 @@ class InThreads:
         self._slow = 0
         if (error := asked.exception()) is not None:  # a player is answered all the same
             self._problem = told(error)[:200]
-            figures.hydration_failed += 1
+            counters.hydration_failed += 1
             return self._merge.default(context)
         found = asked.result()
         self._problem = None
         if found is None:
-            figures.hydration_misses += 1
+            counters.hydration_misses += 1
             return self._merge.default(context)
         if not isinstance(found, Mapping) or not all(isinstance(name, str) for name in found):
             self._problem = f"expected names and values, got {found!r:.100}"
-            figures.hydration_failed += 1
+            counters.hydration_failed += 1
             return self._merge.default(context)
         return self._merge(context, found)
 
-    def _ask(self, context: Found, subject_id: str, until: float) -> Found | None:
+    def _ask(self, context: Features, subject_id: str, until: float) -> Features | None:
         try:
             if time.monotonic() > until:  # nobody waits any more
                 raise _TooLate
@@ -239,7 +239,7 @@ def _heard(asked: asyncio.Future[Any]) -> None:
         asked.exception()
 
 
-def _redis(hydration: FromRedis) -> Callable[[Mapping[str, Any], str], Found | None]:
+def _redis(hydration: FromRedis) -> Callable[[Mapping[str, Any], str], Features | None]:
     from redis import Redis
     from redis.backoff import NoBackoff
     from redis.retry import Retry
@@ -254,7 +254,7 @@ def _redis(hydration: FromRedis) -> Callable[[Mapping[str, Any], str], Found | N
     )
     prefix, columns = hydration.prefix, hydration.columns
 
-    def lookup(_: Mapping[str, Any], subject_id: str) -> Found | None:
+    def lookup(_: Mapping[str, Any], subject_id: str) -> Features | None:
         kept = client.get(prefix + subject_id)
         if kept is None:
             return None

@@ -18,7 +18,7 @@ from bakehouse_schemas.events.events import Control
 _MOST_READ = 4 << 20  # bytes, from the end of the file
 
 
-class Trail:
+class AuditLog:
     """The audit log of one application, shared by the processes of a home.
 
     Args:

@@ -26,9 +26,9 @@ from bakehouse_schemas.events.events import DAY_MS, Control, PolicyPointer
 from bakehouse_schemas.policy.bundle import LoadedPolicy, Manifest
 from bakehouse_schemas.process.failpoints import reach
 from bakehouse_schemas.process.spans import Tracer
-from bakehouse_serving.counters import Figures
+from bakehouse_serving.counters import Counters
 from bakehouse_serving.hydration.lookup import hydrator_for
-from bakehouse_serving.policies.audit_log import HEARD, Trail
+from bakehouse_serving.policies.audit_log import HEARD, AuditLog
 from bakehouse_serving.policies.control_actions import (
     NAME_A_VERSION,
     Change,
@@ -74,9 +74,9 @@ class Served:
         tracer: Tracer | None = None,
     ) -> None:
         self.application = application
-        self.figures = Figures()
+        self.counters = Counters()
         self.uncounted = Uncounted(application)
-        self.hydrator = hydrator_for(application, self.figures)
+        self.hydrator = hydrator_for(application, self.counters)
         self.slot: Slot = version_zero(application)
         self.control = Control(application=application.name, at_ms=0)
         self.swaps = 0
@@ -85,10 +85,10 @@ class Served:
         self.history: deque[dict[str, Any]] = deque(maxlen=100)
         self._loader = PolicyLoader(application, policies)
         self._state_file = StateFile(cache, application=application.name)
-        self.trail = Trail(cache.with_suffix(".audit.jsonl"))
+        self.audit_log = AuditLog(cache.with_suffix(".audit.jsonl"))
         self._clock = clock
         self._first_answers = FirstAnswers(
-            application.name, self.figures.freshness, clock=clock, tracer=tracer
+            application.name, self.counters.freshness, clock=clock, tracer=tracer
         )
         self._lock = threading.RLock()  # held for as long as memory takes: see the module
         self._writing = threading.Lock()  # of the state file, in the order of the changes
@@ -197,7 +197,7 @@ class Served:
 
     def _note_control(self, action: str, control: Control, before: Control) -> None:
         try:
-            self.trail.note(action, control, before)
+            self.audit_log.note(action, control, before)
         except OSError as error:  # in force, whatever the disk says
             log.warning("%s: %s is not in the audit log: %s", control.application, action, error)
 

@@ -19,7 +19,7 @@ LOCK = "lock"
 
 
 @dataclass(frozen=True)
-class Claim:
+class FolderLock:
     """A folder that this process holds until it is released or dies."""
 
     folder: Path
@@ -40,22 +40,22 @@ class Claim:
         os.close(self.fd)
 
 
-def claim_own(root: Path) -> Claim:
+def lock_own_folder(root: Path) -> FolderLock:
     """The lowest-numbered folder that no running process holds; made if need be."""
     number = 0
     while True:
-        if (claim := _claim(root / str(number))) is not None:
-            return claim
+        if (lock := _try_lock(root / str(number))) is not None:
+            return lock
         number += 1
 
 
-def claim_orphans(root: Path) -> list[Claim]:
+def lock_orphans(root: Path) -> list[FolderLock]:
     """Every other folder whose process is dead."""
     folders = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
-    return [claim for folder in folders if (claim := _claim(folder)) is not None]
+    return [lock for folder in folders if (lock := _try_lock(folder)) is not None]
 
 
-def _claim(folder: Path) -> Claim | None:
+def _try_lock(folder: Path) -> FolderLock | None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK
     try:
@@ -78,4 +78,4 @@ def _claim(folder: Path) -> Claim | None:
             os.ftruncate(fd, len(boot))
         except OSError as error:  # the next process takes it for another boot, and sends again
             log.warning("%s cannot be written (%s)", path, error)
-    return Claim(folder, fd, rebooted=before != boot)
+    return FolderLock(folder, fd, rebooted=before != boot)

@@ -14,7 +14,7 @@ from bakehouse_serving.spool.spool import Spool
 log = logging.getLogger(__name__)
 
 
-class Syncer(threading.Thread):
+class FsyncThread(threading.Thread):
     """Calls `Spool.sync` every `every_s` seconds while anything is appended."""
 
     def __init__(self, spool: Spool, *, every_s: float) -> None:

@@ -26,7 +26,7 @@ from kafka.errors import (
 from bakehouse_schemas.process.addresses import told
 from bakehouse_schemas.process.failpoints import reach
 from bakehouse_schemas.process.settings import Settings
-from bakehouse_serving.spool.folder_lock import Claim
+from bakehouse_serving.spool.folder_lock import FolderLock
 from bakehouse_serving.spool.frames import Record, Topic, frame
 from bakehouse_serving.spool.spool import Spool
 
@@ -96,7 +96,7 @@ class Publisher(threading.Thread):
         topics: Mapping[int, str],
         status_topic: str,
         producer: Callable[[], Producer],
-        orphans: Sequence[tuple[Claim, Spool]] = (),
+        orphans: Sequence[tuple[FolderLock, Spool]] = (),
         linger_s: float = LINGER_S,
         retry_s: float = RETRY_S,
     ) -> None:
@@ -141,11 +141,11 @@ class Publisher(threading.Thread):
     # --- the thread
 
     def run(self) -> None:
-        for claim, spool in self._orphans:
+        for lock, spool in self._orphans:
             if not self._publish_all(spool):
                 break
             try:
-                _let_go(claim, spool)
+                _let_go(lock, spool)
             except OSError as error:  # the next start finds it again, with nothing to publish
                 log.warning("%s cannot be removed (%s)", spool.folder, error)
         while True:
@@ -301,14 +301,14 @@ class Publisher(threading.Thread):
             self._trouble(error)
 
 
-def _let_go(claim: Claim, spool: Spool) -> None:
+def _let_go(lock: FolderLock, spool: Spool) -> None:
     """The spool of a dead process, all published."""
     spool.close()
     if any(spool.folder.glob("*.frames")):
-        claim.release()  # what Kafka refused is for a person to look at
+        lock.release()  # what Kafka refused is for a person to look at
     else:
-        claim.release(remove=True)
-    log.info("published what process %s had left", claim.process)
+        lock.release(remove=True)
+    log.info("published what process %s had left", lock.process)
 
 
 def topics(settings: Settings) -> dict[int, str]:

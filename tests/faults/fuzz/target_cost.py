@@ -26,7 +26,7 @@ from bakehouse_schemas.events.wire import parse_object
 from bakehouse_serving.control_routes import ControlRequest
 from bakehouse_serving.hot.decision_steps import DecisionSteps
 from bakehouse_serving.hot.decisions import Decisions
-from bakehouse_serving.hot.idempotency import AnswerMemory
+from bakehouse_serving.hot.idempotency import IdempotencyCache
 from bakehouse_serving.hot.outcomes import Outcomes
 from bakehouse_serving.hot.route import Route
 from bakehouse_serving.policies.served import Served
@@ -55,7 +55,7 @@ class Nowhere:
 
 def _route(application: Application) -> Route:
     served = Served(application, policies=FOLDER, cache=FOLDER / f"{application.name}.json")
-    return Route(served, AnswerMemory(application.actions, folder=None, span_s=600, most=1_000))
+    return Route(served, IdempotencyCache(application.actions, folder=None, span_s=600, most=1_000))
 
 
 _COMMON: dict[str, Any] = {
