@@ -1,4 +1,4 @@
-"""`python -m serving REF…`: answers decisions of these applications until it is told to stop."""
+"""`python -m bakehouse_serving REF…`: answers decisions of applications until it is stopped."""
 
 from __future__ import annotations
 

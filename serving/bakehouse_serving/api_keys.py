@@ -1,4 +1,4 @@
-"""Who may come in: API keys, and where there are none, which web pages.
+"""Which requests are let in: by their API key or, where no key is set, by their web page.
 
 Where keys are set, every request but those for a few open pages shows one that has the scope it
 needs. Where none is, serving listens on this machine alone (see `Settings.check_exposure`), and
@@ -26,7 +26,7 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 
 class Refused(NamedTuple):
-    """Why a request does not come in."""
+    """Why a request is not let in."""
 
     status: int
     detail: str
@@ -34,7 +34,7 @@ class Refused(NamedTuple):
 
 
 class Authenticator:
-    """Lets a request in or not, by its headers alone.
+    """Lets a request in or refuses it, by its headers alone.
 
     Args:
         keys: none: everyone on this machine may do everything.

@@ -1,4 +1,4 @@
-"""What people and tools read: control, policy, status, health, metrics, docs and the page."""
+"""What operators and tools read: control, policy, status, health, metrics, docs, dashboard."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from bakehouse_serving.background import Background
 from bakehouse_serving.dashboard import live as live_pages
 from bakehouse_serving.dashboard.live import Live
 from bakehouse_serving.dashboard.metrics import Metrics
-from bakehouse_serving.dashboard.static_files import add_page
+from bakehouse_serving.dashboard.static_files import add_static_files
 from bakehouse_serving.dashboard.status import StatusReport
 from bakehouse_serving.explain.client import ExplainerClient
 from bakehouse_serving.hot.route import Log
@@ -52,7 +52,7 @@ def make_app(
     """The FastAPI application behind the hot routes, and behind their authenticator.
 
     Args:
-        live: what people who watch the page are told each second.
+        live: what the dashboard gets each second.
         authenticator: where keys are set, the open pages say no more than they must to who shows
             none; None: none are set.
         explainer: says why decisions came out as they did; None: nobody does.
@@ -75,7 +75,7 @@ def make_app(
             )
         return found
 
-    add_page(app)
+    add_static_files(app)
 
     @app.get("/livez", tags=["health"])
     async def livez() -> PlainTextResponse:

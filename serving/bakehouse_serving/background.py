@@ -1,8 +1,8 @@
-"""What runs beside the answers: whether all of it lives, and whose last turn failed.
+"""Tasks and threads beside the answers: which are alive, and whose last turn failed.
 
-Nothing that is due again and again may end of one turn that failed: that is logged, and the next
-one comes. Whoever ends all the same is named in the log, and `/readyz` is 503 from then on: only
-a restart brings it back.
+A periodic task does not end because one turn failed: that is logged, and the next turn comes. One
+that ends all the same is named in the log, and `/readyz` is 503 from then on: only a restart
+brings it back.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ class Background:
         self._failing: dict[str, type[Exception]] = {}
 
     def watch(self, name: str, is_alive: Callable[[], bool]) -> None:
-        """From here on this one has to live."""
+        """From here on this one has to be alive."""
         self._alive[name] = is_alive
 
     @property
     def ended(self) -> list[str]:
-        """Who has ended before the process."""
+        """Those that have ended, though the process runs."""
         return [name for name, is_alive in list(self._alive.items()) if not is_alive()]
 
     @property
     def failing(self) -> list[str]:
-        """Whose last turn failed."""
+        """Those whose last turn failed."""
         return sorted(self._failing)
 
     def look(self) -> None:
-        """Name in the log who has ended since the last look."""
+        """Log those that have ended since the last look."""
         for name in self.ended:
             if name not in self._named:
                 self._named.add(name)

@@ -1,12 +1,12 @@
-"""A person's word over a policy: promote, rollback, freeze, release, kill, revive,
-explore, retrain.
+"""Operator commands over a policy: promote, rollback, freeze, release, kill, revive, explore,
+retrain.
 
-In force from the next request on, kept on disk, and on its way to Kafka (where every other
-process and the learner hear it) before the answer is sent. None of this needs a broker. Where the
-disk refuses, the control is in force all the same, and the answer says that it is not kept.
+When the answer is sent, a command is in force, persisted, and on its way to Kafka, where every
+other process and the learner read it. None of this needs a broker. Where the disk refuses, the
+command is in force all the same, and the answer says that it is not persisted.
 
 A control that needs no bundle is in force before anything is waited for: no thread, no lock that
-others hold while they read or write. Threads that keep it are of controls alone.
+others hold while they read or write. The threads that persist it serve controls alone.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ _MEANING = {
 
 # These ask for another policy, which may have to be loaded: they have threads of their own.
 LOADS = ("promote", "rollback", "release")
-THREADS = 4
-KEPT_WITHIN_S = 2.0  # else who asked is answered all the same
+THREADS = 4  # of each kind
+KEPT_WITHIN_S = 2.0  # else the operator is answered all the same
 
 
 def add_routes(
@@ -115,7 +115,7 @@ def _route(
 
 
 def complete(served: Served, change: Change, spool: Log) -> dict[str, Any]:
-    """Keep what is in force, and hand it to the publisher; the answer to who asked for it."""
+    """Persist what is in force and hand it to the publisher; returns the answer to the operator."""
     control, not_kept = change.control, None
     try:
         served.complete(change)

@@ -1,4 +1,4 @@
-"""What a serving process counts of itself: plain numbers, cheap to add to, read by anyone."""
+"""Counters and timings of a serving process: cheap to add to, readable from any thread."""
 
 from __future__ import annotations
 

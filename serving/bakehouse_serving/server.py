@@ -30,7 +30,7 @@ from bakehouse_serving.app import make_app
 from bakehouse_serving.background import Background
 from bakehouse_serving.dashboard.live import Live
 from bakehouse_serving.dashboard.status import StatusReport
-from bakehouse_serving.dashboard.view import wanted
+from bakehouse_serving.dashboard.view import dashboard_settings
 from bakehouse_serving.explain.client import ExplainerClient
 from bakehouse_serving.handles import raise_limit
 from bakehouse_serving.hot.idempotency import ANSWERS_A_WRITE, IdempotencyCache
@@ -165,7 +165,7 @@ def build(
         subscriber=subscriber,
         home=settings.home,
     )
-    live = Live(report, served, wanted(settings))
+    live = Live(report, served, dashboard_settings(settings))
     background = Background()
     explainer = ExplainerClient(settings, refs)
     app = make_app(
@@ -208,13 +208,13 @@ def build(
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn, announcing itself, telling its status, and exiting 0 on a signal."""
+    """Uvicorn that announces itself, publishes its status, and exits 0 on a signal."""
 
     def __init__(self, config: uvicorn.Config, process: Process, url: str) -> None:
         super().__init__(config)
         self._process = process
         self._url = url
-        self._telling: asyncio.Task[None] | None = None
+        self._heartbeat: asyncio.Task[None] | None = None
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -236,21 +236,21 @@ class _Server(uvicorn.Server):
         if self._process.subscriber is not None:
             loader = self._process.subscriber.loader
             background.watch(loader.name, loader.is_alive)
-        telling = self._telling = asyncio.create_task(self._tell())
-        background.watch("heartbeat", lambda: not telling.done())
-        telling.add_done_callback(self._note_end)
+        heartbeat = self._heartbeat = asyncio.create_task(self._beat())
+        background.watch("heartbeat", lambda: not heartbeat.done())
+        heartbeat.add_done_callback(self._note_end)
 
-    def _note_end(self, telling: asyncio.Task[None]) -> None:
-        if not telling.cancelled():  # as it is at a stop
-            log.critical("the heartbeat ended", exc_info=telling.exception())
+    def _note_end(self, heartbeat: asyncio.Task[None]) -> None:
+        if not heartbeat.cancelled():  # as it is at a stop
+            log.critical("the heartbeat ended", exc_info=heartbeat.exception())
             self._process.background.look()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._process.live.close()
         await super().shutdown(sockets=sockets)
 
-    async def _tell(self) -> None:
-        """`status.v1`, once a second while anything happens; and what else is due each second."""
+    async def _beat(self) -> None:
+        """The heartbeat: `status.v1` while anything happens, and what else is due each second."""
         background, request_timeout = self._process.background, RequestTimeout()
         while True:
             await asyncio.sleep(STATUS_EVERY_S)

@@ -1,4 +1,4 @@
-"""Outcomes that were accepted and that nothing counts: what the game is told of them, and people.
+"""Outcomes that were accepted and that nothing counts: noted in the answer, and in the status.
 
 They are kept as they came. A name is a game's word, and may be anything: what is remembered of
 names is bounded, and never goes into a metric, a log or a topic.
@@ -90,6 +90,6 @@ class Uncounted:
 
 
 def shown(name: str) -> str:
-    """A game's word as a terminal or a page can carry it."""
+    """A game's word as a terminal or the dashboard can show it."""
     text = "".join(letter if letter.isprintable() else "\ufffd" for letter in name)
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"

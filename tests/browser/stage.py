@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 
 from bakehouse_schemas.process.keys import parse_keys
 from bakehouse_serving.api_keys import Authenticator
-from bakehouse_serving.dashboard.static_files import add_page
+from bakehouse_serving.dashboard.static_files import add_static_files
 from bakehouse_serving.problems import MEDIA_TYPE, problem
 from tests.browser import scripted
 from tests.waiting import wait_until
@@ -88,7 +88,7 @@ class Stage:
 
 def make_stage_app(stage: Stage) -> FastAPI:
     app = FastAPI(openapi_url=None)
-    add_page(app)
+    add_static_files(app)
 
     def refused(status: int, detail: str) -> Response:
         return JSONResponse(problem(status, detail), status_code=status, media_type=MEDIA_TYPE)

@@ -32,7 +32,7 @@ from bakehouse_schemas.process.phase import READY, PhaseFile
 from bakehouse_schemas.process.settings import Settings
 from bakehouse_serving.app import make_app
 from bakehouse_serving.dashboard.live import Live
-from bakehouse_serving.dashboard.view import Wanted
+from bakehouse_serving.dashboard.view import DashboardSettings
 from bakehouse_serving.explain.client import Answered, ExplainerClient
 from bakehouse_serving.openapi import describe
 from bakehouse_serving.server import Process, build
@@ -69,7 +69,7 @@ KEYS_HELD = [*HELD, CHECKS.get_one("ignored_auth")]
 def document(*, locked: bool) -> dict[str, Any]:
     """What `/openapi.json` will say, known before anything is built: tests are made from it."""
     nobody: Any = None
-    live = Live(nobody, {}, Wanted(5.0, None, None))
+    live = Live(nobody, {}, DashboardSettings(5.0, None, None))
     app = make_app({}, report=nobody, live=live, spool=nobody, most_body_bytes=0)
     return describe(app, applications=sorted(one.name for one in APPLICATIONS), requires_key=locked)
 

@@ -114,7 +114,7 @@ async def heartbeats(process: Process, enough: Callable[[], bool]) -> None:
     beating = server._Server(
         uvicorn.Config(process.hot, lifespan="off", log_config=None), process, "http://x"
     )
-    task = asyncio.create_task(beating._tell())
+    task = asyncio.create_task(beating._beat())
     while not enough() and not task.done():
         await asyncio.sleep(0)
     assert not task.done(), task.exception()

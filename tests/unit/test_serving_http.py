@@ -27,7 +27,7 @@ from bakehouse_serving.api_keys import Authenticator
 from bakehouse_serving.app import make_app
 from bakehouse_serving.dashboard.live import Live
 from bakehouse_serving.dashboard.status import StatusReport
-from bakehouse_serving.dashboard.view import wanted
+from bakehouse_serving.dashboard.view import dashboard_settings
 from bakehouse_serving.explain.client import ExplainerClient
 from bakehouse_serving.hot.idempotency import IdempotencyCache
 from bakehouse_serving.hot.one_write import OneWriteProtocol
@@ -110,7 +110,7 @@ class Server:
             subscriber=None,
         )
         self.report = report
-        self.live = Live(report, applications, wanted(Settings(home=folder)))
+        self.live = Live(report, applications, dashboard_settings(Settings(home=folder)))
         app = make_app(
             applications,
             report,

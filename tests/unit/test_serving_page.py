@@ -55,7 +55,7 @@ def test_a_file_that_did_not_change_is_not_sent_again(server: Server) -> None:
     [
         "nothing.js",
         "",
-        "%2e%2e/page_files.py",
+        "%2e%2e/static_files.py",
         "%2e%2e%2fv1%2fstatus",
         "vendor",
         "/etc/passwd",

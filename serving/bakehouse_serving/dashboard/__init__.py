@@ -1,1 +1,1 @@
-"""What people and monitors see: the page, the verdict, status and metrics."""
+"""What operators and monitors see: the dashboard, its verdict, status and metrics."""

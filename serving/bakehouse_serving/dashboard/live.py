@@ -1,4 +1,4 @@
-"""Server-sent events for the page: one beat a second, made once however many people watch.
+"""Server-sent events for the dashboard: one beat a second, made once however many people watch.
 
 Nobody watches, nothing is made. Each beat's frame is the same bytes for every viewer, and is made
 by the first of them that wakes.
@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 
 from bakehouse_serving.dashboard.pipeline_health import not_learning
 from bakehouse_serving.dashboard.status import StatusReport
-from bakehouse_serving.dashboard.view import Wanted, listed, pipe_of, view
+from bakehouse_serving.dashboard.view import DashboardSettings, listed, pipe_of, view
 from bakehouse_serving.policies.served import Served
 
 MOST_VIEWERS = 200
@@ -37,13 +37,13 @@ class Live:
         self,
         report: StatusReport,
         served: Mapping[str, Served],
-        wanted: Wanted,
+        settings: DashboardSettings,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._report = report
         self._served = served
-        self._wanted = wanted
+        self._settings = settings
         self._clock = clock
         self._next = asyncio.Event()
         self._frames: dict[str | None, bytes] = {}  # of this beat
@@ -55,7 +55,7 @@ class Live:
     @property
     def freshness_target_s(self) -> float:
         """What freshness is held against."""
-        return self._wanted.freshness_target_s
+        return self._settings.freshness_target_s
 
     def beat(self) -> None:
         """A second has passed: everyone gets a new frame. From the event loop alone."""
@@ -69,15 +69,15 @@ class Live:
         self.beat()
 
     def view(self, name: str) -> dict[str, Any]:
-        """What the page would be told of an application now."""
+        """What the dashboard would get of an application now."""
         now_ms = int(self._clock() * 1000)
-        return view(self._report, self._served[name], self._wanted, now_ms=now_ms)
+        return view(self._report, self._served[name], self._settings, now_ms=now_ms)
 
     def not_learning(self) -> dict[str, dict[str, Any]]:
         """Applications of which nothing is learned now, or nobody knows: the stage, and why."""
         own, now_ms = self._report.status(), int(self._clock() * 1000)
         found = {
-            name: not_learning(pipe_of(self._report, one, self._wanted, now_ms=now_ms, own=own))
+            name: not_learning(pipe_of(self._report, one, self._settings, now_ms=now_ms, own=own))
             for name, one in self._served.items()
         }
         return {name: why for name, why in found.items() if why is not None}
@@ -112,7 +112,7 @@ class Live:
             if name is None:
                 now_ms = int(self._clock() * 1000)
                 made = frame(
-                    "list", listed(self._report, self._served, self._wanted, now_ms=now_ms)
+                    "list", listed(self._report, self._served, self._settings, now_ms=now_ms)
                 )
             else:
                 made = frame("tick", self.view(name))

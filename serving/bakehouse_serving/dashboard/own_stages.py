@@ -9,7 +9,7 @@ from bakehouse_serving.dashboard.stage import Activity, Level, Snapshot, make_st
 
 AWAY_MS = 10_000  # Kafka, or what it tells, unreachable for longer is no hiccup
 WAITING_MS = 10_000  # what waits in the spool for longer is not on its way
-RULES_FAIL = 0.01  # share of decisions that the page's own rules have no answer to
+RULES_FAIL = 0.01  # share of decisions that the application's own rules have no answer to
 SLOW_ANSWER_MS = 50.0
 
 

@@ -1,8 +1,8 @@
-"""The pages at `/` and `/docs`: their files, read once, and how a browser is told to treat them.
+"""The files of the dashboard at `/`, and of `/docs`: read once, sent with a strict policy.
 
-They are `serving/bakehouse_serving/dashboard/page/`, shipped in the wheel: HTML, CSS and ES modules
-as written, no build step. What a game sends reaches the page through the API as data, and the
-policy below refuses whatever would make code of it.
+They are in `serving/bakehouse_serving/dashboard/page/`, shipped in the wheel: HTML, CSS and ES
+modules as written, no build step. What a game sends reaches the dashboard through the API as data,
+and the policy below refuses whatever would make code of it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ HEADERS = {
 
 
 @dataclass(frozen=True)
-class PageFile:
+class StaticFile:
     """One file as it is sent."""
 
     body: bytes
@@ -50,23 +50,23 @@ class PageFile:
     etag: str
 
 
-def read_files(folder: Path = FOLDER) -> dict[str, PageFile]:
-    """All files of the page by their path below `folder`, with `/` between its parts."""
+def read_files(folder: Path = FOLDER) -> dict[str, StaticFile]:
+    """All files of the dashboard by their path below `folder`, with `/` between its parts."""
     return dict(_read(folder))
 
 
-def _read(folder: Path) -> Iterator[tuple[str, PageFile]]:
+def _read(folder: Path) -> Iterator[tuple[str, StaticFile]]:
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.suffix in MEDIA_TYPES:
             body = path.read_bytes()
             etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
             yield (
                 path.relative_to(folder).as_posix(),
-                PageFile(body, MEDIA_TYPES[path.suffix], etag),
+                StaticFile(body, MEDIA_TYPES[path.suffix], etag),
             )
 
 
-def add_page(app: FastAPI) -> None:
+def add_static_files(app: FastAPI) -> None:
     """`GET /`, `GET /docs` and `GET /page/{file}`."""
     files = read_files()
 
@@ -85,7 +85,7 @@ def add_page(app: FastAPI) -> None:
         return _answer(files, file, request)
 
 
-def _answer(files: Mapping[str, PageFile], name: str, request: Request) -> Response:
+def _answer(files: Mapping[str, StaticFile], name: str, request: Request) -> Response:
     found = files.get(name)
     if found is None:
         raise HTTPException(404, "the page has no such file")

@@ -1,4 +1,4 @@
-"""What this process tells of itself: over HTTP, and once a second to `status.v1`."""
+"""The status of this process: over HTTP, and once a second to `status.v1`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bakehouse_serving.policies.subscriber import Subscriber
 from bakehouse_serving.spool.publisher import Publisher
 from bakehouse_serving.spool.spool import Spool
 
-INSIGHT = "/insight/"  # in the key of a record that the learner keeps for the page
+INSIGHT = "/insight/"  # in the key of a record that the learner keeps for the dashboard
 NO_KAFKA = "no address is set: BAKEHOUSE_KAFKA_BOOTSTRAP"
 COUNTERS = {
     "decisions": "decisions answered",

@@ -1,6 +1,6 @@
 """Is it earning its keep? One sentence with its interval, and what to do next.
 
-Pure: from what serving counts, what people have said, the stages of the pipe, and the learner's
+Pure: from what serving counts, the operators' control, the stages of the pipe, and the learner's
 comparison of policy and holdout. Of several states that hold, the one that a person must know
 first is named: killed, frozen and hurting, which say beside it where nothing is learned; then a
 blocked pipe; then what the policy earns.
@@ -46,7 +46,7 @@ def verdict(
 
     Args:
         figures: of this process for the application; see `StatusReport.application`.
-        control: what people have said; see `bakehouse_schemas.events.events.Control`.
+        control: of the operators; see `bakehouse_schemas.events.events.Control`.
         learner: the learner's status of the application; empty before it has said anything.
         insight: its comparison of policy and holdout; empty before it has any.
         pipe: see `bakehouse_serving.dashboard.pipeline_health.stages`.

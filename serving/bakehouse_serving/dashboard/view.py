@@ -1,4 +1,4 @@
-"""What the page at `/` is told each second: verdict, tiles, pipe, and what answers now."""
+"""What the dashboard at `/` gets each second: verdict, tiles, pipe, and what answers now."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from bakehouse_serving.policies.served import Served
 Fields = dict[str, Any]
 
 
-class Wanted(NamedTuple):
-    """What settings say to the page; no user, password or key of an address."""
+class DashboardSettings(NamedTuple):
+    """Settings that the dashboard shows; no user, password or key of an address."""
 
     freshness_target_s: float
     mlflow_url: str | None  # of a server that people can open
@@ -27,18 +27,18 @@ class Wanted(NamedTuple):
     mlflow_file: Path | None = None  # a database of this home: there is no command before it
 
 
-def wanted(settings: Settings) -> Wanted:
-    """See `Wanted`."""
+def dashboard_settings(settings: Settings) -> DashboardSettings:
+    """What of the settings the dashboard shows."""
     uri, target_s = settings.mlflow_tracking_uri, settings.freshness_target_s
     if uri.startswith(("http://", "https://")):
-        return Wanted(target_s, without_secrets(uri), None)
+        return DashboardSettings(target_s, without_secrets(uri), None)
     if settings.mlflow_uri is None:
         command = f"uv run mlflow ui --backend-store-uri {uri}"
-        return Wanted(target_s, None, command, settings.mlflow_file)
+        return DashboardSettings(target_s, None, command, settings.mlflow_file)
     if without_secrets(uri) == uri:
-        return Wanted(target_s, None, f"uv run mlflow ui --backend-store-uri {uri}")
+        return DashboardSettings(target_s, None, f"uv run mlflow ui --backend-store-uri {uri}")
     # MLflow reads it from there: an argument could be read by every user of the machine
-    return Wanted(
+    return DashboardSettings(
         target_s, None, 'MLFLOW_BACKEND_STORE_URI="$BAKEHOUSE_MLFLOW_URI" uv run mlflow ui'
     )
 
@@ -46,7 +46,7 @@ def wanted(settings: Settings) -> Wanted:
 def view(
     report: StatusReport,
     served: Served,
-    wanted: Wanted,
+    settings: DashboardSettings,
     *,
     now_ms: int,
     own: Fields | None = None,
@@ -64,7 +64,7 @@ def view(
     rates = report.rates(application.name)
     made_at_ms = None if served.slot.policy is None else served.slot.policy.manifest.created_at_ms
     age_s = None if made_at_ms is None else max(now_ms - made_at_ms, 0) / 1000
-    pipe = pipe_of(report, served, wanted, now_ms=now_ms, own=own)
+    pipe = pipe_of(report, served, settings, now_ms=now_ms, own=own)
     return {
         "at_ms": now_ms,
         "application": application.name,
@@ -84,16 +84,16 @@ def view(
             policy_age_s=age_s,
             decisions_per_s=rates["decisions_per_s"],
         ),
-        "tiles": _tiles(served, figures, insight, own, rates, wanted),
+        "tiles": _tiles(served, figures, insight, own, rates, settings),
         "policy": _policy(served, figures, learner, age_s),
         "swaps": list(served.history),
         "pipe": pipe,
-        "mlflow": _mlflow(wanted),
+        "mlflow": _mlflow(settings),
     }
 
 
 def pipe_of(
-    report: StatusReport, served: Served, wanted: Wanted, *, now_ms: int, own: Fields
+    report: StatusReport, served: Served, settings: DashboardSettings, *, now_ms: int, own: Fields
 ) -> list[Fields]:
     """The stages of one application's pipe: see
     `bakehouse_serving.dashboard.pipeline_health.stages`.
@@ -112,7 +112,7 @@ def pipe_of(
         report.waits.stream(),
         report.waits.learner(name),
     )
-    return stages(snapshot, report.activity, now_ms=now_ms, target_s=wanted.freshness_target_s)
+    return stages(snapshot, report.activity, now_ms=now_ms, target_s=settings.freshness_target_s)
 
 
 def _learner(report: StatusReport, application: str) -> tuple[Fields, Fields]:
@@ -126,20 +126,20 @@ def _insight(report: StatusReport, application: str) -> Fields:
     return (report.insight(application) or {}).get("insight") or {}
 
 
-def _mlflow(wanted: Wanted) -> Fields:
+def _mlflow(settings: DashboardSettings) -> Fields:
     """Where the runs can be looked at: of a home's own database not before the learner has made
     it, lest a person's MLflow makes it at the same time."""
-    made = wanted.mlflow_file is None or wanted.mlflow_file.exists()
-    return {"url": wanted.mlflow_url, "command": wanted.mlflow_command if made else None}
+    made = settings.mlflow_file is None or settings.mlflow_file.exists()
+    return {"url": settings.mlflow_url, "command": settings.mlflow_command if made else None}
 
 
 def listed(
-    report: StatusReport, served: Mapping[str, Served], wanted: Wanted, *, now_ms: int
+    report: StatusReport, served: Mapping[str, Served], settings: DashboardSettings, *, now_ms: int
 ) -> Fields:
     """All applications, a line each: `list`."""
     lines, own = [], report.status()
     for name, one in served.items():
-        tick = view(report, one, wanted, now_ms=now_ms, own=own)
+        tick = view(report, one, settings, now_ms=now_ms, own=own)
         fresh = tick["tiles"]["freshness"]
         lines.append(
             {
@@ -157,7 +157,12 @@ def listed(
 
 
 def _tiles(
-    served: Served, figures: Fields, insight: Fields, own: Fields, rates: Fields, wanted: Wanted
+    served: Served,
+    figures: Fields,
+    insight: Fields,
+    own: Fields,
+    rates: Fields,
+    settings: DashboardSettings,
 ) -> Fields:
     lift, explored = insight.get("lift") or {}, insight.get("exploration") or {}
     fresh, handling = figures["freshness_s"], own["handling_ms"]
@@ -186,7 +191,7 @@ def _tiles(
             "p50_s": fresh["p50"],
             "p95_s": fresh["p95"],
             "n": fresh["n"],
-            "target_s": wanted.freshness_target_s,
+            "target_s": settings.freshness_target_s,
         },
         "outcomes": insight.get("outcomes") or {"in_time": 0, "late": 0, "never": 0},
         "exploration": {

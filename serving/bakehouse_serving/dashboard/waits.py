@@ -1,4 +1,4 @@
-"""Since when has a part had work, and said nothing?
+"""Since when has a part had work, and reported nothing?
 
 Looked at once a second, with what was heard. A part that has nothing to do says nothing and waits
 for nothing, however long ago it last spoke; one that was never heard waits as well as one that
@@ -43,11 +43,11 @@ class Waiting(NamedTuple):
 
 
 class Waits:
-    """See the module.
+    """Tracks since when stream, and the learner of each application, have owed a status.
 
     Args:
         home: where the stack's supervisor keeps its phases; None: there is none.
-        started_ms: of this process; what was said before is an earlier life's.
+        started_ms: of this process; what was reported before is of an earlier run.
     """
 
     def __init__(self, home: Path | None, *, started_ms: int) -> None:

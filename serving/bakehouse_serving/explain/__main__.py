@@ -1,4 +1,4 @@
-"""`python -m bakehouse_serving.explain.__main__ REF…`: says why decisions came out as they did.
+"""`python -m bakehouse_serving.explain REF…`: says why decisions came out as they did.
 
 A process of its own beside serving, which must not wait for tables: it reads one question a line
 on standard input, `{"application", "decision_id"}`, and answers each with one line on standard
@@ -188,7 +188,7 @@ class Explainer:
 
 class WithoutPandas(MetaPathFinder):
     """Says that there is no pandas, which Arrow would load to see whether it is handed some of it:
-    half the time of a first answer. Pages, which may need it, have been loaded by now."""
+    half the time of a first answer. Application files, which may need it, are loaded by now."""
 
     def find_spec(self, fullname: str, *_: object) -> ModuleSpec | None:
         if fullname == "pandas":
@@ -228,14 +228,14 @@ def answer_all(
 
 
 def main(arguments: Sequence[str]) -> int:
-    """See the module; returns the exit status."""
+    """Answer questions, or explain one decision; returns the exit status."""
     parser = argparse.ArgumentParser(prog="bakehouse_serving.explain")
     parser.add_argument("refs", nargs="+")
     parser.add_argument("--decision")
     parser.add_argument("--application")
     parser.add_argument("--idle-s", type=float, default=IDLE_S)
     asked = parser.parse_args(arguments)
-    # what a page prints while it is loaded must not end up among the answers
+    # what an application file prints while it is loaded must not end up among the answers
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     set_up_logs("serving", "text", to=sys.stderr)

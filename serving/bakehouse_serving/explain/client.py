@@ -1,5 +1,4 @@
-"""Serving's side of `bakehouse_serving.explain.__main__`: a process that is there while somebody
-asks.
+"""Serving's side of `python -m bakehouse_serving.explain`: a process that runs while somebody asks.
 
 Tables are read over there, so that neither their libraries nor their work are in the process that
 answers players.
@@ -38,7 +37,9 @@ class Answered(NamedTuple):
 
 
 class ExplainerClient:
-    """Asks the process, and starts it where there is none. Any thread may call `ask`.
+    """Asks the process that explains decisions, and starts it where none runs.
+
+    Any thread may call `ask`.
 
     Args:
         refs: the applications, as serving was given them.
@@ -169,7 +170,7 @@ class ExplainerClient:
 
 
 def _environment(settings: Settings, of: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Settings without what opens doors: tables and bundles need none of it."""
+    """Settings without secrets: tables and bundles need none of them."""
     needless = (*SECRETS, "mlflow_uri", "trace_endpoint")
     secret = {ENVIRONMENT_PREFIX + name.upper() for name in needless}
     found = dict(of) | settings.as_environment()

@@ -2,7 +2,7 @@
 
 The order is that of the decision itself: context → observation → scores → mask → draw →
 outcomes → reward → the policies that were trained on it.
-`serving/bakehouse_serving/explain/story.py` tells it.
+`bakehouse_serving.explain.story` puts it into sentences.
 """
 
 from __future__ import annotations

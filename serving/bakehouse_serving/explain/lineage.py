@@ -13,7 +13,7 @@ from bakehouse_schemas.policy.bundle import Manifest, read_manifest
 
 
 class Lineage(NamedTuple):
-    """What manifests tell.
+    """The policies that were trained on a decision.
 
     Args:
         first: the first policy that knew what came of the decision; None: none yet, or it is no

@@ -55,7 +55,7 @@ class CachedAnswer(NamedTuple):
 
 
 class IdempotencyCache:
-    """Answers of one application.
+    """The answers of one application, by decision_id.
 
     Args:
         actions: their order must be that of the log's writer; the folder names the contract.

@@ -23,7 +23,7 @@ RETRY_AFTER_S = b"5"
 
 
 class Outcomes:
-    """See the module.
+    """The route of outcomes: checks each, records those that are right, and answers.
 
     Args:
         spool: appended to before every answer.

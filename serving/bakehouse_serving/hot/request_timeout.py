@@ -14,7 +14,7 @@ REQUEST_S = 30.0  # from the first look at an unfinished request to its end
 
 
 class RequestTimeout:
-    """Remembers since when each connection keeps its server waiting."""
+    """Closes connections whose request has been under way for longer than a limit."""
 
     def __init__(self, limit_s: float = REQUEST_S) -> None:
         self._limit_s = limit_s

@@ -1,4 +1,4 @@
-"""The hot routes: plain ASGI in front of the application that people read.
+"""The hot routes: plain ASGI in front of the FastAPI application.
 
 POST /v1/applications/{application}/decisions, …/decisions:batch, …/outcomes
 """
@@ -31,7 +31,7 @@ class HotRoutes:
 
     Args:
         spool: appended to before every answer.
-        authenticator: who comes in, here and beyond.
+        authenticator: decides which requests are let in, here and beyond.
         draw: uniform numbers in [0, 1).
         clock: seconds since 1970, UTC.
         most_body_bytes: of a request.

@@ -178,7 +178,7 @@ class InThreads:
         until = time.monotonic() + self._limit_s
         # its own copy: it may go on reading after the limit
         asked = asyncio.wrap_future(self._pool.submit(self._ask, dict(context), subject_id, until))
-        asked.add_done_callback(_heard)
+        asked.add_done_callback(_retrieve_error)
         # not cancelled at the limit: what is counted as waiting is what the threads still have
         await asyncio.wait([asked], timeout=self._limit_s)
         if not asked.done() or _came_too_late(asked):
@@ -233,8 +233,8 @@ def _came_too_late(asked: asyncio.Future[Any]) -> bool:
     return isinstance(asked.exception(), _TooLate)
 
 
-def _heard(asked: asyncio.Future[Any]) -> None:
-    """An error that comes after the limit is nobody's to hear."""
+def _retrieve_error(asked: asyncio.Future[Any]) -> None:
+    """Retrieve an error that comes after the limit, lest asyncio logs it."""
     if not asked.cancelled():
         asked.exception()
 

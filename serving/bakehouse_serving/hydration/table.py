@@ -54,7 +54,9 @@ class Content:
 
 
 class Table:
-    """See the module. `row` may be called from any thread.
+    """A table in memory, read again in the background where it has changed.
+
+    `row` may be called from any thread.
 
     Args:
         clock: seconds since 1970, UTC.

@@ -1,1 +1,1 @@
-"""Which policy answers: heard of, loaded, put in force, and recorded."""
+"""Which policy answers: consumed from Kafka, loaded, put in the slot, and audited."""

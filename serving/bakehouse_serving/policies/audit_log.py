@@ -1,7 +1,7 @@
 """Who changed what, when and why: one JSON line for each control, kept for good.
 
 Controls on Kafka are compacted, so of several the last alone stays there; this file keeps them
-all. A control that another process took is written down when it is heard of.
+all. A control that another process took is appended when it arrives from Kafka.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ class AuditLog:
         self._path = path
 
     def note(self, action: str, control: Control, before: Control) -> None:
-        """Append what somebody asked for, and what it changed; on return it is on the disk.
+        """Append an action and what it changed; on return it is on the disk.
 
         Raises:
             OSError: it could not be written.
         """
-        said, was = control.model_dump(), before.model_dump()
+        now, was = control.model_dump(), before.model_dump()
         changed = {
-            name: [was[name], said[name]]
-            for name in said
-            if name not in _NO_CHANGE and said[name] != was[name]
+            name: [was[name], now[name]]
+            for name in now
+            if name not in _NO_CHANGE and now[name] != was[name]
         }
         entry = {
             "at_ms": control.at_ms,
@@ -55,7 +55,7 @@ class AuditLog:
             os.fsync(file.fileno())
 
     def newest(self, most: int) -> list[dict[str, Any]]:
-        """Up to `most` entries, newest first; what several processes wrote down is there once."""
+        """Up to `most` entries, newest first; one that several processes appended is there once."""
         try:
             with self._path.open("rb") as file:
                 file.seek(max(0, self._path.stat().st_size - _MOST_READ))
@@ -74,5 +74,5 @@ class AuditLog:
         return [entries[at_ms] for at_ms in sorted(entries, reverse=True)[:most]]
 
 
-HEARD = "heard"  # from another process, which knows what was asked for
+HEARD = "heard"  # from another process, which has recorded the action itself
 _NO_CHANGE = ("application", "by", "why", "at_ms")

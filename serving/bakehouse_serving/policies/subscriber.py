@@ -1,8 +1,8 @@
-"""Kafka → slots: listens for policies, control and the status of the other parts.
+"""Kafka → slots: consumes policies, controls and the status of the other parts.
 
 One thread and one consumer, off the event loop. Both topics are compacted and read from their
-beginning, without a group, so every process hears everything. Bundles are loaded and checked by a
-second thread, so that a kill is heard however long one takes.
+beginning, without a group, so every process reads everything. Bundles are loaded and checked by a
+second thread, so that a kill is applied however long one takes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ RETRY_S = 0.5
 
 
 class Subscriber(threading.Thread):
-    """See the module.
+    """The thread that consumes both topics; `loader` is the one that loads policies.
 
     Args:
         served: by application name.
@@ -47,7 +47,7 @@ class Subscriber(threading.Thread):
         self._policies = settings.topic("policies")
         self._statuses = settings.topic("status")
         self.statuses: dict[str, dict[str, Any]] = {}  # latest by `<part>/<process>`
-        self._loads: queue.Queue[Callable[[], None]] = queue.Queue()  # in the order of hearing
+        self._loads: queue.Queue[Callable[[], None]] = queue.Queue()  # in the order of arrival
         self.loader = threading.Thread(target=self._load, name="policy loader", daemon=True)
         self.listening = False  # caught up with all that was published before
         self._before: dict[str, list[PolicyPointer]] = {}  # what was, until then

@@ -20,11 +20,11 @@ LOCK = "lock"
 
 @dataclass(frozen=True)
 class FolderLock:
-    """A folder that this process holds until it is released or dies."""
+    """A folder that this process holds until it releases it or dies."""
 
     folder: Path
     fd: int
-    rebooted: bool  # the machine was started anew since the folder was last used, or may have been
+    rebooted: bool  # the machine was restarted since the folder was last used, or may have been
 
     @property
     def process(self) -> str:
@@ -32,7 +32,7 @@ class FolderLock:
         return self.folder.name
 
     def release(self, *, remove: bool = False) -> None:
-        """Let go; with `remove` the folder and its files go too."""
+        """Release it; with `remove` the folder and its files are deleted too."""
         if remove:
             for path in sorted(self.folder.rglob("*"), reverse=True):
                 path.rmdir() if path.is_dir() else path.unlink()

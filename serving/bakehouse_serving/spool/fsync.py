@@ -1,4 +1,4 @@
-"""Has the disk hold what was answered, beside the answers: what a power cut can take is bounded.
+"""Syncs the spool to disk beside the answers: what a power cut can take is bounded.
 
 An fsync in front of every answer would cost milliseconds each. One a period costs nobody
 anything, and then a power cut takes the events of one period at most.
@@ -29,7 +29,7 @@ class FsyncThread(threading.Thread):
             self.step()
 
     def step(self) -> None:
-        """Sync once; a disk that refuses is told, and asked again."""
+        """Sync once; a disk that refuses is logged, and asked again."""
         try:
             self._spool.sync()
             self.problem = None

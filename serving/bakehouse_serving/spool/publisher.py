@@ -80,7 +80,7 @@ def connect(settings: Settings) -> Producer:
 
 
 class Publisher(threading.Thread):
-    """See the module.
+    """The thread that publishes this spool, and those of dead processes.
 
     Args:
         spool: this process's own, published until the end.
@@ -145,7 +145,7 @@ class Publisher(threading.Thread):
             if not self._publish_all(spool):
                 break
             try:
-                _let_go(lock, spool)
+                _release(lock, spool)
             except OSError as error:  # the next start finds it again, with nothing to publish
                 log.warning("%s cannot be removed (%s)", spool.folder, error)
         while True:
@@ -301,8 +301,8 @@ class Publisher(threading.Thread):
             self._trouble(error)
 
 
-def _let_go(lock: FolderLock, spool: Spool) -> None:
-    """The spool of a dead process, all published."""
+def _release(lock: FolderLock, spool: Spool) -> None:
+    """Release the spool of a dead process, all of it published."""
     spool.close()
     if any(spool.folder.glob("*.frames")):
         lock.release()  # what Kafka refused is for a person to look at
