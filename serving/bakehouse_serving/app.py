@@ -97,12 +97,12 @@ def make_app(
         if ended := background.ended if background is not None else []:
             who = "what runs beside the answers" if stranger else " and ".join(ended)
             raise HTTPException(503, f"{who} has ended; serving's log says why: start it again")
-        said = {"ready": True, "answers": True}
+        state = {"ready": True, "answers": True}
         if stranger:
-            return {**said, "learns": live.learns()}
+            return {**state, "learns": live.learns()}
         why = live.not_learning()
         return {
-            **said,
+            **state,
             "learns": not why,
             "not_learning": why,
             "kafka": report.status()["kafka"],
@@ -171,9 +171,9 @@ def make_app(
         answered = await explainer.answer(application, decision_id)
         if answered.status == 200:
             return _json(answered.body)
-        said = problem(answered.status, answered.body["detail"], remains=SERVING_GOES_ON)
+        refusal = problem(answered.status, answered.body["detail"], remains=SERVING_GOES_ON)
         headers = {"Retry-After": RETRY_AFTER_S} if answered.status in (429, 503) else None
-        return _Orjson(said, status_code=answered.status, media_type=MEDIA_TYPE, headers=headers)
+        return _Orjson(refusal, status_code=answered.status, media_type=MEDIA_TYPE, headers=headers)
 
     control_routes.add_routes(app, find, spool=spool, most_body_bytes=most_body_bytes)
     _document_hot_routes(app, find)

@@ -23,12 +23,12 @@ def trace_decision(tracer: Tracer, one: Answer, began_s: float, ended_s: float) 
 def trace_outcomes(
     tracer: Tracer,
     application: str,
-    told: Iterable[tuple[str, str, str]],
+    outcomes: Iterable[tuple[str, str, str]],
     began_s: float,
     ended_s: float,
 ) -> None:
     """Outcomes that were acknowledged: decision, outcome id and kind of each that is traced."""
-    for decision_id, outcome_id, kind in told:
+    for decision_id, outcome_id, kind in outcomes:
         attributes: Attributes = {"application": application, "kind": kind}
         tracer.add(
             Span(decision_id, OUTCOME, _ns(began_s), _ns(ended_s), attributes, key=outcome_id)

@@ -230,9 +230,9 @@ def test_while_frozen_the_policy_stays_also_across_a_restart(
 
 def test_an_older_control_from_kafka_does_not_undo_a_newer_one(served: Served) -> None:
     said = act(served, "kill")
-    served.hear(Control(application="levels", killed=False, at_ms=said.at_ms - 1))
+    served.apply_control(Control(application="levels", killed=False, at_ms=said.at_ms - 1))
     assert served.slot.killed
-    served.hear(Control(application="levels", killed=False, at_ms=said.at_ms + 1))
+    served.apply_control(Control(application="levels", killed=False, at_ms=said.at_ms + 1))
     assert not served.slot.killed
 
 
@@ -333,7 +333,7 @@ def test_every_control_is_kept_with_who_why_and_what_it_changed(
     act(served, "revive", by="bob", why="it was the servers")
     retrain = act(served, "retrain", by="ada", why="new prices")
     other = kill.model_copy(update={"at_ms": retrain.at_ms + 5, "by": "eve", "frozen": True})
-    heard = served.hear(other)  # from another process of another home
+    heard = served.apply_control(other)  # from another process of another home
     assert heard is not None
     served.complete(heard)
     assert start(tmp_path, application, clock).audit_log.newest(10) == [
@@ -470,7 +470,7 @@ def test_a_kill_heard_from_another_process_waits_for_no_bundle(
 ) -> None:
     publish(served, tmp_path, 1)
     waiting = loading(served, slow, tmp_path, 2)
-    served.hear(Control(application="levels", killed=True, at_ms=2_000_000))
+    served.apply_control(Control(application="levels", killed=True, at_ms=2_000_000))
     assert served.slot.killed
     assert waiting.is_alive()
     slow.answers.set()

@@ -48,7 +48,7 @@ class Live:
         self._next = asyncio.Event()
         self._frames: dict[str | None, bytes] = {}  # of this beat
         self._insights: dict[str, tuple[int, bytes]] = {}
-        self._learns = (0.0, False)  # when it was last asked, and what was said
+        self._learns = (0.0, False)  # when it was last found out, and the answer
         self._closed = False
         self.viewers = 0
 
@@ -93,14 +93,14 @@ class Live:
     async def watch(self, name: str | None) -> AsyncIterator[bytes]:
         """Frames of an application, or of the list (None), until the viewer or we leave."""
         self.viewers += 1
-        told = -1
+        sent_at_ms = -1
         try:
             while not self._closed:
                 following = self._next
                 if name is not None:
                     at_ms, insight = self._insight(name)
-                    if at_ms > told:
-                        told = at_ms
+                    if at_ms > sent_at_ms:
+                        sent_at_ms = at_ms
                         yield insight
                 yield self._frame(name)
                 await following.wait()
@@ -130,9 +130,9 @@ class Live:
         return made
 
 
-def frame(event: str, said: Any) -> bytes:
+def frame(event: str, data: Any) -> bytes:
     """One server-sent event; JSON has no line breaks, so its data is one line."""
-    return b"event: %s\ndata: %s\n\n" % (event.encode(), orjson.dumps(said))
+    return b"event: %s\ndata: %s\n\n" % (event.encode(), orjson.dumps(data))
 
 
 def add_routes(app: FastAPI, find: Callable[[str], Served], live: Live) -> None:

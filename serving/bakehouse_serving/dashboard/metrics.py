@@ -1,8 +1,8 @@
-"""What Prometheus reads: figures of this process, and of stream and learner as they last said.
+"""What Prometheus reads: figures of this process, and of stream and learner as last reported.
 
 So one scrape of serving covers the loop. Labels are applications, parts and a few fixed words:
 never a subject, a decision or anything else of which there are many. Where several serving
-processes are scraped, each tells what it heard of the others; take `max`, not `sum`, of those.
+processes are scraped, each repeats what the others reported; take `max`, not `sum`, of those.
 `docs/alerts.md` says what to do when a figure is wrong.
 """
 
@@ -111,7 +111,7 @@ class Metrics(Collector):
     """Reads the status when Prometheus asks.
 
     Args:
-        live: what people are told at the same time.
+        live: what the dashboard shows at the same time.
     """
 
     def __init__(self, report: StatusReport, served: Mapping[str, Served], live: Live) -> None:
@@ -120,7 +120,7 @@ class Metrics(Collector):
         self._live = live
 
     def collect(self) -> Iterable[Metric]:
-        """All families; of what nobody has told, none."""
+        """All families; none of what nobody has reported."""
         status = self._report.status()
         applications: dict[str, dict[str, Any]] = status["applications"]
         yield from _of_applications(applications)
@@ -183,7 +183,7 @@ class Metrics(Collector):
         )
 
     def _positions(self) -> Iterable[Metric]:
-        """What became of every Kafka position that stream has consumed, as it last said."""
+        """What became of every Kafka position that stream has consumed, as last reported."""
         account = self._report.account()
         if not account:
             return
@@ -210,16 +210,16 @@ class Metrics(Collector):
             "part_age_seconds",
             "since a part last said anything; idle parts say nothing",
             {
-                (part,): max(now_ms - said["at_ms"], 0) / 1000
-                for part, said in parts.items()
-                if said
+                (part,): max(now_ms - status["at_ms"], 0) / 1000
+                for part, status in parts.items()
+                if status
             },
             ("part",),
         )
         yield from _gauge(
             "part_problem",
             "1 where a part says that something is in its way",
-            {(part,): float(bool(_problem(said))) for part, said in parts.items() if said},
+            {(part,): float(bool(_problem(status))) for part, status in parts.items() if status},
             ("part",),
         )
         stream = parts["stream"]
@@ -233,15 +233,15 @@ class Metrics(Collector):
         )
 
     def _learner(self) -> Iterable[Metric]:
-        told: Mapping[str, Fields] = self._report.newest("learner").get("applications") or {}
+        learners: Mapping[str, Fields] = self._report.newest("learner").get("applications") or {}
         for name, path, meaning in OF_LEARNER:
             yield from _gauge(
                 name,
                 meaning,
-                {(each,): _number(said, *path) for each, said in told.items()},
+                {(each,): _number(status, *path) for each, status in learners.items()},
                 ("application",),
             )
-        open_decisions = {(each,): _open(said) for each, said in told.items()}
+        open_decisions = {(each,): _open(status) for each, status in learners.items()}
         yield from _gauge(
             "learner_open_decisions",
             "decisions in the buffer whose window is not over",
@@ -249,21 +249,21 @@ class Metrics(Collector):
         )
         for name, path, meaning in COUNTED_BY_LEARNER:
             counter = CounterMetricFamily(f"bakehouse_{name}", meaning, labels=["application"])
-            for each, said in told.items():
-                if (value := _number(said, *path)) is not None:
+            for each, status in learners.items():
+                if (value := _number(status, *path)) is not None:
                     counter.add_metric([each], value)
             yield counter
 
     def _insights(self) -> Iterable[Metric]:
         found = {name: (self._report.insight(name) or {}).get("insight") for name in self._served}
-        told: dict[str, Fields] = {name: insight for name, insight in found.items() if insight}
+        insights: dict[str, Fields] = {name: insight for name, insight in found.items() if insight}
         for name, label, path, values, meaning in OF_INSIGHT:
             yield from _gauge(
                 name,
                 meaning,
                 {
                     (each, value): _number(insight, *path, value)
-                    for each, insight in told.items()
+                    for each, insight in insights.items()
                     for value in values
                 },
                 ("application", label),
@@ -272,7 +272,7 @@ class Metrics(Collector):
             yield from _gauge(
                 name,
                 meaning,
-                {(each,): _number(insight, *fields) for each, insight in told.items()},
+                {(each,): _number(insight, *fields) for each, insight in insights.items()},
                 ("application",),
             )
 
@@ -334,19 +334,19 @@ def _gauge(
     yield family
 
 
-def _number(said: Any, *path: str) -> float | None:
+def _number(fields: Any, *path: str) -> float | None:
     """The number at a path of fields; None where there is none: parts differ by release."""
     for field in path:
-        said = said.get(field) if isinstance(said, Mapping) else None
-    return float(said) if isinstance(said, bool | int | float) else None
+        fields = fields.get(field) if isinstance(fields, Mapping) else None
+    return float(fields) if isinstance(fields, bool | int | float) else None
 
 
-def _open(said: Fields) -> float | None:
-    rows, matured = _number(said, "experiences"), _number(said, "matured")
+def _open(status: Fields) -> float | None:
+    rows, matured = _number(status, "experiences"), _number(status, "matured")
     return None if rows is None or matured is None else rows - matured
 
 
-def _problem(said: Fields) -> Any:
-    """What a part, or one of its applications, says is in its way."""
-    each = (said.get("applications") or {}).values()
-    return said.get("problem") or any(one.get("problem") for one in each)
+def _problem(status: Fields) -> Any:
+    """What a part, or one of its applications, reports as its problem."""
+    each = (status.get("applications") or {}).values()
+    return status.get("problem") or any(one.get("problem") for one in each)

@@ -81,7 +81,7 @@ class StatusReport:
         self._published = 0
         self._appended = 0
         self._unpublished = False  # decisions or outcomes have come that Kafka has not taken yet
-        self._told: Any = None
+        self._reported: Any = None
 
     def tick(self) -> dict[str, Any] | None:
         """To be called about once a second: the status, or None where nothing has changed."""
@@ -102,9 +102,9 @@ class StatusReport:
         self._note_activity(status, decided=totals[0] > decisions, come=come)
         # The clock, and figures that only age, are no news.
         news = {name: value for name, value in status.items() if name not in _AGEING}
-        if news == self._told:
+        if news == self._reported:
             return None
-        self._told = news
+        self._reported = news
         return status
 
     def _count_applications(self, seconds: float) -> None:
@@ -193,40 +193,40 @@ class StatusReport:
         }
 
     def account(self) -> dict[str, int]:
-        """What stream last said became of all positions; empty before it has said anything."""
+        """What became of all positions, as stream last reported; empty before it has."""
         found: dict[str, int] = self.newest("stream").get("account") or {}
         return found if {"received", *OUTCOMES} <= found.keys() else {}
 
     def newest(self, part: str, application: str | None = None) -> dict[str, Any]:
-        """The latest status of a part; empty before one was heard.
+        """The latest status of a part; empty before it has reported one.
 
         Args:
-            application: that it must tell of: each may have a learner of its own.
+            application: that it must report on: each may have a learner of its own.
         """
-        said = [
+        statuses = [
             status
             for status in self.others().values()
             if status["part"] == part
             and (application is None or application in _mapping(status.get("applications")))
         ]
-        return max(said, key=lambda status: int(status["at_ms"]), default={})
+        return max(statuses, key=lambda status: int(status["at_ms"]), default={})
 
     def others(self) -> dict[str, dict[str, Any]]:
         """Latest status of the other parts and processes, by `<part>/<process>`."""
-        return {key: said for key, said in self._heard().items() if INSIGHT not in key}
+        return {key: status for key, status in self._received().items() if INSIGHT not in key}
 
     def insight(self, application: str) -> dict[str, Any] | None:
         """The learner's latest record of figures about an application; None: it has sent none."""
         end = f"{INSIGHT}{application}"
-        said = [status for key, status in self._heard().items() if key.endswith(end)]
-        return max(said, key=lambda status: int(status["at_ms"]), default=None)
+        records = [status for key, status in self._received().items() if key.endswith(end)]
+        return max(records, key=lambda status: int(status["at_ms"]), default=None)
 
-    def _heard(self) -> dict[str, dict[str, Any]]:
+    def _received(self) -> dict[str, dict[str, Any]]:
         return dict(self._subscriber.statuses) if self._subscriber else {}
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
-    """What another part says, where it is of the kind that is expected."""
+    """What another part reported, where it is of the kind that is expected."""
     return value if isinstance(value, Mapping) else {}
 
 

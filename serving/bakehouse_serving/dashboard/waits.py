@@ -1,8 +1,8 @@
 """Since when has a part had work, and reported nothing?
 
-Looked at once a second, with what was heard. A part that has nothing to do says nothing and waits
-for nothing, however long ago it last spoke; one that was never heard waits as well as one that
-fell silent. Where a stack runs in this home, its supervisor tells what each part is busy with.
+Looked at once a second. A part that has nothing to do reports nothing and waits for nothing,
+however long ago its last status came; one that never reported waits as well as one that stopped.
+Where a stack runs in this home, its supervisor reports what each part is busy with.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class Waiting(NamedTuple):
     """One part.
 
     Args:
-        since_ms: since when it has had work and has not spoken; None: it has none, or speaks.
-        heard: it has spoken since this process started.
-        phase: what the stack's supervisor last said of it; None: no stack runs in this home.
+        since_ms: since when it has had work and has not reported; None: it has none, or reports.
+        heard: it has reported since this process started.
+        phase: what the stack's supervisor last reported of it; None: no stack runs in this home.
     """
 
     since_ms: int | None = None
@@ -55,12 +55,12 @@ class Waits:
         self._started_ms = started_ms
         self._phases: dict[str, str] = {}
         self._since: dict[str, int] = {}
-        self._said: dict[str, Any] = {}  # when each last spoke, by its own clock
+        self._reported_at_ms: dict[str, Any] = {}  # of each, by its own clock
 
     def look(
         self, now_ms: int, *, published: bool, stream: Fields, learners: Mapping[str, Fields]
     ) -> None:
-        """Take in what was heard in the last second.
+        """Take in what was reported in the last second.
 
         Args:
             published: Kafka has taken decisions or outcomes of this process since the last look.
@@ -80,10 +80,10 @@ class Waits:
                 self._since.pop(key, None)
             self._note(key, learner)
 
-    def _note(self, key: str, said: Fields) -> None:
-        """Whoever has spoken since the last look is not waited for."""
-        if self._said.get(key) != said.get("at_ms"):
-            self._said[key] = said.get("at_ms")
+    def _note(self, key: str, status: Fields) -> None:
+        """Who has reported since the last look is not waited for."""
+        if self._reported_at_ms.get(key) != status.get("at_ms"):
+            self._reported_at_ms[key] = status.get("at_ms")
             self._since.pop(key, None)
 
     @property
@@ -101,7 +101,7 @@ class Waits:
         return self._waiting("learner", f"learner/{application}")
 
     def _waiting(self, part: str, key: str) -> Waiting:
-        heard = (self._said.get(key) or 0) >= self._started_ms
+        heard = (self._reported_at_ms.get(key) or 0) >= self._started_ms
         return Waiting(self._since.get(key), heard, self._phases.get(part))
 
     def _read_phases(self) -> dict[str, str]:
@@ -118,7 +118,7 @@ class Waits:
         return found
 
 
-def _version(said: Any) -> int:
-    """Of the table that a part has come to; −1 where it says none: parts differ by release."""
-    version = said.get("replay_version") if isinstance(said, Mapping) else None
+def _version(status: Any) -> int:
+    """Of the table that a part has come to; −1 where it reports none: parts differ by release."""
+    version = status.get("replay_version") if isinstance(status, Mapping) else None
     return version if isinstance(version, int) else -1

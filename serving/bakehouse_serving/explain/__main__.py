@@ -96,8 +96,8 @@ class Explainer:
         again, why_not, policy = self.decide_again(application, found)
         manifests = self._manifests[name].all()
         version = found.decision["policy_version"]
-        kept = next((m for m in manifests if m.version == version), None)
-        told = explain(
+        manifest = next((m for m in manifests if m.version == version), None)
+        explanation = explain(
             application,
             found,
             again=again,
@@ -105,11 +105,12 @@ class Explainer:
             policy=policy.manifest if policy is not None else None,
             now_ms=now_ms,
         )
-        told["trained"] = self._lineage(application, found, told, manifests, now_ms)
-        if told["policy"] is not None and policy is None and kept is not None:
-            told["policy"] |= {"agent": kept.agent, "created_at_ms": kept.created_at_ms}
-        told["sentences"] = sentences(application, told, now_ms)
-        return told
+        explanation["trained"] = self._lineage(application, found, explanation, manifests, now_ms)
+        if explanation["policy"] is not None and policy is None and manifest is not None:
+            known = {"agent": manifest.agent, "created_at_ms": manifest.created_at_ms}
+            explanation["policy"] |= known
+        explanation["sentences"] = sentences(application, explanation, now_ms)
+        return explanation
 
     def decide_again(
         self, application: Application, found: RecordedDecision
@@ -140,7 +141,7 @@ class Explainer:
         self,
         application: Application,
         found: RecordedDecision,
-        told: Mapping[str, Any],
+        explanation: Mapping[str, Any],
         manifests: Sequence[Manifest],
         now_ms: int,
     ) -> dict[str, Any]:
@@ -151,8 +152,10 @@ class Explainer:
             contract=found.decision["contract"],
             contested=found.contested,
             received_at_ms=found.received_at_ms,
-            outcomes_ms=[one["received_at_ms"] for one in told["outcomes"] if one["counted"]],
-            matured_at_ms=told["reward"]["matured_at_ms"],
+            outcomes_ms=[
+                one["received_at_ms"] for one in explanation["outcomes"] if one["counted"]
+            ],
+            matured_at_ms=explanation["reward"]["matured_at_ms"],
             now_ms=now_ms,
         ).as_dict()
 
@@ -258,13 +261,13 @@ def main(arguments: Sequence[str]) -> int:
             )
             return 0
         name = asked.application or next(iter(applications))
-        told = explainer.explain(name, _checked(asked.decision))
+        explanation = explainer.explain(name, _checked(asked.decision))
     except BakehouseError as error:
-        said = {"error": type(error).__name__, "message": str(error)}
-        answers.write(orjson.dumps(said) + b"\n")
+        refusal = {"error": type(error).__name__, "message": str(error)}
+        answers.write(orjson.dumps(refusal) + b"\n")
         answers.flush()
         return 2
-    answers.write(orjson.dumps(told) + b"\n")
+    answers.write(orjson.dumps(explanation) + b"\n")
     answers.flush()
     return 0
 

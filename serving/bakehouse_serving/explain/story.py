@@ -13,43 +13,43 @@ MOST_NAMED = 5  # actions, numbers or outcomes in one sentence
 RULES = "the game's own rules"
 
 
-def sentences(application: Application, told: Mapping[str, Any], now_ms: int) -> list[str]:
+def sentences(application: Application, explanation: Mapping[str, Any], now_ms: int) -> list[str]:
     """The story of one decision.
 
     Args:
-        told: what `bakehouse_serving.explain.explanation.explain` made of it.
+        explanation: what `bakehouse_serving.explain.explanation.explain` made of it.
     """
     parts = [
-        _who_answered(application, told),
-        _what_it_thought(application, told),
-        _what_was_left_out(told),
-        _how_it_was_drawn(application, told),
-        _again(told),
-        _what_came(application, told, now_ms),
-        _who_learned(told),
+        _who_answered(application, explanation),
+        _what_it_thought(application, explanation),
+        _what_was_left_out(explanation),
+        _how_it_was_drawn(application, explanation),
+        _again(explanation),
+        _what_came(application, explanation, now_ms),
+        _who_learned(explanation),
     ]
     return [part for part in parts if part]
 
 
-def _who_answered(application: Application, told: Mapping[str, Any]) -> str:
-    who = f"Player {told['subject_id']}"
-    if told["simulated"]:
+def _who_answered(application: Application, explanation: Mapping[str, Any]) -> str:
+    who = f"Player {explanation['subject_id']}"
+    if explanation["simulated"]:
         who += " (simulated)"
-    holdout, version = application.rollout.holdout, told["policy_version"]
-    match told["cohort"]:
+    holdout, version = application.rollout.holdout, explanation["policy_version"]
+    match explanation["cohort"]:
         case "holdout":
             return (
                 f"{who} is in the holdout ({holdout:.0%} of players, for comparison), so {RULES} "
                 "answered, without exploration."
             )
         case "fallback":
-            return f"{who} was answered by {RULES}: {_why_fallback(told)}."
+            return f"{who} was answered by {RULES}: {_why_fallback(explanation)}."
         case "canary":
-            share = (told["policy"] or {}).get("canary")
+            share = (explanation["policy"] or {}).get("canary")
             part = "a share" if share is None else f"{share:.0%}"
             return (
                 f"{who} is among the {part} of players whom a new policy answers first (the "
-                f"canary), so {_policy(told)} answered."
+                f"canary), so {_policy(explanation)} answered."
             )
     if version == 0:
         return (
@@ -57,53 +57,53 @@ def _who_answered(application: Application, told: Mapping[str, Any]) -> str:
             f"place for this player: policy 0 answered, which is {RULES} with exploration."
         )
     return (
-        f"{who} was in the policy cohort ({1 - holdout:.0%} of players), so {_policy(told)} "
+        f"{who} was in the policy cohort ({1 - holdout:.0%} of players), so {_policy(explanation)} "
         "answered."
     )
 
 
-def _why_fallback(told: Mapping[str, Any]) -> str:
-    if told["mode"] == "logging_only":
+def _why_fallback(explanation: Mapping[str, Any]) -> str:
+    if explanation["mode"] == "logging_only":
         return "the mode is logging_only, which learns and does not answer"
-    if told["mode"] == "apprentice":
+    if explanation["mode"] == "apprentice":
         return "no apprentice answered this player yet"
-    if told.get("baseline_action") is None:
+    if explanation.get("baseline_action") is None:
         return "and they had no answer to this context, so every eligible action was alike"
     return "the kill switch was on, or no policy could be used"
 
 
-def _policy(told: Mapping[str, Any]) -> str:
-    policy = told["policy"] or {}
-    words = f"policy {told['policy_version']}"
+def _policy(explanation: Mapping[str, Any]) -> str:
+    policy = explanation["policy"] or {}
+    words = f"policy {explanation['policy_version']}"
     if policy.get("agent"):
-        age = short_duration(max(0, told["decided_at_ms"] - policy["created_at_ms"]))
+        age = short_duration(max(0, explanation["decided_at_ms"] - policy["created_at_ms"]))
         words += f" ({policy['agent']}, {age} old)"
     return words
 
 
-def _what_it_thought(application: Application, told: Mapping[str, Any]) -> str:
+def _what_it_thought(application: Application, explanation: Mapping[str, Any]) -> str:
     kind = application.shape.kind
-    if told["policy_version"] == 0 or kind == "continuous":
-        preferred = told["baseline_action"]
-        if told["policy_version"] == 0:
+    if explanation["policy_version"] == 0 or kind == "continuous":
+        preferred = explanation["baseline_action"]
+        if explanation["policy_version"] == 0:
             if preferred is None:
                 return ""
             return f"The rules' answer was {named(preferred)}."
-        return _numbers(told, "It answered ")
-    scores = [one for one in told["scores"] if one["score"] is not None and one["eligible"]]
+        return _numbers(explanation, "It answered ")
+    scores = [one for one in explanation["scores"] if one["score"] is not None and one["eligible"]]
     if not scores:
-        return _numbers(told, "Its numbers were ")
+        return _numbers(explanation, "Its numbers were ")
     scores = sorted(scores, key=lambda one: -one["score"])
     said = [f"{one['action']} {one['score']:.3g}" for one in scores[:MOST_NAMED]]
     more = len(scores) - len(said)
     words = f"It scored {', '.join(said)}" + (f" and {more} more lower" if more else "")
-    if kind == "discrete" and told["baseline_action"] is not None:
-        words += f"; the rules would have answered {named(told['baseline_action'])}"
-    return " ".join(filter(None, [f"{words}.", _numbers(told, "Its numbers were ")]))
+    if kind == "discrete" and explanation["baseline_action"] is not None:
+        words += f"; the rules would have answered {named(explanation['baseline_action'])}"
+    return " ".join(filter(None, [f"{words}.", _numbers(explanation, "Its numbers were ")]))
 
 
-def _numbers(told: Mapping[str, Any], begin: str) -> str:
-    known = [one for one in told["numbers"] if one["mean"] is not None]
+def _numbers(explanation: Mapping[str, Any], begin: str) -> str:
+    known = [one for one in explanation["numbers"] if one["mean"] is not None]
     if not known:
         return ""
     said = [
@@ -111,13 +111,13 @@ def _numbers(told: Mapping[str, Any], begin: str) -> str:
         for one in known[:MOST_NAMED]
     ]
     words = begin + listed(said)
-    if told["baseline_action"] is not None:
-        words += f"; the rules would have answered {named(told['baseline_action'])}"
+    if explanation["baseline_action"] is not None:
+        words += f"; the rules would have answered {named(explanation['baseline_action'])}"
     return f"{words}."
 
 
-def _what_was_left_out(told: Mapping[str, Any]) -> str:
-    excluded = told["mask"]["excluded"]
+def _what_was_left_out(explanation: Mapping[str, Any]) -> str:
+    excluded = explanation["mask"]["excluded"]
     if not excluded:
         return ""
     said = [f"“{name}”" for name in excluded[:MOST_NAMED]]
@@ -126,18 +126,18 @@ def _what_was_left_out(told: Mapping[str, Any]) -> str:
     return f"The game had ruled out {listed(said)}."
 
 
-def _how_it_was_drawn(application: Application, told: Mapping[str, Any]) -> str:
-    action, propensity = named(told["action"]), told["propensity"]
-    exploration = told["exploration"] or {}
+def _how_it_was_drawn(application: Application, explanation: Mapping[str, Any]) -> str:
+    action, propensity = named(explanation["action"]), explanation["propensity"]
+    exploration = explanation["exploration"] or {}
     if exploration.get("kind", "none") == "none" and propensity == 1:
         return f"Chance had no say: {action}, with probability 1."
-    if told["draw"] is None:
+    if explanation["draw"] is None:
         return f"The answer was {action}, with {_chance(application, propensity)}."
     words = (
-        f"With {_exploration(exploration)}, the draw {told['draw']:.3f} fell on {action}, which "
-        f"had {_chance(application, propensity)}"
+        f"With {_exploration(exploration)}, the draw {explanation['draw']:.3f} fell on {action}, "
+        f"which had {_chance(application, propensity)}"
     )
-    if told["explored"]:
+    if explanation["explored"]:
         words += "; that is not what it would have chosen by itself: it was exploration"
     return f"{words}."
 
@@ -165,23 +165,27 @@ def _chance(application: Application, propensity: float) -> str:
     return f"probability {propensity:.4g}"
 
 
-def _again(told: Mapping[str, Any]) -> str:
-    if told["exact"] is None:
-        return f"It cannot be decided again: {told['why_not']}." if told["why_not"] else ""
-    if told["exact"]:
+def _again(explanation: Mapping[str, Any]) -> str:
+    if explanation["exact"] is None:
+        return (
+            f"It cannot be decided again: {explanation['why_not']}."
+            if explanation["why_not"]
+            else ""
+        )
+    if explanation["exact"]:
         return "Decided again from its log, the same comes out, to the last digit."
     return (
-        f"DECIDED AGAIN, SOMETHING ELSE COMES OUT: {told['recomputed']!r} where "
-        f"{told['propensity']!r} was logged."
+        f"DECIDED AGAIN, SOMETHING ELSE COMES OUT: {explanation['recomputed']!r} where "
+        f"{explanation['propensity']!r} was logged."
     )
 
 
-def _what_came(application: Application, told: Mapping[str, Any], now_ms: int) -> str:
-    reward, window = told["reward"], duration_words(application.reward.window)
-    counted = [one for one in told["outcomes"] if one["counted"]]
+def _what_came(application: Application, explanation: Mapping[str, Any], now_ms: int) -> str:
+    reward, window = explanation["reward"], duration_words(application.reward.window)
+    counted = [one for one in explanation["outcomes"] if one["counted"]]
     others = [
         one
-        for one in told["outcomes"]
+        for one in explanation["outcomes"]
         if not one["counted"] and one["kind"] in ("reward", "executed")
     ]
     value = "unknown (the reward function failed)"
@@ -195,7 +199,7 @@ def _what_came(application: Application, told: Mapping[str, Any], now_ms: int) -
     elif reward["state"] == "open":
         left = short_duration(max(0, reward["matured_at_ms"] - now_ms))
         words.append(f"Nothing that counts has come yet, and its window is open for {left} more.")
-    elif told["reward"]["value"] is None:
+    elif explanation["reward"]["value"] is None:
         words.append("It was never seen by the player, so it counts for nothing.")
     else:
         words.append(f"Nothing that counts came within {window}: reward {value}, the default.")
@@ -220,8 +224,8 @@ def _came(one: Mapping[str, Any]) -> str:
     return f"{name} after {short_duration(one['delay_ms'])}"
 
 
-def _who_learned(told: Mapping[str, Any]) -> str:
-    return f"{_capital(told['trained']['learner'])}."
+def _who_learned(explanation: Mapping[str, Any]) -> str:
+    return f"{_capital(explanation['trained']['learner'])}."
 
 
 def named(action: Any) -> str:

@@ -169,7 +169,7 @@ class IdempotencyCache:
             position = self._labels.position(event["action"]) if self._labels else 0
             known = self._find(event["decision_id"])
             if position is not None and (known is None or known[_ANSWER.size : _ACTION] == _ANYONE):
-                told = CachedAnswer(
+                answer = CachedAnswer(
                     event["action"],
                     event["propensity"],
                     event["policy_version"],
@@ -178,7 +178,7 @@ class IdempotencyCache:
                     event["explored"],
                     True,
                 )
-                self.put(event["decision_id"], event["subject_id"], position, told)
+                self.put(event["decision_id"], event["subject_id"], position, answer)
 
     def _find(self, decision_id: str) -> bytes | None:
         key = _key(decision_id)

@@ -46,7 +46,11 @@ class Outcomes:
         self._tracer = tracer
 
     async def take(self, route: Route, body: bytes) -> Reply:
-        """Record what is right, and say what is not. Raises InvalidEvent of a body that is none."""
+        """Record the outcomes that are right; the answer names the others.
+
+        Raises:
+            InvalidEvent: the body is no list of outcomes.
+        """
         served = route.served
         began_s = self._clock()
         now_ms = int(began_s * 1000)
@@ -89,12 +93,12 @@ class Outcomes:
     def _trace_outcomes(
         self, tracer: Tracer, application: str, records: list[Record], began_s: float
     ) -> None:
-        told = []
+        traced = []
         for record in records:
             if tracer.is_traced(decision_id := record.key.decode()):
                 event = orjson.loads(record.value)
-                told.append((decision_id, event["outcome_id"], event["kind"]))
-        trace_outcomes(tracer, application, told, began_s, self._clock())
+                traced.append((decision_id, event["outcome_id"], event["kind"]))
+        trace_outcomes(tracer, application, traced, began_s, self._clock())
 
     def _outcome(
         self,
@@ -132,8 +136,8 @@ class Outcomes:
 
 def _reply(accepted: int, rejected: list[dict[str, Any]], notes: list[dict[str, Any]]) -> Reply:
     """202; 207 where some were rejected; 422, a problem too, where all were."""
-    said: dict[str, Any] = {"accepted": accepted, "rejected": rejected, "notes": notes}
+    result: dict[str, Any] = {"accepted": accepted, "rejected": rejected, "notes": notes}
     if accepted or not rejected:
-        return Reply(207 if rejected else 202, orjson.dumps(said))
+        return Reply(207 if rejected else 202, orjson.dumps(result))
     detail = f"no outcome was accepted; the first: {rejected[0]['problem']['detail']}"
-    return Reply(422, orjson.dumps(problem(422, detail) | said), MEDIA_TYPE.encode())
+    return Reply(422, orjson.dumps(problem(422, detail) | result), MEDIA_TYPE.encode())

@@ -100,10 +100,10 @@ class Served:
 
     def restore(self) -> None:
         """Resume from the pointer and the control that the last process persisted."""
-        kept = self._state_file.read()
-        if kept is None:
+        state = self._state_file.read()
+        if state is None:
             return
-        control, pointer = kept
+        control, pointer = state
         now_ms = int(self._clock() * 1000)
         if control.at_ms > now_ms + DAY_MS:  # else whatever people say next would be older
             control = control.model_copy(update={"at_ms": now_ms})
@@ -128,7 +128,7 @@ class Served:
         self._settle("published", live=live, passed_over=passed_over)
         self._persist()
 
-    def hear(self, control: Control) -> Change | None:
+    def apply_control(self, control: Control) -> Change | None:
         """Apply a control that came from Kafka: this process's own, or another's.
 
         In force on return, as far as no policy has to be loaded for it: `complete` does that. None

@@ -139,9 +139,9 @@ class Subscriber(threading.Thread):
                 if served is None:
                     continue
                 if control:
-                    said = read_control(record.value, received_at_ms=record.timestamp)
-                    _check_name(said.application, name)
-                    if (change := served.hear(said)) is not None:
+                    received = read_control(record.value, received_at_ms=record.timestamp)
+                    _check_name(received.application, name)
+                    if (change := served.apply_control(received)) is not None:
                         self._loads.put(partial(served.complete, change))
                 else:
                     pointer = validated(PolicyPointer, parse_object(record.value))
