@@ -30,7 +30,8 @@ from bakehouse_schemas.errors import NotRecomputable
 from bakehouse_schemas.events.events import DecisionRequest
 from bakehouse_schemas.ids import uuid7, uuid7_time_ms
 from bakehouse_schemas.policy.bundle import LoadedPolicy, Manifest
-from bakehouse_schemas.policy.policy import TOGETHER, Head, Policy
+from bakehouse_schemas.policy.policy import Head, Policy
+from bakehouse_schemas.policy.scores import TOGETHER
 from tests.fakes import publish_policy
 from tests.shapes import SPACES, items, rules
 

@@ -37,7 +37,7 @@ from bakehouse_schemas.execution.choice import (
     choose_row,
 )
 from bakehouse_schemas.execution.propensity import POINT, logged_density
-from bakehouse_schemas.policy.policy import TOGETHER
+from bakehouse_schemas.policy.scores import TOGETHER
 
 
 class Asked(NamedTuple):

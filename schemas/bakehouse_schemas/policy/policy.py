@@ -7,26 +7,28 @@ evaluated is what is answered.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from bakehouse_schemas.application.actions import Shape, discrete_shape
-from bakehouse_schemas.application.observation import FLOAT32_MAX
 from bakehouse_schemas.errors import BundleCorrupt
 from bakehouse_schemas.execution.propensity import Own
-from bakehouse_schemas.policy.network import Array, check_bounded, compile_network, refuse_unbounded
+from bakehouse_schemas.policy.network import Array, check_bounded, compile_network
+from bakehouse_schemas.policy.normaliser import BoundedNormaliser
+from bakehouse_schemas.policy.scores import (
+    TOGETHER,
+    categorical_values,
+    each_alone,
+    expected_score,
+    head_after,
+    linear_moments,
+    optimistic,
+)
 from bakehouse_schemas.policy.thompson import probability_of_being_best
 
-_T = TypeVar("_T")
-_ZERO = np.zeros((), np.float32)
-
 LOG_STD = (-10.0, 2.0)  # what a network may say of the logarithm of a spread
-# Contexts that are answered in one call bit for bit as each would be alone. One matrix product of
-# more rows adds up in another order: quicker for the thousands that a learner evaluates, and
-# different in the last bits of float32.
-TOGETHER = 64
 
 
 class Head(BaseModel):
@@ -93,14 +95,14 @@ class Policy:
             if not np.all(np.isfinite(array)):
                 raise BundleCorrupt(f"array {name!r} holds values that are not finite")
         self.shape = discrete_shape(actions) if isinstance(actions, int) else actions
-        normaliser = _Normaliser(arrays, "normaliser")
+        normaliser = BoundedNormaliser(arrays, "normaliser")
         self.normalise = normaliser.apply
         self.dimensions = normaliser.size  # numbers of an observation, D
         farthest = normaliser.farthest
-        self._items: _Normaliser | None = None
+        self._items: BoundedNormaliser | None = None
         self._action_features: Array | None = None
         if self.shape.kind == "ranking" or "action_features" in arrays:
-            self._items = _Normaliser(arrays, "item")
+            self._items = BoundedNormaliser(arrays, "item")
             farthest = np.concatenate([farthest, self._items.farthest])
         if "action_features" in arrays:
             features = arrays["action_features"].astype(np.float32)
@@ -120,19 +122,19 @@ class Policy:
         self.largest_bonus = 0.0  # that optimism can add to a score
         self._score: Callable[[Array], Array]
         self._posterior: Callable[[Array], tuple[Array, Array]] | None = None
-        network = _each_alone(compile_network(operations, arrays))
+        network = each_alone(compile_network(operations, arrays))
         farthest = check_bounded(operations, arrays, farthest)
         if head.kind in ("linear", "thompson"):
             most = abs(head.alpha) if head.kind == "linear" else head.scale
-            moments, largest = _linear(arrays, most, farthest)
-            self._posterior = _after(network, moments)
+            moments, largest = linear_moments(arrays, most, farthest)
+            self._posterior = head_after(network, moments)
             if head.kind == "linear":
-                self._score, self.largest_bonus = _optimistic(self._posterior, head.alpha), largest
+                self._score, self.largest_bonus = optimistic(self._posterior, head.alpha), largest
             else:
-                self._score = _expected(self._posterior)
+                self._score = expected_score(self._posterior)
         elif head.kind == "c51":
-            categorical = _categorical(arrays, self.shape.choices, len(farthest))
-            self._score = _after(network, categorical)
+            categorical = categorical_values(arrays, self.shape.choices, len(farthest))
+            self._score = head_after(network, categorical)
         else:
             self._score = network
         items = None
@@ -289,137 +291,8 @@ class Policy:
         return Own(probabilities, mean, np.exp(np.clip(log_std, *LOG_STD)), squashed=True)
 
 
-class _Normaliser:
-    """`clip((x − offset) · scale)` over the last dimension, bounded whatever comes.
-
-    Args:
-        name: of its arrays, `<name>_offset [D]`, `<name>_scale [D]` and `<name>_clip []`.
-    """
-
-    def __init__(self, arrays: Mapping[str, Array], name: str) -> None:
-        try:
-            self._offset = arrays[f"{name}_offset"].astype(np.float32)
-            self._scale = arrays[f"{name}_scale"].astype(np.float32)
-            clip = arrays[f"{name}_clip"].astype(np.float32)
-        except KeyError as error:
-            raise BundleCorrupt(f"the normaliser's array {error} is missing") from None
-        if self._offset.ndim != 1 or self._scale.shape != self._offset.shape or clip.shape != ():
-            raise BundleCorrupt(
-                f"the normaliser's offset {self._offset.shape}, scale {self._scale.shape} and clip "
-                f"{clip.shape} do not fit; expected (D,), (D,) and ()"
-            )
-        if np.any(self._scale <= 0) or clip <= 0:
-            raise BundleCorrupt("the normaliser's scale and clip must be above 0")
-        # a clip that lies beyond float32 lies beyond every context, and must not overflow
-        reach = np.minimum(clip / self._scale, np.float32(FLOAT32_MAX / 2))
-        self._least = np.maximum(self._offset - reach, np.float32(-FLOAT32_MAX))
-        self._most = np.minimum(self._offset + reach, np.float32(FLOAT32_MAX))
-        ends = self.apply(np.stack([self._least, self._most]))
-        # rounding is monotone, so nothing between the ends leaves them: [D]
-        self.farthest = np.abs(ends).max(axis=0).astype(np.float64)
-        refuse_unbounded(self.farthest, "normalised observation")
-
-    @property
-    def size(self) -> int:
-        return len(self._offset)
-
-    def apply(self, values: Array) -> Array:
-        """float32 `[…, D]` → `[…, D]`."""
-        # clipped before it is scaled: a context near float32's limit must not overflow
-        x: Array = np.maximum(values, self._least)
-        np.minimum(x, self._most, out=x)
-        x -= self._offset
-        x *= self._scale
-        return x
-
-
 def softmax(scores: Array, temperature: float) -> Array:
     """`exp(score / temperature)`, adding up to 1 over the last dimension. float64"""
     logits = scores.astype(np.float64) / temperature
     weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return np.asarray(weights / weights.sum(axis=-1, keepdims=True))
-
-
-def _linear(
-    arrays: Mapping[str, Array], deviations: float, farthest: Array
-) -> tuple[Callable[[Array], tuple[Array, Array]], float]:
-    """`θᵀx` and `xᵀA⁻¹x` of each action, x with a leading 1, and the most that so many
-    deviations can be (Li et al. 2010, LinUCB).
-
-    `farthest` is the largest |x| of each dimension, [D].
-    """
-    try:
-        theta = np.ascontiguousarray(arrays["theta"], np.float32)  # [A, 1 + D]
-        inverse = np.ascontiguousarray(arrays["inverse"], np.float32)  # [A, 1 + D, 1 + D]
-    except KeyError as error:
-        raise BundleCorrupt(f"the linear head's array {error} is missing") from None
-    if theta.ndim != 2 or inverse.shape != (*theta.shape, theta.shape[1]):
-        raise BundleCorrupt(f"theta {theta.shape} and inverse {inverse.shape} do not fit")
-    if theta.shape[1] != 1 + len(farthest):
-        raise BundleCorrupt(f"theta {theta.shape} does not fit {len(farthest)} dimensions and a 1")
-    reach = np.concatenate([[1.0], farthest])  # [1 + D]
-    means = np.abs(theta).astype(np.float64) @ reach  # [A]
-    spreads = np.abs(inverse).astype(np.float64) @ reach @ reach  # [A]
-    refuse_unbounded(spreads, "spread of the linear head")
-    bonus = deviations * np.sqrt(spreads)
-    refuse_unbounded(means + bonus, "score of the linear head")
-
-    def moments(x: Array) -> tuple[Array, Array]:
-        x1 = np.concatenate([np.ones((len(x), 1), np.float32), x], axis=1)  # [B, 1 + D]
-        if len(x1) > TOGETHER:
-            mean = x1 @ theta.T  # [B, A]
-            spread = np.einsum("abi,bi->ba", x1 @ inverse, x1)
-        else:
-            mean = np.matmul(x1[:, None], theta.T)[:, 0]
-            spread = (np.matmul(x1[:, None, None], inverse)[:, :, 0] * x1[:, None]).sum(axis=2)
-        return mean, np.maximum(spread, _ZERO)
-
-    return moments, float(bonus.max())
-
-
-def _categorical(arrays: Mapping[str, Array], actions: int, width: int) -> Callable[[Array], Array]:
-    """Expected value of each action's categorical distribution (Bellemare et al. 2017, C51)."""
-    try:
-        support = np.ascontiguousarray(arrays["support"], np.float32)  # [N]
-    except KeyError as error:
-        raise BundleCorrupt(f"the c51 head's array {error} is missing") from None
-    if support.ndim != 1 or not len(support) or width != actions * len(support):
-        raise BundleCorrupt(
-            f"{width} numbers come from the network for {actions} actions; expected "
-            f"{len(support) if support.ndim == 1 else support.shape} for each"
-        )
-    refuse_unbounded(np.abs(support).astype(np.float64), "support of the c51 head")
-
-    def expected(logits: Array) -> Array:
-        logits = logits.reshape(len(logits), actions, len(support))
-        weight = np.exp(logits - logits.max(axis=2, keepdims=True))
-        return np.asarray(weight.dot(support) / weight.sum(axis=2))  # [B, A]
-
-    return expected
-
-
-def _each_alone(network: Callable[[Array], Array]) -> Callable[[Array], Array]:
-    """A network `[B, D]` → `[B, K]`, of few rows row by row; see TOGETHER."""
-
-    def run(x: Array) -> Array:
-        return network(x[:, None])[:, 0] if 1 < len(x) <= TOGETHER else network(x)
-
-    return run
-
-
-def _after(network: Callable[[Array], Array], head: Callable[[Array], _T]) -> Callable[[Array], _T]:
-    return lambda x: head(network(x))
-
-
-def _optimistic(
-    posterior: Callable[[Array], tuple[Array, Array]], alpha: float
-) -> Callable[[Array], Array]:
-    def score(x: Array) -> Array:
-        mean, spread = posterior(x)
-        return np.asarray(mean + alpha * np.sqrt(spread))
-
-    return score
-
-
-def _expected(posterior: Callable[[Array], tuple[Array, Array]]) -> Callable[[Array], Array]:
-    return lambda x: posterior(x)[0]
