@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from bakehouse_schemas.events.events import DecisionRequest, OutcomeRequest, validated
+from bakehouse_schemas.events.events import DecisionRequest, OutcomeRequest
+from bakehouse_schemas.events.validation import validated
 
 
 class FakeServing:

@@ -9,14 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from hypothesis import strategies as st
 
-from bakehouse_schemas.application.actions import (
-    Actions,
-    Continuous,
-    Discrete,
-    Parts,
-    Ranking,
-    Shape,
-)
+from bakehouse_schemas.application.actions import Actions, Continuous, Discrete, Parts
 from bakehouse_schemas.application.agents import AGENTS
 from bakehouse_schemas.application.application import Agent, Application, Rollout, minutes
 from bakehouse_schemas.application.exploration import (
@@ -26,8 +19,10 @@ from bakehouse_schemas.application.exploration import (
     Gaussian,
 )
 from bakehouse_schemas.application.observation import Boolean, Numeric
+from bakehouse_schemas.application.ranking import Ranking
 from bakehouse_schemas.application.reward import Reward
-from bakehouse_schemas.execution.propensity import Own
+from bakehouse_schemas.application.shape import Shape
+from bakehouse_schemas.execution.base_policy import Own
 from bakehouse_schemas.policy.bundle import LoadedPolicy, Manifest, load_bundle, write_bundle
 from bakehouse_schemas.policy.policy import Head
 

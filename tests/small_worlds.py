@@ -11,7 +11,6 @@ from bakehouse_learner.agents import build_agent
 from bakehouse_learner.training.agent import Agent, Setup
 from bakehouse_learner.training.batch import Batch, Rows
 from bakehouse_learner.training.normaliser import static_normaliser
-from bakehouse_schemas.application.actions import Shape
 from bakehouse_schemas.application.agents import AGENTS
 from bakehouse_schemas.application.application import Agent as Chosen
 from bakehouse_schemas.application.application import (
@@ -25,6 +24,7 @@ from bakehouse_schemas.application.application import (
 )
 from bakehouse_schemas.application.observation import Feature, Vector
 from bakehouse_schemas.application.reward import Reward
+from bakehouse_schemas.application.shape import Shape
 from bakehouse_schemas.policy.policy import Policy
 
 BATCH, STEPS = 32, 8

@@ -10,11 +10,13 @@ from matplotlib.axes import Axes
 
 from bakehouse_learner.agents import build_agent
 from bakehouse_learner.offline.simulation.simulation import Result, simulate
-from bakehouse_schemas.application.actions import Actions, Continuous, Discrete, Parts, Ranking
+from bakehouse_schemas.application.actions import Actions, Continuous, Discrete, Parts
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.application.exploration import NONE
-from bakehouse_schemas.events.events import eligible_mask
-from bakehouse_schemas.execution.propensity import most_likely, one_hot
+from bakehouse_schemas.application.ranking import Ranking
+from bakehouse_schemas.events.checks import eligible_mask
+from bakehouse_schemas.execution.base_policy import most_likely
+from bakehouse_schemas.execution.propensity import one_hot
 from bakehouse_schemas.worlds.share import Logged, Values, share, world_values
 from bakehouse_schemas.worlds.world import Context, EpisodicWorld, World
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from bakehouse_schemas.application.actions import Actions, Continuous, Parts, Ranking
+from bakehouse_schemas.application.actions import Actions, Continuous, Parts
 from bakehouse_schemas.application.agents import AGENTS
 from bakehouse_schemas.application.application import Application, Episodic
 from bakehouse_schemas.application.exploration import (
@@ -19,6 +19,7 @@ from bakehouse_schemas.application.exploration import (
 )
 from bakehouse_schemas.application.hydration import missing_packages
 from bakehouse_schemas.application.observation import Boolean, Categorical, Feature, Numeric, Vector
+from bakehouse_schemas.application.ranking import Ranking
 from bakehouse_schemas.application.reward import Reward
 from bakehouse_schemas.application.rollout import Guardrail
 from bakehouse_schemas.application.segments import Segments

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from bakehouse_schemas.errors import SpoolFull
-from bakehouse_schemas.events.events import validated
+from bakehouse_schemas.events.validation import validated
 from bakehouse_schemas.events.wire import parse_object
 from bakehouse_schemas.process.failpoints import reach
 from bakehouse_serving.hot.route import Log

@@ -38,7 +38,8 @@ from bakehouse_schemas.application.hydration import FromFunction
 from bakehouse_schemas.decisions.decide import answer_one, check
 from bakehouse_schemas.decisions.slot import Slot, version_zero
 from bakehouse_schemas.errors import ApplicationError, BakehouseError, InvalidEvent, StackError
-from bakehouse_schemas.events.events import DecisionRequest, validated
+from bakehouse_schemas.events.events import DecisionRequest
+from bakehouse_schemas.events.validation import validated
 from bakehouse_schemas.events.wire import parse_json
 from bakehouse_schemas.ids import uuid7, uuid7_of
 from bakehouse_schemas.loading import load_application

@@ -17,7 +17,7 @@ from kafka import KafkaConsumer, TopicPartition
 
 from bakehouse.local.spark_environment import spark_environment
 from bakehouse_schemas.errors import BakehouseError
-from bakehouse_schemas.events.events import read_decision
+from bakehouse_schemas.events.records import read_decision
 from bakehouse_schemas.ids import uuid7, uuid7_time_ms
 from bakehouse_schemas.loading import load_application
 from bakehouse_schemas.process.settings import Settings

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bakehouse_schemas.application.actions import Continuous, Discrete, Parts, Ranking, shape_from
+from bakehouse_schemas.application.actions import Continuous, Discrete, Parts
 from bakehouse_schemas.application.observation import Boolean, Categorical, Numeric
+from bakehouse_schemas.application.ranking import Ranking
+from bakehouse_schemas.application.shape import shape_from
 from bakehouse_schemas.errors import ApplicationError, InvalidContext
 from tests.shapes import SPACES, cases, items
 

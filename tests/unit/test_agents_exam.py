@@ -7,8 +7,8 @@ import pytest
 
 from bakehouse_learner.training.agent import Agent
 from bakehouse_learner.training.batch import Rows
-from bakehouse_schemas.application.actions import Shape
 from bakehouse_schemas.application.agents import AGENTS
+from bakehouse_schemas.application.shape import Shape
 from tests.small_worlds import (
     application_for,
     build,

@@ -21,7 +21,8 @@ from bakehouse_learner.training.specs import Minibatch
 from bakehouse_learner.training.tensorflow_setup import tf
 from bakehouse_schemas.application.actions import Continuous
 from bakehouse_schemas.application.application import Bandit, Episodic
-from bakehouse_schemas.execution.propensity import Own, propensities
+from bakehouse_schemas.execution.base_policy import Own
+from bakehouse_schemas.execution.propensity import propensities
 from tests.small_worlds import application_for
 
 with warnings.catch_warnings():

@@ -14,9 +14,9 @@ from bakehouse_learner.gate.policy_version import policy_of
 from bakehouse_learner.offline.simulation.simulation import simulate
 from bakehouse_learner.training.batch import Batch
 from bakehouse_learner.training.tensorflow_setup import tf
-from bakehouse_schemas.application.actions import Ranking
 from bakehouse_schemas.application.application import Agent, Application, Training, seconds
 from bakehouse_schemas.application.observation import Numeric, Vector
+from bakehouse_schemas.application.ranking import Ranking
 from bakehouse_schemas.application.reward import Reward
 from bakehouse_schemas.policy.policy import Policy
 from tests.small_worlds import build

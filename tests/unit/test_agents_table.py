@@ -22,7 +22,7 @@ from bakehouse_learner.offline.simulation.virtual_players import (
     version_zero,
 )
 from bakehouse_learner.training.plan import Plan
-from bakehouse_schemas.application.actions import Actions, Continuous, Discrete, Parts, Ranking
+from bakehouse_schemas.application.actions import Actions, Continuous, Discrete, Parts
 from bakehouse_schemas.application.agents import (
     ACTION_KINDS,
     AGENTS,
@@ -40,6 +40,7 @@ from bakehouse_schemas.application.application import (
     seconds,
 )
 from bakehouse_schemas.application.observation import Numeric
+from bakehouse_schemas.application.ranking import Ranking
 from bakehouse_schemas.application.reward import Reward
 from bakehouse_schemas.errors import ApplicationError
 from bakehouse_schemas.worlds.world import (

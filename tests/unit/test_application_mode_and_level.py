@@ -7,7 +7,8 @@ import pytest
 
 from bakehouse.examples.mode_and_level import WORTH, application, world
 from bakehouse_schemas.application.reward import DecisionTimes, TimedOutcome
-from bakehouse_schemas.events.events import OutcomeRequest, check_outcome
+from bakehouse_schemas.events.checks import check_outcome
+from bakehouse_schemas.events.events import OutcomeRequest
 from bakehouse_schemas.ids import uuid7
 from bakehouse_schemas.worlds.world import Context
 

@@ -11,7 +11,8 @@ import pytest
 
 from bakehouse.examples.shop_shelf import SEEN, WANTED, application, world
 from bakehouse_schemas.application.reward import DecisionTimes, TimedOutcome
-from bakehouse_schemas.events.events import OutcomeRequest, check_outcome
+from bakehouse_schemas.events.checks import check_outcome
+from bakehouse_schemas.events.events import OutcomeRequest
 from bakehouse_schemas.ids import uuid7
 
 

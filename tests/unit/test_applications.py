@@ -10,7 +10,8 @@ import pytest
 from bakehouse_schemas.application.actions import Discrete
 from bakehouse_schemas.application.exploration import NONE
 from bakehouse_schemas.application.reward import DecisionTimes, TimedOutcome
-from bakehouse_schemas.events.events import OutcomeRequest, check_outcome
+from bakehouse_schemas.events.checks import check_outcome
+from bakehouse_schemas.events.events import OutcomeRequest
 from bakehouse_schemas.execution.propensity import executed_distribution, one_hot
 from bakehouse_schemas.ids import uuid7
 from bakehouse_schemas.loading import Loaded, load_application

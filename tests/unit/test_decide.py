@@ -23,7 +23,8 @@ from bakehouse_schemas.decisions.cohort import in_holdout, role_of
 from bakehouse_schemas.decisions.decide import Answer, answer, check
 from bakehouse_schemas.decisions.slot import Slot, version_zero
 from bakehouse_schemas.errors import InvalidContext, InvalidEvent
-from bakehouse_schemas.events.events import DecisionRequest, read_decision
+from bakehouse_schemas.events.events import DecisionRequest
+from bakehouse_schemas.events.records import read_decision
 from bakehouse_schemas.execution.propensity import draw_action
 from bakehouse_schemas.ids import uuid7, uuid7_time_ms
 from bakehouse_schemas.policy.bundle import LoadedPolicy, load_bundle

@@ -15,7 +15,7 @@ from bakehouse_learner.offline.evaluation.policy_value import material
 from bakehouse_learner.offline.evaluation.report import Asked, report
 from bakehouse_learner.offline.evaluation.target_policies import find_target, propensity
 from bakehouse_learner.replay.ring import Ring
-from bakehouse_schemas.application.actions import Continuous, Discrete, Parts, Ranking
+from bakehouse_schemas.application.actions import Continuous, Discrete, Parts
 from bakehouse_schemas.application.agents import AGENTS
 from bakehouse_schemas.application.application import (
     Agent,
@@ -25,9 +25,12 @@ from bakehouse_schemas.application.application import (
     seconds,
 )
 from bakehouse_schemas.application.observation import Numeric
+from bakehouse_schemas.application.ranking import Ranking
 from bakehouse_schemas.application.reward import Reward
 from bakehouse_schemas.errors import BakehouseError
-from bakehouse_schemas.execution.propensity import baseline_own, execute, logged_density
+from bakehouse_schemas.execution.base_policy import baseline_own
+from bakehouse_schemas.execution.logged_density import logged_density
+from bakehouse_schemas.execution.propensity import execute
 from tests.logged_worlds import ring_of
 from tests.replay_rows import T0, decision, outcome
 

@@ -12,17 +12,11 @@ from bakehouse_schemas.application.application import Application, Discrete, min
 from bakehouse_schemas.application.observation import Categorical, Numeric
 from bakehouse_schemas.application.reward import Reward
 from bakehouse_schemas.errors import InvalidContext, InvalidEvent, UnknownApplication
-from bakehouse_schemas.events import events, jsonschema
-from bakehouse_schemas.events.events import (
-    DAY_MS,
-    EVENTS,
-    DecisionRequest,
-    OutcomeRequest,
-    describe,
-    read_decision,
-    read_outcome,
-    validated,
-)
+from bakehouse_schemas.events import jsonschema, validation
+from bakehouse_schemas.events.events import EVENTS, DecisionRequest, OutcomeRequest
+from bakehouse_schemas.events.fields import DAY_MS
+from bakehouse_schemas.events.records import read_decision, read_outcome
+from bakehouse_schemas.events.validation import describe, validated
 from bakehouse_schemas.events.wire import parse_object
 from bakehouse_schemas.ids import is_uuid7, uuid7, uuid7_hour, uuid7_time_ms
 from bakehouse_serving.control_routes import ControlRequest
@@ -165,7 +159,7 @@ def test_of_a_thousand_wrong_entries_the_first_are_found_and_told(model, field, 
         found.append(error.error_count())
         return describe(error, *more)
 
-    monkeypatch.setattr(events, "describe", count)
+    monkeypatch.setattr(validation, "describe", count)
     for wrong in WRONG:
         fields = wrong if field is None else {field: wrong}
         if isinstance(fields, dict):

@@ -17,7 +17,7 @@ from bakehouse_learner.gate.evidence import Collector
 from bakehouse_learner.offline.tuning.search_space import lines_of
 from bakehouse_learner.replay.ring import Ring
 from bakehouse_learner.training.normaliser import static_normaliser
-from bakehouse_schemas.application.actions import Continuous, Parts, Ranking
+from bakehouse_schemas.application.actions import Continuous, Parts
 from bakehouse_schemas.application.application import Agent, Application, Discrete, seconds
 from bakehouse_schemas.application.exploration import (
     AgentsOwn,
@@ -28,6 +28,7 @@ from bakehouse_schemas.application.exploration import (
     Thompson,
 )
 from bakehouse_schemas.application.observation import Numeric
+from bakehouse_schemas.application.ranking import Ranking
 from bakehouse_schemas.application.reward import Reward
 from bakehouse_schemas.decisions.decide import answer_one, check
 from bakehouse_schemas.decisions.recompute import recompute

@@ -45,7 +45,7 @@ from bakehouse_learner.offline.world_fitting.world_data import Played, as_world,
 from bakehouse_learner.ope.estimate import plain
 from bakehouse_learner.replay.ring import Ring
 from bakehouse_learner.replay.row_decoder import Decoder
-from bakehouse_schemas.application.actions import Continuous, Parts, Ranking
+from bakehouse_schemas.application.actions import Continuous, Parts
 from bakehouse_schemas.application.agents import AGENTS
 from bakehouse_schemas.application.application import (
     Agent,
@@ -57,6 +57,7 @@ from bakehouse_schemas.application.application import (
     seconds,
 )
 from bakehouse_schemas.application.observation import Numeric
+from bakehouse_schemas.application.ranking import Ranking
 from bakehouse_schemas.application.reward import DecisionTimes, Reward, TimedOutcome
 from bakehouse_schemas.errors import (
     ApplicationError,

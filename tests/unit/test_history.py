@@ -18,7 +18,7 @@ from deltalake import write_deltalake
 from bakehouse_learner.offline.history.history import History, read_history
 from bakehouse_learner.offline.history.layout import START_MS
 from bakehouse_learner.offline.history.propensity_model import estimate_propensities
-from bakehouse_schemas.application.actions import Continuous, Discrete, Parts, Ranking
+from bakehouse_schemas.application.actions import Continuous, Discrete, Parts
 from bakehouse_schemas.application.agents import AGENTS
 from bakehouse_schemas.application.application import (
     Agent,
@@ -29,6 +29,7 @@ from bakehouse_schemas.application.application import (
     seconds,
 )
 from bakehouse_schemas.application.observation import Boolean, Categorical, Numeric, Vector
+from bakehouse_schemas.application.ranking import Ranking
 from bakehouse_schemas.application.reward import Reward
 from bakehouse_schemas.errors import InvalidHistory
 from tests.replay_rows import T0, Table, decision, following, outcome

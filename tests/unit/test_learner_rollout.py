@@ -12,7 +12,7 @@ from bakehouse_schemas.application.application import Gate
 from bakehouse_schemas.application.reward import DecisionTimes, Reward, TimedOutcome
 from bakehouse_schemas.application.rollout import Guardrail, Rollout
 from bakehouse_schemas.errors import ApplicationError
-from bakehouse_schemas.execution.propensity import Own
+from bakehouse_schemas.execution.base_policy import Own
 from tests.learner_fakes import GAME
 
 QUIT = Guardrail("quit", most=0.2)

@@ -15,7 +15,7 @@ from bakehouse.describe import describe, rate_words
 from bakehouse_learner.replay.buffer_size import RoomWatch, room_in
 from bakehouse_learner.replay.ring import Ring
 from bakehouse_learner.replay.row_decoder import Decoder
-from bakehouse_schemas.application.actions import Continuous, Parts, Ranking
+from bakehouse_schemas.application.actions import Continuous, Parts
 from bakehouse_schemas.application.application import (
     Agent,
     Application,
@@ -26,6 +26,7 @@ from bakehouse_schemas.application.application import (
     seconds,
 )
 from bakehouse_schemas.application.observation import Numeric, Vector
+from bakehouse_schemas.application.ranking import Ranking
 from bakehouse_schemas.application.reward import Reward
 from bakehouse_schemas.replay.buffer_size import (
     BESIDE_COLUMNS,

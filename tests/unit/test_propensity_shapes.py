@@ -12,18 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from bakehouse_schemas.application.actions import Continuous, Discrete, Parts, Shape, shape_from
+from bakehouse_schemas.application.actions import Continuous, Discrete, Parts
 from bakehouse_schemas.application.exploration import NONE, Exploration
-from bakehouse_schemas.execution.propensity import (
-    Own,
-    baseline_own,
-    draws_from,
-    execute,
-    logged_density,
-    most_likely,
-    own_from_density,
-    propensities,
-)
+from bakehouse_schemas.application.shape import Shape, shape_from
+from bakehouse_schemas.execution.base_policy import Own, baseline_own, most_likely
+from bakehouse_schemas.execution.logged_density import logged_density, own_from_density
+from bakehouse_schemas.execution.propensity import draws_from, execute, propensities
 from tests.shapes import SPACES, Case, cases
 
 KINDS = sorted(SPACES)

@@ -18,8 +18,8 @@ import pytest
 import uvicorn
 
 from bakehouse_schemas.application.application import Application
-from bakehouse_schemas.events import events
-from bakehouse_schemas.events.events import read_decision, read_outcome
+from bakehouse_schemas.events import validation
+from bakehouse_schemas.events.records import read_decision, read_outcome
 from bakehouse_schemas.ids import uuid7
 from bakehouse_schemas.process.logs import message_of
 from bakehouse_schemas.process.settings import Settings
@@ -479,7 +479,7 @@ def test_misspelt_fields_are_compared_with_the_right_ones_a_few_times_a_request(
         compared.append(came)
         return get_close_matches(came, fields, n=n)
 
-    monkeypatch.setattr(events, "get_close_matches", count)
+    monkeypatch.setattr(validation, "get_close_matches", count)
     wrong = [{"decison_id": 1, "xyz": 2}] * 100 + [{f"name{at}": 1} for at in range(300)]
     said = server.post(f"/{field}", {field.partition(":")[0]: wrong}).json()
     problems = [one["problem"]["detail"] for one in said.get("rejected") or said["decisions"]]

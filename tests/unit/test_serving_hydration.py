@@ -40,7 +40,7 @@ from bakehouse import (
 )
 from bakehouse.describe import describe
 from bakehouse_schemas.errors import MissingDependency
-from bakehouse_schemas.events.events import read_decision
+from bakehouse_schemas.events.records import read_decision
 from bakehouse_schemas.ids import uuid7, uuid7_time_ms
 from bakehouse_serving.hydration.lookup import MOST_WAITING
 from bakehouse_serving.hydration.table import Table

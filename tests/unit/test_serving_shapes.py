@@ -21,8 +21,11 @@ from bakehouse_schemas.application.exploration import Exploration
 from bakehouse_schemas.decisions.decide import Answer, answer_one, check
 from bakehouse_schemas.decisions.slot import Slot, version_zero
 from bakehouse_schemas.errors import InvalidContext, InvalidEvent
-from bakehouse_schemas.events.events import DecisionRequest, eligible_mask, read_decision
-from bakehouse_schemas.execution.propensity import execute, own_from_density, propensities
+from bakehouse_schemas.events.checks import eligible_mask
+from bakehouse_schemas.events.events import DecisionRequest
+from bakehouse_schemas.events.records import read_decision
+from bakehouse_schemas.execution.logged_density import own_from_density
+from bakehouse_schemas.execution.propensity import execute, propensities
 from bakehouse_schemas.ids import uuid7, uuid7_time_ms
 from bakehouse_schemas.policy.bundle import LoadedPolicy
 from bakehouse_schemas.worlds.share import logged_decision

@@ -22,7 +22,7 @@ from bakehouse_schemas.decisions import decide
 from bakehouse_schemas.decisions.slot import version_zero as slot_of_version_zero
 from bakehouse_schemas.errors import ApplicationError
 from bakehouse_schemas.events.events import DecisionRequest
-from bakehouse_schemas.execution.propensity import Own
+from bakehouse_schemas.execution.base_policy import Own
 from bakehouse_schemas.worlds.world import BanditWorld, Context, Delivery, Happening
 from tests.learner_fakes import GAME, LinearAgent
 from tests.replay_rows import arrow, decision, following, outcome

@@ -7,7 +7,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from bakehouse_schemas.events.events import DAY_MS, Decision, Outcome
+from bakehouse_schemas.events.events import Decision, Outcome
+from bakehouse_schemas.events.fields import DAY_MS
 from bakehouse_stream.columns import arrow_schema
 from bakehouse_stream.kafka.decode import (
     Record,

@@ -18,7 +18,7 @@ from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.application.exploration import Exploration
 from bakehouse_schemas.application.user_code_errors import said
 from bakehouse_schemas.errors import ApplicationError, BakehouseError
-from bakehouse_schemas.events.events import eligible_mask
+from bakehouse_schemas.events.checks import eligible_mask
 from bakehouse_schemas.execution.propensity import one_hot
 from bakehouse_schemas.loading import Loaded
 from bakehouse_schemas.process.settings import Settings

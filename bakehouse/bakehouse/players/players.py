@@ -18,8 +18,8 @@ import numpy as np
 
 from bakehouse.players.game_client import RequestFailed
 from bakehouse.players.senders import Sender
-from bakehouse_schemas.application.actions import Ranking
 from bakehouse_schemas.application.application import Application
+from bakehouse_schemas.application.ranking import Ranking
 from bakehouse_schemas.application.user_code_errors import file_of, line_in, said
 from bakehouse_schemas.ids import uuid7
 from bakehouse_schemas.worlds.world import (

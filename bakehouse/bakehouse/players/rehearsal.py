@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bakehouse_schemas.application.actions import Ranking
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.application.counted import counted_by, meant
+from bakehouse_schemas.application.ranking import Ranking
 from bakehouse_schemas.errors import ApplicationError, BakehouseError
 from bakehouse_schemas.loading import Loaded
 from bakehouse_schemas.worlds.world import BanditWorld, EpisodicWorld, Happening, blamed_on

@@ -12,7 +12,7 @@ from bakehouse_learner.agents.common.readouts import Logits
 from bakehouse_learner.training.agent import Agent, Setup
 from bakehouse_learner.training.specs import Minibatch, specs_of
 from bakehouse_learner.training.tensorflow_setup import tf
-from bakehouse_schemas.execution.propensity import LEAST_STD
+from bakehouse_schemas.execution.bounded_normal import LEAST_STD
 from bakehouse_schemas.policy.policy import LOG_STD, Head
 
 _NOT = -1e9  # the logit of an action that is not eligible

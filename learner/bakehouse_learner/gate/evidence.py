@@ -27,7 +27,8 @@ from bakehouse_learner.training.apprentice import matches
 from bakehouse_learner.training.normaliser import Normaliser, item_normaliser
 from bakehouse_schemas.application.application import Application, Episodic
 from bakehouse_schemas.application.exploration import Exploration
-from bakehouse_schemas.execution.propensity import baseline_own, propensities
+from bakehouse_schemas.execution.base_policy import baseline_own
+from bakehouse_schemas.execution.propensity import propensities
 from bakehouse_schemas.policy.policy import Policy
 
 ESTIMATED_ROWS = 5_000  # recent transitions that a fitted-Q difference is over

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bakehouse_learner.training.agent import Exported
-from bakehouse_schemas.application.actions import Shape
+from bakehouse_schemas.application.shape import Shape
 from bakehouse_schemas.policy.policy import Head, Policy
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from bakehouse_learner.replay.origin import CANARY, HOLDOUT, POLICY
 from bakehouse_learner.replay.ring import Ring
-from bakehouse_schemas.application.actions import Shape
+from bakehouse_schemas.application.shape import Shape
 
 
 class Taken(NamedTuple):
@@ -21,7 +21,7 @@ class Taken(NamedTuple):
     holdout: np.ndarray  # bool
     support: np.ndarray  # bool, importance weights may use it
     reward: np.ndarray  # float64, when it matured
-    row: np.ndarray  # float64 [n, W], see `bakehouse_schemas.application.actions.Shape`
+    row: np.ndarray  # float64 [n, W], see `bakehouse_schemas.application.shape.Shape`
     baseline: np.ndarray  # float64 [n, W], −1 where it has no answer
     eligible: np.ndarray  # bool [n, A]
     propensity: np.ndarray  # float64

@@ -6,13 +6,9 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from bakehouse_schemas.events.events import (
-    Control,
-    PolicyPointer,
-    Progress,
-    read_control,
-    validated,
-)
+from bakehouse_schemas.events.events import Control, PolicyPointer, Progress
+from bakehouse_schemas.events.records import read_control
+from bakehouse_schemas.events.validation import validated
 from bakehouse_schemas.events.wire import parse_object
 
 REMEMBERED = 1_000  # records of progress: what the tail has not reached yet

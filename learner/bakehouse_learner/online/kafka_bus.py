@@ -16,7 +16,8 @@ from kafka.errors import KafkaError
 
 from bakehouse_learner.online.bus import Heard
 from bakehouse_schemas.errors import BakehouseError, InvalidEvent
-from bakehouse_schemas.events.events import Control, PolicyPointer, Progress, validated
+from bakehouse_schemas.events.events import Control, PolicyPointer, Progress
+from bakehouse_schemas.events.validation import validated
 from bakehouse_schemas.events.wire import parse_object
 from bakehouse_schemas.process.addresses import told
 from bakehouse_schemas.process.settings import Settings

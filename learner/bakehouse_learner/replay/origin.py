@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
-from bakehouse_schemas.application.actions import Shape
 from bakehouse_schemas.application.exploration import Exploration
+from bakehouse_schemas.application.shape import Shape
 from bakehouse_schemas.errors import InvalidEvent
-from bakehouse_schemas.events.events import validated
+from bakehouse_schemas.events.validation import validated
 from bakehouse_schemas.execution.choice import chance_of_exploring
-from bakehouse_schemas.execution.propensity import own_from_density
+from bakehouse_schemas.execution.logged_density import own_from_density
 from bakehouse_schemas.worlds.world import SIMULATED
 
 FALLBACK, POLICY, CANARY, HOLDOUT = range(4)

@@ -17,8 +17,8 @@ from bakehouse_learner.gate.guardrails import guarded_values
 from bakehouse_learner.replay.folded_decision import Known, decode, encode, merge
 from bakehouse_learner.replay.maturity import assess
 from bakehouse_learner.replay.row_decoder import Arrival, Successor
-from bakehouse_schemas.application.actions import Ranking
 from bakehouse_schemas.application.application import Application, Episodic
+from bakehouse_schemas.application.ranking import Ranking
 from bakehouse_schemas.application.reward import DecisionTimes, TimedOutcome
 
 _FIRST_GROWTH = 1_024

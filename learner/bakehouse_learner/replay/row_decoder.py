@@ -13,10 +13,10 @@ import pyarrow as pa
 
 from bakehouse_learner.replay.folded_decision import Known, KnownOutcome, Position, digest, merge
 from bakehouse_learner.replay.origin import UNKNOWN, Origin, Origins
-from bakehouse_schemas.application.actions import Ranking
 from bakehouse_schemas.application.application import Application
+from bakehouse_schemas.application.ranking import Ranking
 from bakehouse_schemas.errors import ApplicationError, InvalidContext, InvalidEvent
-from bakehouse_schemas.events.events import choices_of, eligible_mask, offered, problem_with_action
+from bakehouse_schemas.events.checks import choices_of, eligible_mask, offered, problem_with_action
 
 COLUMNS = [
     "decision_id",
@@ -54,7 +54,7 @@ class Arrival(NamedTuple):
     known: Known
     observation: np.ndarray  # float32 [D]
     eligible: np.ndarray  # bool [A]
-    action: np.ndarray  # float64 [W], see `bakehouse_schemas.application.actions.Shape`
+    action: np.ndarray  # float64 [W], see `bakehouse_schemas.application.shape.Shape`
     baseline: np.ndarray | None  # float64 [W]; None: the baseline has no answer to this context
     decided_at_ms: int
     policy_version: int

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from bakehouse_schemas.application.actions import Shape
-from bakehouse_schemas.execution.propensity import Own
+from bakehouse_schemas.application.shape import Shape
+from bakehouse_schemas.execution.base_policy import Own
 
 LEAST = 500  # decisions before it counts
 NEAR = 0.05  # of a number's range: as good as the same

@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bakehouse_schemas.application.actions import Discrete, Ranking
+from bakehouse_schemas.application.actions import Discrete
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.application.observation import Bounds
+from bakehouse_schemas.application.ranking import Ranking
 
 CLIP = 5.0  # what lies further out says no more than that it lies far out
 TAIL = 0.005  # share on each side that may not move mean and spread (one cheat, one bug)

@@ -11,18 +11,10 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Any, Literal
 
-from bakehouse_schemas.application.actions import (
-    ACTIONS,
-    Actions,
-    Continuous,
-    Discrete,
-    Item,
-    Parts,
-    Ranking,
-    Shape,
-)
+from bakehouse_schemas.application.actions import ACTIONS, Actions, Continuous, Discrete, Parts
 from bakehouse_schemas.application.agents import AGENTS, check_agent
 from bakehouse_schemas.application.compression import Compression
+from bakehouse_schemas.application.durations import hours, minutes, seconds
 from bakehouse_schemas.application.exploration import (
     EXPLORES,
     AgentsOwn,
@@ -34,6 +26,7 @@ from bakehouse_schemas.application.exploration import (
     Thompson,
     default_exploration,
 )
+from bakehouse_schemas.application.gate import Gate
 from bakehouse_schemas.application.hydration import Hydration, Lookup, hydration_of
 from bakehouse_schemas.application.observation import (
     MOST_DIMENSIONS,
@@ -45,9 +38,12 @@ from bakehouse_schemas.application.observation import (
     Vector,
     described_feature,
 )
+from bakehouse_schemas.application.ranking import Item, Ranking
 from bakehouse_schemas.application.reward import Reward
-from bakehouse_schemas.application.rollout import Guardrail, Rollout, checked_guardrails
+from bakehouse_schemas.application.rollout import Guardrail, Rollout
 from bakehouse_schemas.application.segments import Segments
+from bakehouse_schemas.application.shape import Shape
+from bakehouse_schemas.application.training import Training
 from bakehouse_schemas.application.user_code_errors import file_of, line_in, said
 from bakehouse_schemas.errors import ApplicationError, BaselineFailed
 from bakehouse_schemas.numbers import in_short, is_finite, is_whole
@@ -78,31 +74,7 @@ __all__ = [
 ]
 
 Baseline = Callable[[Mapping[str, Any]], Any]
-_CENTURY = timedelta(days=36_525)
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
-
-
-def seconds(n: float) -> timedelta:
-    """A duration of `n` seconds."""
-    return _duration("seconds", n)
-
-
-def minutes(n: float) -> timedelta:
-    """A duration of `n` minutes."""
-    return _duration("minutes", n)
-
-
-def hours(n: float) -> timedelta:
-    """A duration of `n` hours."""
-    return _duration("hours", n)
-
-
-def _duration(unit: str, n: float) -> timedelta:
-    if not is_finite(n) or abs(n) > _CENTURY.total_seconds():
-        raise ApplicationError(
-            f"{unit}({in_short(n)}): expected a number, such as {unit}(30), and no century"
-        )
-    return timedelta(**{unit: n})
 
 
 @dataclass(frozen=True)
@@ -166,77 +138,6 @@ class Agent:
 
 
 @dataclass(frozen=True)
-class Training:
-    """When and how much the learner trains.
-
-    Args:
-        every: cadence, the least time between two trainings.
-        buffer: decisions kept resident.
-        batch: rows of a minibatch.
-        steps: minibatches of one training.
-        seed: of every random number that the learner draws.
-    """
-
-    every: timedelta = timedelta(seconds=0.5)
-    buffer: int = 200_000
-    batch: int = 256
-    steps: int = 20
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.every, timedelta) or self.every < timedelta(0):
-            raise ApplicationError(
-                f"Training(every={in_short(self.every)}): give a duration, such as seconds(0.5)"
-            )
-        for name, least, most in (
-            ("buffer", 100, 100_000_000),
-            ("batch", 1, 65_536),
-            ("steps", 1, 100_000),
-            ("seed", 0, (1 << 32) - 1),
-        ):
-            value = getattr(self, name)
-            if not is_whole(value, least, most):
-                raise ApplicationError(
-                    f"Training({name}={in_short(value)}): from {least} to {most}"
-                )
-
-
-@dataclass(frozen=True)
-class Gate:
-    """What a candidate must show before players get it.
-
-    Args:
-        confidence: of the always-valid sequence, such as 0.95.
-        margin: how much worse, in reward standard deviations, still leaves version 0.
-        action_shift: the share of recent contexts on which a candidate may differ from the
-            policy before it.
-        guardrails: outcomes, at most five, that stop a rollout: back to the baseline, and frozen
-            until someone looks.
-    """
-
-    confidence: float = 0.95
-    margin: float = 0.1
-    action_shift: float = 1.0
-    guardrails: Sequence[Guardrail] = ()
-
-    def __post_init__(self) -> None:
-        for name, expected in (
-            ("confidence", "from 0.5 to below 1"),
-            ("margin", "from 0 to 10 (reward sds)"),
-            ("action_shift", "in (0, 1]"),
-        ):
-            if not is_finite(value := getattr(self, name)):
-                raise ApplicationError(f"Gate({name}={in_short(value)}): {expected}")
-        if not 0.5 <= self.confidence < 1:
-            raise ApplicationError(f"Gate(confidence={self.confidence}): from 0.5 to below 1")
-        if not 0 <= self.margin <= 10:
-            raise ApplicationError(f"Gate(margin={self.margin}): from 0 to 10 (reward sds)")
-        if not 0 < self.action_shift <= 1:
-            raise ApplicationError(f"Gate(action_shift={self.action_shift}): in (0, 1]")
-        object.__setattr__(self, "guardrails", checked_guardrails(self.guardrails))
-
-
-@dataclass(frozen=True)
 class Application:
     """One thing being decided for one game. Checked when made; see the parts for each field.
 
@@ -252,8 +153,8 @@ class Application:
     problem: Bandit | Episodic = Bandit()
     agent: Agent = field(default_factory=lambda: Agent("neural_greedy"))
     exploration: Explores = None  # type: ignore[assignment]  # by the kind of actions, see below
-    training: Training = Training()
-    gate: Gate = Gate()
+    training: Training = field(default_factory=Training)
+    gate: Gate = field(default_factory=Gate)
     rollout: Rollout = field(default_factory=Rollout)
     mode: Literal["online", "apprentice", "logging_only"] = "online"
     hydrate: Hydration | Lookup | None = None

@@ -46,7 +46,7 @@ class Compression:
         Args:
             dimensions: of an observation.
             buffer: decisions kept resident.
-            kind, features: of its actions; see `bakehouse_schemas.application.actions.Shape`.
+            kind, features: of its actions; see `bakehouse_schemas.application.shape.Shape`.
         """
         if self.size >= dimensions:
             raise ApplicationError(

@@ -14,21 +14,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bakehouse_schemas.application.actions import Discrete, Ranking
+from bakehouse_schemas.application.actions import Discrete
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.application.exploration import NONE, Exploration, Explores, with_share
+from bakehouse_schemas.application.ranking import Ranking
 from bakehouse_schemas.decisions.cohort import FALLBACK, Role, place_in_rollout, role_of
 from bakehouse_schemas.decisions.slot import Slot
 from bakehouse_schemas.errors import ApplicationError, InvalidEvent
-from bakehouse_schemas.events.events import (
-    DecisionRequest,
+from bakehouse_schemas.events.checks import (
     check_action,
-    check_id_time,
     check_items,
     choices_of,
     eligible_mask,
     offered,
 )
+from bakehouse_schemas.events.events import DecisionRequest
+from bakehouse_schemas.events.records import check_id_time
 from bakehouse_schemas.execution.choice import (
     allowed_row,
     baseline_distribution,
@@ -36,7 +37,7 @@ from bakehouse_schemas.execution.choice import (
     choose_label,
     choose_row,
 )
-from bakehouse_schemas.execution.propensity import POINT, logged_density
+from bakehouse_schemas.execution.logged_density import POINT, logged_density
 from bakehouse_schemas.policy.scores import TOGETHER
 
 

@@ -18,12 +18,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bakehouse_schemas.application.actions import Discrete, Ranking
+from bakehouse_schemas.application.actions import Discrete
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.application.exploration import Exploration
+from bakehouse_schemas.application.ranking import Ranking
 from bakehouse_schemas.decisions.slot import Slot
 from bakehouse_schemas.errors import InvalidEvent, NotRecomputable
-from bakehouse_schemas.events.events import eligible_mask, problem_with_action, validated
+from bakehouse_schemas.events.checks import eligible_mask, problem_with_action
+from bakehouse_schemas.events.validation import validated
+from bakehouse_schemas.execution.base_policy import Own, explored_own
 from bakehouse_schemas.execution.choice import (
     allowed_row,
     baseline_distribution,
@@ -31,13 +34,7 @@ from bakehouse_schemas.execution.choice import (
     choose_label,
     choose_row,
 )
-from bakehouse_schemas.execution.propensity import (
-    Own,
-    executed_distribution,
-    explored_own,
-    next_place,
-    one_hot,
-)
+from bakehouse_schemas.execution.propensity import executed_distribution, next_place, one_hot
 from bakehouse_schemas.policy.bundle import LoadedPolicy, load_bundle
 
 
@@ -46,7 +43,7 @@ class Recomputed(NamedTuple):
 
     Args:
         action: as JSON carries it.
-        row: the same in numbers; see `bakehouse_schemas.application.actions.Shape`. float64 `[W]`
+        row: the same in numbers; see `bakehouse_schemas.application.shape.Shape`. float64 `[W]`
         propensity: probability or density with which it was drawn.
         explored: whether something else than the policy's own most likely answer was executed.
         eligible: what could be chosen from. bool `[A]`

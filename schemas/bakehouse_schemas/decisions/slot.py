@@ -11,7 +11,7 @@ import numpy as np
 
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.application.exploration import Exploration
-from bakehouse_schemas.execution.propensity import Own
+from bakehouse_schemas.execution.base_policy import Own
 from bakehouse_schemas.policy.bundle import LoadedPolicy
 
 

@@ -6,13 +6,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from bakehouse_schemas.application.actions import Shape
 from bakehouse_schemas.application.exploration import Exploration
+from bakehouse_schemas.application.shape import Shape
+from bakehouse_schemas.execution.base_policy import BASELINE_STD, Own, baseline_own
 from bakehouse_schemas.execution.propensity import (
-    BASELINE_STD,
     Executed,
-    Own,
-    baseline_own,
     draw_action,
     execute,
     executed_distribution,

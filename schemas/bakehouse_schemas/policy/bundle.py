@@ -16,10 +16,10 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bakehouse_schemas.application.actions import Shape, discrete_shape, shape_from
 from bakehouse_schemas.application.exploration import Exploration
+from bakehouse_schemas.application.shape import Shape, discrete_shape, shape_from
 from bakehouse_schemas.errors import BundleCorrupt, BundleError, ContractMismatch
-from bakehouse_schemas.events.events import describe
+from bakehouse_schemas.events.validation import describe
 from bakehouse_schemas.policy.network import Array
 from bakehouse_schemas.policy.policy import Head, Policy
 from bakehouse_schemas.process.failpoints import reach

@@ -12,9 +12,9 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from bakehouse_schemas.application.actions import Shape, discrete_shape
+from bakehouse_schemas.application.shape import Shape, discrete_shape
 from bakehouse_schemas.errors import BundleCorrupt
-from bakehouse_schemas.execution.propensity import Own
+from bakehouse_schemas.execution.base_policy import Own
 from bakehouse_schemas.policy.network import Array, check_bounded, compile_network
 from bakehouse_schemas.policy.normaliser import BoundedNormaliser
 from bakehouse_schemas.policy.scores import (

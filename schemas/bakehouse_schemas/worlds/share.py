@@ -9,25 +9,22 @@ baseline is taken as the game runs it, without exploration: the strictest compar
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from bakehouse_schemas.application.actions import Discrete, Shape
-from bakehouse_schemas.application.application import Application, Episodic
+from bakehouse_schemas.application.actions import Discrete
+from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.application.exploration import NONE, Exploration
+from bakehouse_schemas.application.shape import Shape
 from bakehouse_schemas.errors import BakehouseError
-from bakehouse_schemas.events.events import eligible_mask, offered
-from bakehouse_schemas.execution.propensity import (
-    LEAST_STD,
-    Own,
-    baseline_own,
-    execute,
-    executed_distribution,
-    one_hot,
-)
+from bakehouse_schemas.events.checks import eligible_mask, offered
+from bakehouse_schemas.execution.base_policy import Own, baseline_own
+from bakehouse_schemas.execution.bounded_normal import LEAST_STD
+from bakehouse_schemas.execution.propensity import execute, executed_distribution, one_hot
+from bakehouse_schemas.worlds.transition_model import TransitionModel
 from bakehouse_schemas.worlds.world import BanditWorld, EpisodicWorld, World, blamed_on
 
 SAMPLES = 8  # draws that stand for a distribution over actions that are no labels
@@ -147,7 +144,7 @@ def episodic_values(
     """
     if application.shape.kind != "discrete":
         return shaped_episodic_values(world, application, decisions)
-    model = _Model(world, application)
+    model = TransitionModel(world, application)
     states, actions = model.reward.shape
     policy = np.zeros((states, actions))
     baseline = np.zeros((states, actions))
@@ -275,7 +272,7 @@ def shaped_episodic_values(
         executed += _drawn(application, own, last.eligible, exploration, draws)
     everywhere, uniformly = _anywhere(application, last)
     executed += _drawn(application, everywhere, last.eligible, uniformly, draws)
-    model = _Model(world, application, executed)
+    model = TransitionModel(world, application, executed)
     states = len(model.states)
     wants = np.kron(np.eye(len(grid)), np.full(SAMPLES, 1 / SAMPLES))  # [G, G·S]
     wants = np.concatenate([wants, np.zeros((len(grid), SAMPLES))], axis=1)
@@ -314,96 +311,13 @@ def _value_of(
 ) -> float:
     """Return from the start where each state's actions are drawn from those given for it."""
     flat = [action for some in taken for action in some]
-    model = _Model(world, application, flat)
+    model = TransitionModel(world, application, flat)
     policy = np.zeros((len(taken), len(flat)))
     at = 0
     for state, some in enumerate(taken):
         policy[state, at : at + len(some)] = 1 / len(some)
         at += len(some)
     return model.value(policy)
-
-
-class _Model:
-    """A world's transitions as arrays, discounted by the application's γ and by vanishing."""
-
-    def __init__(
-        self,
-        world: EpisodicWorld,
-        application: Application,
-        grid: Sequence[Any] | None = None,
-    ) -> None:
-        problem = application.problem
-        if not isinstance(problem, Episodic):
-            raise BakehouseError(
-                f"the world of {application.name!r} is episodic, and its problem is a "
-                f"{problem.kind}: expected Episodic(…)"
-            )
-        self.labels: Sequence[Any] = application.actions.choices if grid is None else grid
-        self.states: list[Hashable] = list(world.states)
-        self.position = {state: at for at, state in enumerate(self.states)}
-        n, actions = len(self.states), len(self.labels)
-        self.reward = np.zeros((n, actions))  # [S, A]
-        self.onward = np.zeros((n, actions, n))  # [S, A, S], γ·P·(1 − vanishing)
-        for at, state in enumerate(self.states):
-            for action, label in enumerate(self.labels):
-                for way in world.transitions(state, label):
-                    self.reward[at, action] += way.probability * way.reward
-                    if way.next_state is not None:
-                        to = self.position[way.next_state]
-                        self.onward[at, action, to] += way.probability
-        self.onward *= problem.discount * (1.0 - world.vanishing)
-        self.start = np.zeros(n)  # [S]
-        for state, probability in world.start().items():
-            self.start[self.position[state]] = probability
-
-    def one_hot(self, label: str) -> np.ndarray:
-        return one_hot(self.labels.index(label), len(self.labels))
-
-    def _state_values(self, policy: np.ndarray) -> np.ndarray:
-        """V of a policy `[S, A]`, solving V = r_π + P_π V. `[S]`"""
-        onward = np.einsum("sa,sat->st", policy, self.onward)
-        rewards = (policy * self.reward).sum(axis=1)
-        return np.asarray(np.linalg.solve(np.eye(len(rewards)) - onward, rewards))
-
-    def value(self, policy: np.ndarray) -> float:
-        """Expected return from the start."""
-        return float(self.start @ self._state_values(policy))
-
-    def best(self, executed: np.ndarray, allowed: np.ndarray) -> float:
-        """Return of the best policy that wants one allowed action in each state.
-
-        Args:
-            executed: what is executed in state s when a is wanted. `[S, A, A]`
-            allowed: which actions may be wanted. bool `[S, A]`
-
-        Policy iteration (Howard 1960): wants change only where that is strictly better, so it
-        ends at a fixed point, which is optimal.
-        """
-        states = np.arange(len(self.states))
-        wanted = allowed.argmax(axis=1)
-        while True:
-            values = self._state_values(executed[states, wanted])
-            q = self.reward + self.onward @ values  # [S, A]
-            worth = np.where(allowed, np.einsum("swa,sa->sw", executed, q), -np.inf)
-            better = worth.max(axis=1) > worth[states, wanted] + 1e-12
-            if not better.any():
-                return float(self.start @ values)
-            wanted = np.where(better, worth.argmax(axis=1), wanted)
-
-    def best_wanted(self, wants: np.ndarray, *, myopic: bool = False) -> float:
-        """`best` where any of G wants, each a distribution over the actions, can be had. `[G, A]`
-
-        `myopic`: only those with the largest reward of the step itself may be wanted.
-        """
-        states = len(self.states)
-        executed = np.zeros((states, wants.shape[1], wants.shape[1]))
-        executed[:, : len(wants)] = wants
-        allowed = np.zeros((states, wants.shape[1]), dtype=bool)
-        nearest = self.reward @ wants.T  # [S, G]
-        allowed[:, : len(wants)] = (
-            nearest >= nearest.max(axis=1, keepdims=True) - 1e-12 if myopic else True
-        )
-        return self.best(executed, allowed)
 
 
 def _uniform(eligible: np.ndarray) -> np.ndarray:

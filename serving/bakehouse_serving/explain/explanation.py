@@ -17,7 +17,7 @@ from bakehouse_schemas.application.actions import Continuous, Discrete, Parts
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.application.reward import DecisionTimes, TimedOutcome, matured_at_ms
 from bakehouse_schemas.decisions.recompute import Recomputed
-from bakehouse_schemas.events.events import choices_of
+from bakehouse_schemas.events.checks import choices_of
 from bakehouse_schemas.execution.propensity import next_place
 from bakehouse_schemas.policy.bundle import Manifest
 from bakehouse_schemas.replay.verdicts import verdicts

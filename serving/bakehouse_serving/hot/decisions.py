@@ -10,7 +10,8 @@ import orjson
 
 from bakehouse_schemas.decisions.decide import answer_one
 from bakehouse_schemas.errors import InvalidEvent, SpoolFull
-from bakehouse_schemas.events.events import DecisionRequest, Spelling, validated
+from bakehouse_schemas.events.events import DecisionRequest
+from bakehouse_schemas.events.validation import Spelling, validated
 from bakehouse_schemas.events.wire import parse_object
 from bakehouse_serving.hot.decision_batch import answer_batch
 from bakehouse_serving.hot.decision_steps import DecisionSteps, admit

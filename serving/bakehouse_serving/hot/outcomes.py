@@ -9,7 +9,9 @@ from typing import Any
 import orjson
 
 from bakehouse_schemas.errors import InvalidEvent, SpoolFull
-from bakehouse_schemas.events.events import OutcomeRequest, Spelling, check_outcome, validated
+from bakehouse_schemas.events.checks import check_outcome
+from bakehouse_schemas.events.events import OutcomeRequest
+from bakehouse_schemas.events.validation import Spelling, validated
 from bakehouse_schemas.events.wire import parse_object
 from bakehouse_schemas.ids import uuid7
 from bakehouse_schemas.process.spans import Tracer

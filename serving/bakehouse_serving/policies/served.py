@@ -22,7 +22,8 @@ from typing import Any
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.decisions.slot import Slot, version_zero
 from bakehouse_schemas.errors import BundleError
-from bakehouse_schemas.events.events import DAY_MS, Control, PolicyPointer
+from bakehouse_schemas.events.events import Control, PolicyPointer
+from bakehouse_schemas.events.fields import DAY_MS
 from bakehouse_schemas.policy.bundle import LoadedPolicy, Manifest
 from bakehouse_schemas.process.failpoints import reach
 from bakehouse_schemas.process.spans import Tracer

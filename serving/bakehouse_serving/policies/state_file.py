@@ -8,7 +8,8 @@ import os
 from pathlib import Path
 
 from bakehouse_schemas.errors import InvalidEvent
-from bakehouse_schemas.events.events import Control, PolicyPointer, validated
+from bakehouse_schemas.events.events import Control, PolicyPointer
+from bakehouse_schemas.events.validation import validated
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,9 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
 from bakehouse_schemas.errors import BakehouseError, InvalidEvent
-from bakehouse_schemas.events.events import PolicyPointer, Status, read_control, validated
+from bakehouse_schemas.events.events import PolicyPointer, Status
+from bakehouse_schemas.events.records import read_control
+from bakehouse_schemas.events.validation import validated
 from bakehouse_schemas.events.wire import parse_object
 from bakehouse_schemas.process.addresses import told
 from bakehouse_schemas.process.settings import LISTENER_WAIT_MS, Settings

@@ -1,6 +1,6 @@
 """Kafka records as checked rows, or the reason why not: one rule for HTTP and Kafka.
 
-The checks are `bakehouse_schemas.events.events`; here records become the columns of
+The checks are `bakehouse_schemas.events.records`; here records become the columns of
 `schemas/bakehouse_schemas/replay/tables.py`. The functions that take and give Arrow batches run
 inside Spark's Python workers (`mapInArrow`).
 """
@@ -15,7 +15,8 @@ import pyarrow as pa
 
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.errors import InvalidEvent
-from bakehouse_schemas.events.events import Decision, Outcome, read_decision, read_outcome
+from bakehouse_schemas.events.events import Decision, Outcome
+from bakehouse_schemas.events.records import read_decision, read_outcome
 from bakehouse_schemas.ids import uuid7_hour
 from bakehouse_schemas.loading import load_applications
 from bakehouse_stream.columns import arrow_schema

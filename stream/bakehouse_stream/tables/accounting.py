@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bakehouse_schemas.events.events import DAY_MS
+from bakehouse_schemas.events.fields import DAY_MS
 from bakehouse_stream.kafka.sources import Offsets
 
 REPLAY_COLUMNS = ["application", "decision_id", "positions", "outcomes"]

@@ -23,10 +23,11 @@ from typing import Any
 import orjson
 
 from bakehouse_schemas.application import application as product
+from bakehouse_schemas.application import durations, gate
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.application.observation import Boolean, Categorical, Numeric
 from bakehouse_schemas.errors import ApplicationError
-from bakehouse_schemas.events.events import read_decision
+from bakehouse_schemas.events.records import read_decision
 from bakehouse_schemas.loading import load_application
 from tests.faults.fuzz.documents import mutate_document
 from tests.faults.fuzz.events import FIRST, NOW_MS
@@ -240,4 +241,5 @@ def mutate(
 
 def plant() -> None:
     """Whatever stands where a number should is taken for one."""
-    product.is_finite = lambda value: True
+    for module in (product, durations, gate):
+        module.is_finite = lambda value: True

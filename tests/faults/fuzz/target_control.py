@@ -14,7 +14,9 @@ import orjson
 
 from bakehouse_schemas.errors import InvalidEvent
 from bakehouse_schemas.events import wire
-from bakehouse_schemas.events.events import Control, read_control, validated
+from bakehouse_schemas.events.events import Control
+from bakehouse_schemas.events.records import read_control
+from bakehouse_schemas.events.validation import validated
 from bakehouse_schemas.events.wire import parse_object
 from tests.faults.fuzz.documents import mutate_document
 from tests.faults.fuzz.events import NOW_MS

@@ -21,7 +21,8 @@ from typing import Any
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.errors import InvalidEvent
 from bakehouse_schemas.events import wire
-from bakehouse_schemas.events.events import Control, PolicyPointer, Progress, Status, validated
+from bakehouse_schemas.events.events import Control, PolicyPointer, Progress, Status
+from bakehouse_schemas.events.validation import validated
 from bakehouse_schemas.events.wire import parse_object
 from bakehouse_serving.control_routes import ControlRequest
 from bakehouse_serving.hot.decision_steps import DecisionSteps

@@ -16,7 +16,8 @@ from random import Random
 import orjson
 
 from bakehouse_schemas.errors import BundleError, InvalidEvent
-from bakehouse_schemas.events.events import PolicyPointer, Progress, Status, validated
+from bakehouse_schemas.events.events import PolicyPointer, Progress, Status
+from bakehouse_schemas.events.validation import validated
 from bakehouse_schemas.events.wire import parse_object
 from bakehouse_schemas.policy import bundle
 from tests.faults.fuzz.documents import mutate_document

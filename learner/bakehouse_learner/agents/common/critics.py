@@ -22,7 +22,7 @@ from bakehouse_learner.training.compiled_steps import Training, Update
 from bakehouse_learner.training.reward_scale import RewardScale
 from bakehouse_learner.training.specs import Minibatch
 from bakehouse_learner.training.tensorflow_setup import tf
-from bakehouse_schemas.application.actions import Shape
+from bakehouse_schemas.application.shape import Shape
 
 _SEED_OF_CRITICS = 1 << 20  # added to the actor's, so that all networks start apart
 _INTEGERS = 1 << 31

@@ -12,7 +12,8 @@ from bakehouse_learner.replay.ring import Ring
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.application.exploration import NONE, Exploration
 from bakehouse_schemas.errors import BakehouseError, BundleError
-from bakehouse_schemas.execution.propensity import Own, baseline_own, propensities
+from bakehouse_schemas.execution.base_policy import Own, baseline_own
+from bakehouse_schemas.execution.propensity import propensities
 from bakehouse_schemas.policy.bundle import LoadedPolicy, load_bundle
 from bakehouse_schemas.policy.policy import Policy
 

@@ -38,12 +38,13 @@ import pyarrow.compute
 from bakehouse_learner.offline.history import values
 from bakehouse_learner.offline.history.columns import REPLAY_SCHEMA
 from bakehouse_learner.replay.row_decoder import COLUMNS
-from bakehouse_schemas.application.actions import Continuous, Discrete, Ranking
+from bakehouse_schemas.application.actions import Continuous, Discrete
 from bakehouse_schemas.application.application import Application, Episodic
 from bakehouse_schemas.application.observation import Boolean, Feature, Numeric, Vector
+from bakehouse_schemas.application.ranking import Ranking
 from bakehouse_schemas.application.reward import Reward
 from bakehouse_schemas.errors import ApplicationError, InvalidContext, InvalidHistory
-from bakehouse_schemas.events.events import choices_of
+from bakehouse_schemas.events.checks import choices_of
 from bakehouse_schemas.numbers import in_short
 
 PROBLEMS_TOLD = 5

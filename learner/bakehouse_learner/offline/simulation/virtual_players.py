@@ -16,13 +16,12 @@ import numpy as np
 
 from bakehouse_learner.replay.folded_decision import Known, KnownOutcome, Position
 from bakehouse_learner.replay.row_decoder import Arrival, Successor
-from bakehouse_schemas.application.actions import Ranking
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.application.exploration import Exploration
+from bakehouse_schemas.application.ranking import Ranking
 from bakehouse_schemas.decisions.cohort import HOLDOUT, Role, place_in_rollout, role_of
+from bakehouse_schemas.execution.base_policy import Own, baseline_own
 from bakehouse_schemas.execution.propensity import (
-    Own,
-    baseline_own,
     draw_action,
     execute,
     executed_distribution,

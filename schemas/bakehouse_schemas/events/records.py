@@ -1,0 +1,68 @@
+"""Records of Kafka, fully checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bakehouse_schemas.application.application import Application
+from bakehouse_schemas.errors import InvalidEvent, UnknownApplication
+from bakehouse_schemas.events.checks import check_decision, check_outcome
+from bakehouse_schemas.events.events import Control, Decision, Outcome
+from bakehouse_schemas.events.fields import DAY_MS
+from bakehouse_schemas.events.validation import validated
+from bakehouse_schemas.events.wire import parse_object
+from bakehouse_schemas.ids import uuid7_time_ms
+
+
+def _application(applications: Mapping[str, Application], name: str) -> Application:
+    found = applications.get(name)
+    if found is None:
+        raise UnknownApplication(
+            f"application: {name!r:.80} is not served here; there are {sorted(applications)}"
+        )
+    return found
+
+
+def check_id_time(decision_id: str, at_ms: int, field: str = "decision_id") -> None:
+    """Raise InvalidEvent where an id's own time is more than a day from `at_ms`."""
+    if abs(uuid7_time_ms(decision_id) - at_ms) > DAY_MS:
+        raise InvalidEvent(
+            f"{field}: {decision_id} carries a time more than a day from the broker's; "
+            "make ids with the current time (UUIDv7)"
+        )
+
+
+def read_decision(
+    value: bytes, applications: Mapping[str, Application], *, received_at_ms: int
+) -> Decision:
+    """A record of `decisions.v1`, fully checked. Raises InvalidEvent."""
+    decision = validated(Decision, parse_object(value))
+    check_id_time(decision.decision_id, received_at_ms)
+    if decision.previous_decision_id == decision.decision_id:
+        raise InvalidEvent("previous_decision_id: a decision cannot precede itself")
+    check_decision(_application(applications, decision.application), decision)
+    return decision
+
+
+def read_outcome(value: bytes, applications: Mapping[str, Application]) -> Outcome:
+    """A record of `outcomes.v1`, fully checked. Raises InvalidEvent."""
+    outcome = validated(Outcome, parse_object(value))
+    check_outcome(_application(applications, outcome.application), outcome)
+    return outcome
+
+
+def read_control(value: bytes, *, received_at_ms: int) -> Control:
+    """A control record of `policies.v1`, fully checked. Raises InvalidEvent.
+
+    The newest control wins, so one from far ahead would outlast every other for good.
+
+    Args:
+        received_at_ms: the broker's time of the record.
+    """
+    control = validated(Control, parse_object(value))
+    if control.at_ms > received_at_ms + DAY_MS:
+        raise InvalidEvent(
+            f"at_ms: {control.at_ms} is more than a day ahead of the broker's {received_at_ms}; "
+            "the controls of before stay in force"
+        )
+    return control
