@@ -21,7 +21,8 @@ from bakehouse_schemas.events.records import read_decision
 from bakehouse_schemas.ids import uuid7, uuid7_time_ms
 from bakehouse_schemas.loading import load_application
 from bakehouse_schemas.process.settings import Settings
-from bakehouse_stream.decide import Run, check_people, decided, log_decisions, read_people, summary
+from bakehouse_stream.decide import Run, decided, log_decisions, summary
+from bakehouse_stream.people import check_people, read_people
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

@@ -15,7 +15,8 @@ import pytest
 
 from bakehouse_schemas.application.hydration import FromFunction
 from bakehouse_schemas.ids import uuid7, uuid7_time_ms
-from bakehouse_stream.decide import Run, _decider, _loaded, _row, request_of
+from bakehouse_stream.decide import Run, _decider, _loaded, _row
+from bakehouse_stream.people import request_of
 from tests.learner_fakes import GAME
 from tests.shapes import bundled, shaped
 
