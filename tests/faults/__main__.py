@@ -37,7 +37,7 @@ from typing import Any
 
 import httpx
 
-from bakehouse.cli import termination_interrupts
+from bakehouse.commands.interrupts import termination_interrupts
 from tests.bench.measure import percentile
 from tests.faults.beside import wait_until
 from tests.faults.game import application

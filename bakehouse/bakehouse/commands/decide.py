@@ -9,6 +9,7 @@ import typer
 
 from bakehouse.commands.offline import ask
 from bakehouse.commands.options import Home, Json, Ref
+from bakehouse.commands.stack import PANEL
 from bakehouse.local.home import read_run
 from bakehouse.local.spark_environment import spark_environment
 from bakehouse.output import say, say_json, words_table
@@ -94,4 +95,4 @@ def _policy(settings: Settings, ref: str, named: str) -> list[str]:
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command(rich_help_panel="Run a stack")(decide)
+    app.command(rich_help_panel=PANEL)(decide)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from bakehouse.commands.look import PANEL
 from bakehouse.commands.offline import ask
 from bakehouse.commands.options import Home, Json, Url
 from bakehouse.local.home import is_held, read_run
@@ -110,4 +111,4 @@ def _is_ref(application: str) -> bool:
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command(rich_help_panel="Look")(explain)
+    app.command(rich_help_panel=PANEL)(explain)
