@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 import tomllib
 from pathlib import Path
 
@@ -17,6 +18,7 @@ PACKAGES = {
 MOST_MODULES = 20  # of a folder, `__init__.py` among them
 MOST_LINES = 400  # of a module
 MOST_README_LINES = 170
+ALLOWED_IN_SCHEMAS = {"numpy", "pydantic", "pydantic_core", "opentelemetry"}
 
 
 def modules() -> list[Path]:
@@ -41,6 +43,19 @@ def public_definitions(path: Path) -> list[ast.ClassDef | ast.FunctionDef | ast.
         if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
         and not node.name.startswith("_")
     ]
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level names of what a module imports, at its top or inside a function."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names.append(node.module or "")
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            names += [arg.value for arg in node.args if isinstance(arg, ast.Constant)]
+    return {name.split(".")[0] for name in names}
 
 
 def where(path: Path, what: str) -> str:
@@ -94,6 +109,18 @@ def test_no_docstring_sends_its_reader_to_the_module() -> None:
         and (ast.get_docstring(node) or "").startswith("See the module.")
     ]
     assert not sent, "\n".join(sent)
+
+
+def test_schemas_takes_from_outside_only_what_a_game_server_has_anyway() -> None:
+    """The import linter names what is forbidden; here is named what is allowed."""
+    own = {"bakehouse_schemas", *sys.stdlib_module_names}
+    foreign = [
+        where(path, name)
+        for path in modules()
+        if "bakehouse_schemas" in path.parts
+        for name in sorted(imported(path) - own - ALLOWED_IN_SCHEMAS)
+    ]
+    assert not foreign, "\n".join(foreign)
 
 
 def test_the_readme_is_read_in_ten_minutes() -> None:
