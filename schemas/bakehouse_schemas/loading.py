@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from bakehouse_schemas.application.application import Application
-from bakehouse_schemas.application.user_code_errors import line_in, said
+from bakehouse_schemas.application.user_code_errors import error_text, source_line
 from bakehouse_schemas.errors import ApplicationError
 from bakehouse_schemas.worlds.fitted_world import FittedWorld
 from bakehouse_schemas.worlds.world import World
@@ -66,7 +66,7 @@ def load_application(ref: str) -> Loaded:
             raise
         except BaseException as error:  # sys.exit() in a page must not end this process unsaid
             raise ApplicationError(
-                f"{ref}: importing {name!r} raised {said(error)}{_file_meant(name, error)}"
+                f"{ref}: importing {name!r} raised {error_text(error)}{_file_meant(name, error)}"
             ) from error
     found = _attribute(module, attribute, ref)
     if not isinstance(found, Application):
@@ -125,16 +125,17 @@ def _load_file(path: Path) -> ModuleType:
         raise
     except BaseException as error:  # sys.exit() in a page must not end this process unsaid
         if type(error) is ApplicationError:
-            raise ApplicationError(f"{error}{line_in(error, path)}") from error
+            raise ApplicationError(f"{error}{source_line(error, path)}") from error
         raise ApplicationError(
-            f"{path}: loading it raised {said(error)}{line_in(error, path)}{_meant(error, module)}"
+            f"{path}: loading it raised {error_text(error)}{source_line(error, path)}"
+            f"{_meant(error, module)}"
         ) from error
     return module
 
 
 def _meant(error: BaseException, module: ModuleType) -> str:
     """What a misspelt argument of one of the page's own names may have meant."""
-    came = _UNKNOWN_ARGUMENT.search(said(error)) if isinstance(error, TypeError) else None
+    came = _UNKNOWN_ARGUMENT.search(error_text(error)) if isinstance(error, TypeError) else None
     made = None if came is None else getattr(module, came[1], None)
     if came is None or not callable(made):
         return ""
@@ -147,4 +148,4 @@ def _attribute(module: ModuleType, name: str, ref: str) -> Any:
     try:
         return getattr(module, name, None)
     except Exception as error:  # a module may compute what it is asked for
-        raise ApplicationError(f"{ref}: its {name!r} raised {said(error)}") from error
+        raise ApplicationError(f"{ref}: its {name!r} raised {error_text(error)}") from error

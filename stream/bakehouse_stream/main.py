@@ -29,9 +29,9 @@ from bakehouse_stream.kafka.broker import Broker
 from bakehouse_stream.kafka.checkpoints import Checkpoint, fingerprint
 from bakehouse_stream.kafka.stream_time import StreamTime, events_between, reaches
 from bakehouse_stream.queries.query import ReplayQuery
-from bakehouse_stream.queries.query_restarts import Lives
+from bakehouse_stream.queries.query_restarts import QueryRestarts
 from bakehouse_stream.session import STATE_PARTITIONS, start_session
-from bakehouse_stream.tables.log_recovery import mend_tables
+from bakehouse_stream.tables.log_recovery import recover_tables
 from bakehouse_stream.tables.tables import create_tables, tables_exist
 from bakehouse_stream.upkeep.maintenance import Maintenance
 
@@ -62,7 +62,7 @@ class Stream:
         settings: Settings,
         broker: Broker,
         query: ReplayQuery,
-        lives: Lives,
+        restarts: QueryRestarts,
         time_: StreamTime,
         maintenance: Maintenance,
         woken: threading.Event,
@@ -70,7 +70,7 @@ class Stream:
         self._settings = settings
         self._broker = broker
         self._query = query
-        self._lives = lives
+        self._restarts = restarts
         self._time = time_
         self._maintenance = maintenance
         self._woken = woken
@@ -89,9 +89,9 @@ class Stream:
             StackError: the query dies whenever it is begun.
         """
         while not stopping():
-            self._lives.look()
+            self._restarts.check()
             self.follow()
-            busy = self._time.is_open or not self._lives.is_alive
+            busy = self._time.is_open or not self._restarts.is_alive
             self._woken.wait(timeout=HEARTBEAT_S if busy else None)
             self._woken.clear()
 
@@ -117,8 +117,8 @@ class Stream:
     def _advance(self) -> bool:
         """Move stream time, but not across a gap before repair has bridged it."""
         applied, version = self._query.applied
-        if self._lives.gap is not None:
-            if not reaches(applied, self._lives.gap):
+        if self._restarts.gap is not None:
+            if not reaches(applied, self._restarts.gap):
                 self._bridging = False
                 return False
             if not self._bridging:
@@ -126,7 +126,7 @@ class Stream:
                 self._maintenance.begin_bridge()
             if not self._maintenance.is_bridged:
                 return False
-            self._lives.gap, self._bridging = None, False
+            self._restarts.gap, self._bridging = None, False
         return self._time.advance(applied, version)
 
     def _beat(self) -> None:
@@ -161,8 +161,8 @@ class Stream:
             "process": self._process,
             "at_ms": time.time_ns() // 1_000_000,
             "phase": READY,
-            "problem": self._lives.problem,
-            "lives": self._lives.begun,
+            "problem": self._restarts.problem,
+            "lives": self._restarts.starts,
             "batches": counts.batches,
             "batch_ms": dict(progress.get("durationMs", {}))
             | {"collect": round(counts.collect_s * 1e3), "commit": round(counts.commit_s * 1e3)},
@@ -187,7 +187,7 @@ class Stream:
             )
             return False
         while not reaches(self._query.applied[0], ends):
-            if not self._lives.is_alive or time.monotonic() > give_up:
+            if not self._restarts.is_alive or time.monotonic() > give_up:
                 return False
             self._woken.wait(timeout=0.2)
             self._woken.clear()
@@ -196,7 +196,7 @@ class Stream:
     def say_last(self) -> None:
         """Publish where things stand, once more."""
         try:
-            self._lives.gap = None  # the last repair is done
+            self._restarts.gap = None  # the last repair is done
             self._beat()
             self._beat()
             self._broker.publish_status(self._process, self.status())
@@ -280,7 +280,7 @@ def run(
     )
     phase.announce("opening tables")
     if checkpoint.rewound:
-        mend_tables(settings)
+        recover_tables(settings)
     if not tables_exist(settings):
         create_tables(settings, first_offsets=broker.beginnings())
         checkpoint.renew(forget=True)
@@ -289,11 +289,11 @@ def run(
     query = ReplayQuery(spark, settings, refs, checkpoint, on_batch=woken.set, tracer=tracer)
     time_ = StreamTime(horizon_ms=horizon_ms(applications))
     maintenance = Maintenance(spark, settings, query, stream_time_ms=lambda: time_.now_ms)
-    lives = Lives(query, checkpoint, broker, woken=woken)
+    restarts = QueryRestarts(query, checkpoint, broker, woken=woken)
     phase.announce("starting the query")
-    lives.look()
+    restarts.check()
     maintenance.start()
-    part = Stream(settings, broker, query, lives, time_, maintenance, woken)
+    part = Stream(settings, broker, query, restarts, time_, maintenance, woken)
     phase.announce(READY)
     try:
         part.run(stop.is_set)
@@ -301,7 +301,7 @@ def run(
         log.error("%s", error)
         return 1
     phase.announce("stopping")
-    if lives.is_alive:
+    if restarts.is_alive:
         part.drain()
     query.stop()
     maintenance.stop()

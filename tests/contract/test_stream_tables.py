@@ -20,7 +20,7 @@ from bakehouse_schemas.process.settings import Settings
 from bakehouse_schemas.process.tracing import JOIN
 from bakehouse_stream.kafka.checkpoints import Checkpoint
 from bakehouse_stream.rebuild import rebuild
-from bakehouse_stream.tables.running_account import Books, by_place
+from bakehouse_stream.tables.running_account import RunningAccount, by_partition
 from bakehouse_stream.tables.tables import open_table
 from bakehouse_stream.upkeep.compaction import compact
 from tests.collector import Kept
@@ -120,8 +120,8 @@ def test_the_folded_table_is_what_was_sent_and_every_position_is_accounted_for(
         assert {key for _, key in joined} >= {"a", "b", "c", "d"}
         assert all(0 < one.start_ns <= one.end_ns for one in traced.spans)
 
-        books = Books(settings, settings.home)
-        account = books.settle(until=query.applied[0], stream_time_ms=0)
+        running = RunningAccount(settings, settings.home)
+        account = running.settle(until=query.applied[0], stream_time_ms=0)
         bad = len(POISON_DECISIONS) + len(poison_outcomes(""))
         assert account == {
             "received": 5 + 7 + bad,
@@ -131,7 +131,7 @@ def test_the_folded_table_is_what_was_sent_and_every_position_is_accounted_for(
             "orphan": 0,
             "quarantined": bad,
         }
-        a_day_later = Books(settings, settings.home).settle(
+        a_day_later = RunningAccount(settings, settings.home).settle(
             until=query.applied[0], stream_time_ms=LATER_MS
         )
         assert (a_day_later["pending"], a_day_later["orphan"]) == (0, 1)
@@ -140,14 +140,15 @@ def test_the_folded_table_is_what_was_sent_and_every_position_is_accounted_for(
     replay, ledger = open_table(settings, "replay"), open_table(settings, "outcomes")
     before = replay.version
     for table in (replay, ledger):
-        for place, files in by_place(table.files()).items():
+        for place, files in by_partition(table.files()).items():
             compact(spark, table, place, files, now_ms=1)
     rows = replay_rows(settings)
     assert len(rows) == len(expected)
     assert folded(rows) == expected
     assert replay.added_since(before) == (before + 1, [])
     assert (
-        Books(settings, settings.home).settle(until=query.applied[0], stream_time_ms=0) == account
+        RunningAccount(settings, settings.home).settle(until=query.applied[0], stream_time_ms=0)
+        == account
     )
 
     # and so does what is built from Kafka alone
@@ -182,7 +183,9 @@ def test_a_lost_checkpoint_costs_nothing_because_repair_carries_the_gap(
         repair = repair_of(spark, settings)
         assert repair.step() == len(ids)
         assert repair.step() == 0
-        account = Books(settings, settings.home).settle(until=query.applied[0], stream_time_ms=0)
+        account = RunningAccount(settings, settings.home).settle(
+            until=query.applied[0], stream_time_ms=0
+        )
     assert folded_table(settings) == expected_replay(settings)
     assert account["applied"] == account["received"] == 2 * len(ids)
 

@@ -21,7 +21,7 @@ from bakehouse_stream.kafka.broker import Broker
 from bakehouse_stream.kafka.checkpoints import Checkpoint
 from bakehouse_stream.kafka.stream_time import reaches
 from bakehouse_stream.rebuild import rebuild
-from bakehouse_stream.tables.running_account import Books
+from bakehouse_stream.tables.running_account import RunningAccount
 from bakehouse_stream.tables.tables import DataFile, Table, open_table
 from tests.stream_events import GAME, decision, expected_replay, outcome, publish
 from tests.stream_tables import folded_table, repair_of, replay_rows, streaming, work_off
@@ -42,8 +42,8 @@ def ended(**terms: int) -> dict[str, int]:
 
 def account_of(query: ReplayQuery, settings: Settings) -> dict[str, int]:
     until, no_record = query.consumed
-    books = Books(settings, settings.home)
-    return books.settle(until=until, stream_time_ms=0, no_record=no_record)
+    running = RunningAccount(settings, settings.home)
+    return running.settle(until=until, stream_time_ms=0, no_record=no_record)
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from bakehouse_schemas.process.failpoints import VARIABLE, arm, is_armed
 from bakehouse_schemas.process.settings import Settings
 from bakehouse_stream.kafka.sources import Offsets
 from bakehouse_stream.kafka.stream_time import reaches
-from bakehouse_stream.tables.running_account import Books
+from bakehouse_stream.tables.running_account import RunningAccount
 from tests.faults.beside import AdvertisedBroker, BrokerProcess, wait_until
 from tests.faults.game import REF, application
 from tests.faults.oracle import Sent
@@ -251,7 +251,7 @@ class Rig:
             f"everything before {ends} is applied",
             patience_s=SETTLE_S,
         )
-        account = Books(self.settings, self.home).settle(
+        account = RunningAccount(self.settings, self.home).settle(
             until=self.applied(), stream_time_ms=int(time.time() * 1000)
         )
         return account["received"] - sum(n for name, n in account.items() if name != "received")

@@ -24,7 +24,7 @@ from bakehouse_schemas.replay.fold import fold_rows
 from bakehouse_stream.kafka.checkpoints import Checkpoint
 from bakehouse_stream.queries.query import ReplayQuery
 from bakehouse_stream.rebuild import rebuild
-from bakehouse_stream.tables.running_account import Books, by_place
+from bakehouse_stream.tables.running_account import RunningAccount, by_partition
 from bakehouse_stream.tables.tables import open_table
 from bakehouse_stream.upkeep.compaction import compact
 from bakehouse_stream.upkeep.repair import Repair
@@ -56,7 +56,7 @@ class Running(NamedTuple):
     def compact(self) -> None:
         for name in ("replay", "outcomes"):
             table = open_table(self.settings, name)
-            for place, files in by_place(table.files()).items():
+            for place, files in by_partition(table.files()).items():
                 if len(files) > 1:
                     compact(self.spark, table, place, files, now_ms=1)
 
@@ -213,7 +213,9 @@ def test_the_folded_table_equals_the_oracle_for_any_order_repetition_lateness_an
     running.repair.step()
     running.compact()
     assert in_tables(made, set(ids)) == expected(made, set(ids))
-    account = Books(made, made.home).settle(until=running.query.applied[0], stream_time_ms=0)
+    account = RunningAccount(made, made.home).settle(
+        until=running.query.applied[0], stream_time_ms=0
+    )
     wanted = oracle.account(sent(made), decisions=made.topic("decisions"))
     assert account["pending"] == wanted["waiting"]
     assert {name: account[name] for name in wanted if name in account} == {
@@ -244,7 +246,7 @@ def test_the_account_fails_to_add_up_when_a_row_is_removed_by_hand(
     until = running.query.applied[0]
 
     def unaccounted() -> int:
-        account = Books(copy, tmp_path).settle(until=until, stream_time_ms=0)
+        account = RunningAccount(copy, tmp_path).settle(until=until, stream_time_ms=0)
         return account["received"] - sum(n for name, n in account.items() if name != "received")
 
     for name in ("replay", "outcomes", "quarantine"):

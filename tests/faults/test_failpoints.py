@@ -29,7 +29,7 @@ from bakehouse_schemas.ids import uuid7
 from bakehouse_schemas.process.failpoints import POINTS, VARIABLE, arm, is_armed
 from bakehouse_schemas.process.phase import READY, PhaseFile
 from bakehouse_schemas.process.settings import Settings
-from bakehouse_stream.tables.running_account import Books
+from bakehouse_stream.tables.running_account import RunningAccount
 from tests.fakes import publish_policy
 from tests.faults import oracle
 from tests.faults.oracle import Sent
@@ -261,7 +261,7 @@ def test_stream_killed_at_each_of_its_points_leaves_tables_that_equal_the_oracle
     account = json.loads((settings.home / "stream" / "account.json").read_text())
     expected = oracle.account(sent(settings), decisions=topic)
     assert account["received"] == account["applied"] == expected["applied"] == 20 * 9
-    again = Books(settings, settings.home).settle(until=account["at"], stream_time_ms=0)
+    again = RunningAccount(settings, settings.home).settle(until=account["at"], stream_time_ms=0)
     assert again == {name: n for name, n in account.items() if name != "at"}
 
 

@@ -16,7 +16,7 @@ from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.execution.propensity import draw_action
 from bakehouse_schemas.process.settings import Settings
 from bakehouse_schemas.replay.fold import fold_rows
-from bakehouse_stream.tables.running_account import by_place
+from bakehouse_stream.tables.running_account import by_partition
 from bakehouse_stream.tables.tables import Table, open_table
 from tests.faults import oracle
 from tests.faults.oracle import Experience, Sent
@@ -84,7 +84,7 @@ def verify(
 
 def folded_rows(table: Table) -> Iterator[dict[str, Any]]:
     """The folded table, a slice of an hour at a time."""
-    for files in by_place(table.files()).values():
+    for files in by_partition(table.files()).values():
         rows = table.read(files, table.schema.names)
         # the last characters of an id are random
         tails = pc.utf8_slice_codeunits(rows.column("decision_id"), 35, 36)

@@ -48,7 +48,7 @@ from tests.replay_rows import arrow
 from tests.replay_rows import decision as row
 from tests.stream_events import APPLICATION, decision, outcome
 from tests.unit.test_serving_http import Server
-from tests.unit.test_stream_lives import Rig
+from tests.unit.test_stream_query_restarts import Rig
 from tests.waiting import wait_until
 
 MARK = "anna-4711"  # stands for a player wherever it turns up
@@ -430,11 +430,11 @@ def test_stream_logs_nothing_of_a_player(tmp_path: Path, heard: Heard) -> None:
     reasons = [row["quarantined"]["reason"] for row in refused if "quarantined" in row]
     assert sum(MARK in reason for reason in reasons) > 5  # the table says it, where it belongs
     rig = Rig(tmp_path)
-    rig.lives.look()
+    rig.restarts.check()
     rig.query.die(RuntimeError(f"cannot decode {reasons}"))
     wait_until(rig.woken.is_set, "the death is noticed")
-    rig.lives.look()
-    assert MARK in str(rig.lives.problem)
+    rig.restarts.check()
+    assert MARK in str(rig.restarts.problem)
     assert any("the query ended" in line["message"] for line in heard.lines)
     assert MARK in heard.plain
     heard.hold_no_player()

@@ -158,7 +158,7 @@ def test_hours_are_deleted_one_by_one_as_stream_time_passes(ten_hours: Settings)
         kept._step_retention()
         assert hours_of(ten_hours) == list(range(HOUR + hour, HOUR + 10))
         clocks.move(1 + 1 / 60)  # a step a minute late does not add up
-    assert kept._books.closed().applied == 2 * 9  # what was deleted stays accounted for
+    assert kept._account.closed().applied == 2 * 9  # what was deleted stays accounted for
 
 
 def test_stream_time_that_jumps_a_month_costs_an_hour_of_the_tables_an_hour(

@@ -33,7 +33,7 @@ DECISION_COLUMNS = [
 
 
 @dataclass(frozen=True)
-class Found:
+class LossReport:
     """What became of all that was acknowledged."""
 
     lost_decisions: list[str]
@@ -46,9 +46,9 @@ class Found:
         return len(self.lost_decisions) + len(self.lost_outcomes)
 
 
-def find_lost(
+def check_loss(
     tables: Path, application: str, *, decisions: Iterable[str], outcomes: Iterable[str]
-) -> Found:
+) -> LossReport:
     """Compare acknowledged ids with the tables in the folder `tables`.
 
     The fold keeps every decision and unites outcomes by their id, so an id is in the folded table
@@ -71,7 +71,7 @@ def find_lost(
                 quarantined[row["reason"]] = quarantined.get(row["reason"], 0) + len(ids)
                 promised -= ids
                 happened -= ids
-    return Found(sorted(promised), sorted(happened), sorted(unjoined), quarantined)
+    return LossReport(sorted(promised), sorted(happened), sorted(unjoined), quarantined)
 
 
 def folded_decisions(tables: Path, application: str) -> list[Row]:

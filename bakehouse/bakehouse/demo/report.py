@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bakehouse.demo.freshness import Freshness, measure_freshness
-from bakehouse.demo.loss_check import Found, find_lost, folded_decisions
+from bakehouse.demo.loss_check import LossReport, check_loss, folded_decisions
 from bakehouse.demo.watch import PolicyWatch, ReplayWatch
 from bakehouse.players.players import Journal
 from bakehouse_schemas.loading import Loaded
@@ -38,7 +38,7 @@ class DemoReport:
     freshness: Freshness
     first_minute: Values | None  # of cohort `policy`, in the first minute of decisions
     last_minute: Values | None
-    found: Found
+    found: LossReport
     account: dict[str, int | None]
     left_version_0_after_s: float | None
     by_minute: list[float | None] = field(default_factory=list)  # shares, for the eye
@@ -121,7 +121,7 @@ def make_report(
         ),
         first_minute=values(begin, begin + MINUTE_MS),
         last_minute=values(end - MINUTE_MS + 1, end + 1),
-        found=find_lost(
+        found=check_loss(
             tables,
             application.name,
             decisions=(one.decision_id for one in journal.decisions),

@@ -16,7 +16,7 @@ from bakehouse.players.senders import Batched, OneByOne
 from bakehouse_schemas.application.actions import Discrete
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.application.exploration import Exploration
-from bakehouse_schemas.application.user_code_errors import said
+from bakehouse_schemas.application.user_code_errors import error_text
 from bakehouse_schemas.errors import ApplicationError, BakehouseError
 from bakehouse_schemas.events.checks import eligible_mask
 from bakehouse_schemas.execution.propensity import one_hot
@@ -166,7 +166,7 @@ class PlayerThread:
         self._thread.join(timeout=timeout_s)
         if self._failure is not None:
             known = isinstance(self._failure, BakehouseError)
-            why = self._failure if known else said(self._failure)
+            why = self._failure if known else error_text(self._failure)
             raise BakehouseError(f"the simulated players stopped: {why}") from self._failure
         return self.is_over
 

@@ -20,7 +20,7 @@ from bakehouse.players.game_client import RequestFailed
 from bakehouse.players.senders import Sender
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.application.ranking import Ranking
-from bakehouse_schemas.application.user_code_errors import file_of, line_in, said
+from bakehouse_schemas.application.user_code_errors import error_text, source_file, source_line
 from bakehouse_schemas.ids import uuid7
 from bakehouse_schemas.worlds.world import (
     END_AFTER_S,
@@ -159,8 +159,8 @@ class Players:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             # a world that raises is a mistake in the application's file: show it
-            where = line_in(error, file_of(type(self._world)))
-            self.journal.error(f"the simulated player raised {said(error)}{where}")
+            where = source_line(error, source_file(type(self._world)))
+            self.journal.error(f"the simulated player raised {error_text(error)}{where}")
         if not self._tasks and not self._timers:
             self._quiet.set()
 

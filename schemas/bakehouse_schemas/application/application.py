@@ -44,7 +44,7 @@ from bakehouse_schemas.application.rollout import Guardrail, Rollout
 from bakehouse_schemas.application.segments import Segments
 from bakehouse_schemas.application.shape import Shape
 from bakehouse_schemas.application.training import Training
-from bakehouse_schemas.application.user_code_errors import file_of, line_in, said
+from bakehouse_schemas.application.user_code_errors import error_text, source_file, source_line
 from bakehouse_schemas.errors import ApplicationError, BaselineFailed
 from bakehouse_schemas.numbers import in_short, is_finite, is_whole
 
@@ -323,13 +323,13 @@ class Application:
             action = self.baseline(context if items is None else {**context, "items": items})
         except (Exception, SystemExit) as error:
             raise BaselineFailed(
-                f"the baseline of {self.name!r} raised {said(error)}"
-                f"{line_in(error, file_of(self.baseline))}"
+                f"the baseline of {self.name!r} raised {error_text(error)}"
+                f"{source_line(error, source_file(self.baseline))}"
             ) from error
         try:
             problem = self.actions.problem_with(action, items)
         except Exception as error:  # a value whose own methods raise
-            problem = said(error)
+            problem = error_text(error)
         if problem is not None:
             raise BaselineFailed(
                 f"the baseline of {self.name!r} answered {in_short(action)}: {problem}"

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bakehouse_schemas.application.user_code_errors import file_of, line_in, said
+from bakehouse_schemas.application.user_code_errors import error_text, source_file, source_line
 from bakehouse_schemas.errors import ApplicationError, BakehouseError
 
 Context = Mapping[str, Any]
@@ -169,8 +169,8 @@ def blamed_on(world: World) -> Iterator[None]:
     except BakehouseError:
         raise
     except Exception as error:
-        if where := line_in(error, file_of(type(world))):
+        if where := source_line(error, source_file(type(world))):
             raise ApplicationError(
-                f"the world {type(world).__name__} raised {said(error)}{where}"
+                f"the world {type(world).__name__} raised {error_text(error)}{where}"
             ) from error
         raise

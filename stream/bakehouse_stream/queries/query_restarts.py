@@ -1,7 +1,7 @@
-"""The query's lives: it begins where it left off, and begins again when it has died.
+"""Restarts of the query: it resumes from its checkpoint, and is started again when it fails.
 
-It dies of what passes by itself (a broker that is away for longer than Spark waits, a disk that is
-full) and of a checkpoint that Spark refuses. Spark stays up meanwhile; only a query that dies
+It fails of what passes by itself (a broker that is away for longer than Spark waits, a disk that is
+full) and of a checkpoint that Spark refuses. Spark stays up meanwhile; only a query that fails
 again and again without having done anything ends the process, in case a new one fares better.
 """
 
@@ -32,17 +32,17 @@ MAX_REASON = 4_000  # characters; Spark appends its whole plan
 log = logging.getLogger("stream")
 
 
-def delay_s(fruitless: int) -> float:
-    """Seconds before the next life: 0.5, 1, 2, 4, … 10 after so many without a batch."""
+def restart_delay_s(fruitless: int) -> float:
+    """Seconds before the next start: 0.5, 1, 2, 4, … 10 after so many without a batch."""
     return float(min(LONGEST_DELAY_S, FIRST_DELAY_S * 2.0 ** max(0, fruitless - 1)))
 
 
-class Lives:
-    """Follows one query; `look` is to be called again and again, always from the same thread.
+class QueryRestarts:
+    """Keeps one query running; call `check` again and again, always from the same thread.
 
     Args:
         broker: used here and by that thread alone.
-        woken: set when the query has died.
+        woken: set when the query has ended.
     """
 
     def __init__(
@@ -59,21 +59,21 @@ class Lives:
         self._broker = broker
         self._woken = woken
         self._clock = clock
-        self._died: list[Exception | None] = []  # what this life ended of, once it has
+        self._ended: list[Exception | None] = []  # what this run ended of, once it has
         self._alive = False
-        self._begin_at = 0.0
+        self._start_at = 0.0
         self._batches = 0
         self._fruitless = 0
-        self.begun = 0
+        self.starts = 0  # of the query, in this process
         self.gap: Offsets | None = None  # where the topics ended when the join began empty
         self.problem: str | None = None
 
     @property
     def is_alive(self) -> bool:
         """Whether the query runs, as far as is known."""
-        return self._alive and not self._died
+        return self._alive and not self._ended
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Start the query.
 
         Raises:
@@ -93,46 +93,46 @@ class Lives:
         self._checkpoint.prepare()
         if (applied or self._checkpoint.rewound) and self._checkpoint.is_new:
             self.gap = ends
-        self._died = []
+        self._ended = []
         self._batches = self._query.counts.batches
         self._query.start(starting_offsets(applied, beginnings, ends))
         self._alive = True
-        self.begun += 1
-        threading.Thread(target=self._watch, args=(self._died,), name="watch", daemon=True).start()
+        self.starts += 1
+        threading.Thread(target=self._watch, args=(self._ended,), name="watch", daemon=True).start()
 
-    def _watch(self, died: list[Exception | None]) -> None:
-        died.append(self._query.await_termination())
+    def _watch(self, ended: list[Exception | None]) -> None:
+        ended.append(self._query.await_termination())
         self._woken.set()
 
-    def look(self) -> None:
-        """Note a death, and begin anew when it is time.
+    def check(self) -> None:
+        """Note that the query has ended, and start it again when it is time.
 
         Raises:
-            StackError: too many lives in a row have brought nothing.
+            StackError: too many runs in a row have brought nothing.
         """
         if self.is_alive:
             if self._fruitless and self._has_worked():
                 self._fruitless, self.problem = 0, None
             return
         if self._alive:
-            self._note_death()
-        if self._clock() < self._begin_at:
+            self._note_end()
+        if self._clock() < self._start_at:
             return
         try:
-            self.begin()
+            self.start()
         except KafkaError as error:
             self.problem = f"the broker does not answer: {text_without_secrets(str(error))}"
-            self._begin_at = self._clock() + LONGEST_DELAY_S / 4
-        except Exception as error:  # some checkpoints are refused before the query begins
+            self._start_at = self._clock() + LONGEST_DELAY_S / 4
+        except Exception as error:  # some checkpoints are refused before the query starts
             self._note_failure(error, refused=True)
 
-    def _note_death(self) -> None:
+    def _note_end(self) -> None:
         self._alive = False
         worked = self._has_worked()
         self._query.stop()  # one whose thread is gone may call itself active
         if worked:
             self._fruitless = 0
-        self._note_failure(self._died[0], refused=not worked)
+        self._note_failure(self._ended[0], refused=not worked)
 
     def _note_failure(self, error: Exception | None, *, refused: bool = False) -> None:
         self._fruitless += 1
@@ -147,7 +147,7 @@ class Lives:
             )
         if refused and self._broker_answers():
             self._checkpoint.note_refused()
-        self._begin_at = self._clock() + delay_s(self._fruitless)
+        self._start_at = self._clock() + restart_delay_s(self._fruitless)
 
     def _has_worked(self) -> bool:
         return self._query.counts.batches > self._batches or self._query.last_progress() is not None

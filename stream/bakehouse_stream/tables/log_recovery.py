@@ -25,15 +25,15 @@ _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint.*\.parquet")
 log = logging.getLogger("bakehouse_stream.tables.log_recovery")
 
 
-def mend_tables(settings: Settings) -> dict[str, int]:
+def recover_tables(settings: Settings) -> dict[str, int]:
     """Cut all tables' logs where they are torn; table → first version that was cut off."""
     if "://" in settings.tables:
         return {}
-    found = {name: mend(Path(table_uri(settings, name))) for name in TABLES}
+    found = {name: recover_log(Path(table_uri(settings, name))) for name in TABLES}
     return {name: version for name, version in found.items() if version is not None}
 
 
-def mend(table: Path) -> int | None:
+def recover_log(table: Path) -> int | None:
     """Cut one table's log from its first torn commit on; returns its version, None if none is."""
     commits = _numbered(table / "_delta_log", _COMMIT)
     if not commits:
@@ -44,7 +44,9 @@ def mend(table: Path) -> int | None:
         for version, path in commits.items()
         if path.stat().st_mtime >= newest - 2 * SETTLED_S
     }
-    torn = next((version for version in sorted(young) if not is_whole(table, young[version])), None)
+    torn = next(
+        (version for version in sorted(young) if not is_intact(table, young[version])), None
+    )
     if torn is None:
         return None
     aside = table / "_torn" / f"{torn:020d}"
@@ -67,7 +69,7 @@ def mend(table: Path) -> int | None:
     return torn
 
 
-def is_whole(table: Path, commit: Path) -> bool:
+def is_intact(table: Path, commit: Path) -> bool:
     """Whether a commit, and every data file that it adds, is on the disk as it was written."""
     try:
         actions = [json.loads(line) for line in commit.read_bytes().splitlines()]

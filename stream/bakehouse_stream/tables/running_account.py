@@ -18,18 +18,18 @@ from bakehouse_stream.tables.accounting import (
 )
 from bakehouse_stream.tables.tables import DataFile, open_table
 
-Place = tuple[str, int]  # application, hour
+Partition = tuple[str, int]  # application, hour
 
 
-class Books:
-    """Accounts for everything that was consumed; keeps the figures of hours that were deleted."""
+class RunningAccount:
+    """Accounts for everything that was consumed; keeps the figures of partitions since deleted."""
 
     def __init__(self, settings: Settings, home: Path) -> None:
         self._replay = open_table(settings, "replay")
         self._ledger = open_table(settings, "outcomes")
         self._quarantine = open_table(settings, "quarantine")
         self._closed_file = home.resolve() / "stream" / "closed.json"
-        self._known: dict[Place | None, tuple[frozenset[str], Account]] = {}
+        self._known: dict[Partition | None, tuple[frozenset[str], Account]] = {}
         self.result: dict[str, int] = {}
 
     def settle(self, *, until: Offsets, stream_time_ms: int, no_record: int = 0) -> dict[str, int]:
@@ -38,11 +38,15 @@ class Books:
         Args:
             no_record: how many of them hold none.
         """
-        replay, ledger = by_place(self._replay.files()), by_place(self._ledger.files())
+        replay, ledger = by_partition(self._replay.files()), by_partition(self._ledger.files())
         total = self.closed()
-        for place in replay.keys() | ledger.keys():
-            total += self._settle_place(
-                place, replay.get(place, []), ledger.get(place, []), until, stream_time_ms
+        for partition in replay.keys() | ledger.keys():
+            total += self._settle_partition(
+                partition,
+                replay.get(partition, []),
+                ledger.get(partition, []),
+                until,
+                stream_time_ms,
             )
         total += self._settle_quarantine(until, stream_time_ms)
         self.result = {
@@ -52,16 +56,16 @@ class Books:
         }
         return self.result
 
-    def _settle_place(
+    def _settle_partition(
         self,
-        place: Place,
+        partition: Partition,
         replay: list[DataFile],
         ledger: list[DataFile],
         until: Offsets,
         stream_time_ms: int,
     ) -> Account:
         files = frozenset(file.path for file in (*replay, *ledger))
-        remembered = self._known.get(place)
+        remembered = self._known.get(partition)
         if remembered is not None and remembered[0] == files:
             return remembered[1]
         found = account(
@@ -73,7 +77,7 @@ class Books:
         )
         # what waits turns from pending to orphan by time alone: look again
         if found.pending == 0:
-            self._known[place] = (files, found)
+            self._known[partition] = (files, found)
         return found
 
     def _settle_quarantine(self, until: Offsets, stream_time_ms: int) -> Account:
@@ -91,24 +95,30 @@ class Books:
             return Account()
         return Account(**json.loads(self._closed_file.read_text()))
 
-    def close_places(self, places: set[Place], *, until: Offsets, stream_time_ms: int) -> None:
+    def close_partitions(
+        self, partitions: set[Partition], *, until: Offsets, stream_time_ms: int
+    ) -> None:
         """Keep the figures of partitions that are about to be deleted."""
-        replay, ledger = by_place(self._replay.files()), by_place(self._ledger.files())
+        replay, ledger = by_partition(self._replay.files()), by_partition(self._ledger.files())
         total = self.closed()
-        for place in places:
-            total += self._settle_place(
-                place, replay.get(place, []), ledger.get(place, []), until, stream_time_ms
+        for partition in partitions:
+            total += self._settle_partition(
+                partition,
+                replay.get(partition, []),
+                ledger.get(partition, []),
+                until,
+                stream_time_ms,
             )
-            self._known.pop(place, None)
+            self._known.pop(partition, None)
         self._closed_file.parent.mkdir(parents=True, exist_ok=True)
         aside = self._closed_file.with_suffix(".aside")
         aside.write_text(json.dumps(total._asdict()))
         aside.replace(self._closed_file)
 
 
-def by_place(files: list[DataFile]) -> dict[Place, list[DataFile]]:
+def by_partition(files: list[DataFile]) -> dict[Partition, list[DataFile]]:
     """Files by application and hour."""
-    found: dict[Place, list[DataFile]] = {}
+    found: dict[Partition, list[DataFile]] = {}
     for file in files:
         found.setdefault((file.partition["application"], file.partition["hour"]), []).append(file)
     return found

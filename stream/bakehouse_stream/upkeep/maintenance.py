@@ -18,7 +18,7 @@ from pyspark.sql import SparkSession
 
 from bakehouse_schemas.process.settings import Settings
 from bakehouse_stream.queries.query import ReplayQuery
-from bakehouse_stream.tables.running_account import Books, by_place
+from bakehouse_stream.tables.running_account import RunningAccount, by_partition
 from bakehouse_stream.tables.tables import open_table
 from bakehouse_stream.upkeep.compaction import compact, due
 from bakehouse_stream.upkeep.repair import Repair
@@ -75,7 +75,7 @@ class Maintenance:
             self._replay,
             settings.home.resolve() / "stream" / "repair.json",
         )
-        self._books = Books(settings, settings.home)
+        self._account = RunningAccount(settings, settings.home)
         self._pace = Pace(settings.home.resolve() / "stream" / "retention.json")
         self._cleaners = [
             Cleaner(
@@ -115,9 +115,9 @@ class Maintenance:
         offsets, _ = self._query.applied
         file = self._settings.home.resolve() / "stream" / "account.json"
         aside = file.with_suffix(".aside")
-        aside.write_text(json.dumps(self._books.result | {"at": offsets}))
+        aside.write_text(json.dumps(self._account.result | {"at": offsets}))
         aside.replace(file)
-        log.info("final account: %s", self._books.result)
+        log.info("final account: %s", self._account.result)
 
     def stir(self) -> None:
         """A batch has come: there may be work before the next look."""
@@ -139,7 +139,7 @@ class Maintenance:
     def status(self) -> dict[str, Any]:
         """For `status.v1`."""
         return {
-            "account": self._books.result,
+            "account": self._account.result,
             "waiting_outcomes": self._repair.waiting,
             "repaired": self._repair.repaired,
             "compacted": self._compacted,
@@ -179,7 +179,7 @@ class Maintenance:
 
     def _settle(self) -> None:
         offsets, no_record = self._query.consumed
-        self._books.settle(
+        self._account.settle(
             until=offsets, stream_time_ms=self._stream_time_ms(), no_record=no_record
         )
 
@@ -207,13 +207,13 @@ class Maintenance:
         days = self._settings.replay_retention_days
         files = {table: table.files() for table in (self._replay, self._ledger)}
         old = outlived([f for of in files.values() for f in of], now_ms=stream_time_ms, days=days)
-        places = by_place(oldest_hour(old)).keys()
+        places = by_partition(oldest_hour(old)).keys()
         if not places:
             return
         offsets, _ = self._query.applied
         # noted first: where one of the three fails, no other hour goes before its time
         self._pace.note(stream_time_ms)
-        self._books.close_places(set(places), until=offsets, stream_time_ms=stream_time_ms)
+        self._account.close_partitions(set(places), until=offsets, stream_time_ms=stream_time_ms)
         for table, of in files.items():
-            if gone := [f for place, fs in by_place(of).items() if place in places for f in fs]:
+            if gone := [f for place, fs in by_partition(of).items() if place in places for f in fs]:
                 table.drop(gone, now_ms=time.time_ns() // 1_000_000)

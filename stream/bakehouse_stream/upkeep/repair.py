@@ -26,7 +26,7 @@ from bakehouse_schemas.replay.tables import LEDGER, REPLAY
 from bakehouse_stream.columns import spark_schema
 from bakehouse_stream.fold import fold
 from bakehouse_stream.join import join_outcomes
-from bakehouse_stream.tables.running_account import by_place
+from bakehouse_stream.tables.running_account import by_partition
 from bakehouse_stream.tables.tables import DataFile, LogGone, Table
 
 # Outcomes that wait for their decision are kept in memory up to here. Where there were more, the
@@ -105,7 +105,7 @@ class Repair:
         self._forgot = 0
         ledger_version = self._ledger.delta.version()
         replay_version = self._replay.delta.version()
-        told, seen = by_place(self._ledger.files()), by_place(self._replay.files())
+        told, seen = by_partition(self._ledger.files()), by_partition(self._replay.files())
         appended: set[Key] = set()
         self._waiting.clear()
         for partition, files in told.items():
@@ -136,7 +136,7 @@ class Repair:
         appended: set[Key] = set()
         if not wanted:
             return appended
-        replay, ledger = by_place(self._replay.files()), by_place(self._ledger.files())
+        replay, ledger = by_partition(self._replay.files()), by_partition(self._ledger.files())
         for partition, here in wanted.items():
             ids = sorted({key.decision_id for key in here})
             decisions = [f for f in replay.get(partition, []) if f.may_hold(ids)]

@@ -13,7 +13,7 @@ from kafka.errors import KafkaTimeoutError
 from bakehouse_schemas.errors import StackError
 from bakehouse_stream.kafka.checkpoints import Checkpoint
 from bakehouse_stream.queries.query import Counts
-from bakehouse_stream.queries.query_restarts import MOST_FRUITLESS, Lives, delay_s
+from bakehouse_stream.queries.query_restarts import MOST_FRUITLESS, QueryRestarts, restart_delay_s
 from tests.waiting import wait_until
 
 TOPICS = ("decisions", "outcomes")
@@ -76,7 +76,7 @@ class Rig:
         self.query = FakeQuery(self.checkpoint)
         self.woken = threading.Event()
         self.now_s = 0.0
-        self.lives = Lives(
+        self.restarts = QueryRestarts(
             self.query,  # type: ignore[arg-type]
             self.checkpoint,
             self.broker,  # type: ignore[arg-type]
@@ -88,42 +88,42 @@ class Rig:
         self.woken.clear()
         self.query.die()
         wait_until(self.woken.is_set, "the death is noticed")
-        self.lives.look()
+        self.restarts.check()
 
     def later(self) -> None:
         self.now_s += 60.0
-        self.lives.look()
+        self.restarts.check()
 
 
 def test_a_query_that_died_begins_again_after_a_while(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
-    rig.lives.look()
+    rig.restarts.check()
     rig.query.counts.batches = 3
     rig.die()
-    assert not rig.lives.is_alive
-    assert rig.lives.problem == "out of luck"
-    rig.lives.look()
-    assert rig.lives.begun == 1, "it waits first"
+    assert not rig.restarts.is_alive
+    assert rig.restarts.problem == "out of luck"
+    rig.restarts.check()
+    assert rig.restarts.starts == 1, "it waits first"
     rig.later()
-    assert rig.lives.begun == 2
+    assert rig.restarts.starts == 2
     rig.query.counts.batches = 4
-    rig.lives.look()
-    assert rig.lives.problem is None
+    rig.restarts.check()
+    assert rig.restarts.problem is None
 
 
 def test_a_checkpoint_that_is_refused_twice_is_left_and_the_gap_is_known(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
     rig.checkpoint.note_applied(at(7))
     (rig.checkpoint.path / "offsets").mkdir(parents=True)
-    rig.lives.look()
-    assert rig.lives.gap is None
+    rig.restarts.check()
+    assert rig.restarts.gap is None
     rig.die()
     rig.later()
     rig.die()
     rig.later()
     first, second, third = rig.query.folders
     assert first == second != third
-    assert rig.lives.gap == at(10)
+    assert rig.restarts.gap == at(10)
     assert rig.query.started_at[-1] == at(7)
 
 
@@ -133,41 +133,41 @@ def test_a_checkpoint_that_is_refused_at_the_start_is_left_too(tmp_path: Path) -
     rig.query.refuses = rig.checkpoint.path
     for _ in range(3):
         rig.later()
-    assert rig.lives.is_alive
+    assert rig.restarts.is_alive
     assert rig.query.folders == [rig.checkpoint.path] != [rig.query.refuses]
 
 
 def test_a_broker_that_is_away_refuses_no_checkpoint(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
-    rig.lives.look()
+    rig.restarts.check()
     rig.broker.away = True
     rig.die()
     for _ in range(3 * MOST_FRUITLESS):
         rig.later()
-    assert rig.lives.begun == 1
-    assert "does not answer" in str(rig.lives.problem)
+    assert rig.restarts.starts == 1
+    assert "does not answer" in str(rig.restarts.problem)
     rig.broker.away = False
     rig.later()
-    assert rig.lives.begun == 2
+    assert rig.restarts.starts == 2
     assert len(set(rig.query.folders)) == 1
 
 
 def test_a_query_that_always_dies_ends_the_process_after_more_than_a_minute(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
-    rig.lives.look()
+    rig.restarts.check()
     for _ in range(MOST_FRUITLESS - 1):
         rig.die()
         rig.later()
     with pytest.raises(StackError, match="without having done anything"):
         rig.die()
-    assert sum(delay_s(n) for n in range(1, MOST_FRUITLESS)) > 45
+    assert sum(restart_delay_s(n) for n in range(1, MOST_FRUITLESS)) > 45
 
 
 def test_topics_that_were_made_anew_are_read_from_their_beginning(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
     rig.checkpoint.note_applied(at(1_000))
     rig.broker.end = 5
-    rig.lives.look()
+    rig.restarts.check()
     assert rig.query.started_at == [at(0)]
     assert rig.checkpoint.applied == at(0)
 

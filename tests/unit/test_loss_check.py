@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from bakehouse.demo.loss_check import find_lost, folded_decisions
+from bakehouse.demo.loss_check import check_loss, folded_decisions
 from bakehouse.demo.watch import ReplayWatch
 
 POSITION = {"received_at_ms": 1, "topic": "decisions", "partition": 0, "offset": 0}
@@ -62,37 +62,37 @@ def tables(tmp_path: Path) -> Path:
 
 
 def test_nothing_is_lost_that_stands_in_some_row(tables: Path) -> None:
-    found = find_lost(tables, "game", decisions=["d1", "d2"], outcomes=["o1", "o2"])
+    found = check_loss(tables, "game", decisions=["d1", "d2"], outcomes=["o1", "o2"])
     assert found.lost == 0
     assert found.unjoined_outcomes == []
 
 
 def test_what_is_in_no_table_is_lost_and_named(tables: Path) -> None:
-    found = find_lost(tables, "game", decisions=["d1", "d9"], outcomes=["o1", "o9", "o8"])
+    found = check_loss(tables, "game", decisions=["d1", "d9"], outcomes=["o1", "o9", "o8"])
     assert found.lost == 3
     assert found.lost_decisions == ["d9"]
     assert found.lost_outcomes == ["o8", "o9"]
 
 
 def test_an_outcome_in_the_ledger_alone_is_unjoined_and_not_lost(tables: Path) -> None:
-    found = find_lost(tables, "game", decisions=[], outcomes=["o3"])
+    found = check_loss(tables, "game", decisions=[], outcomes=["o3"])
     assert (found.lost, found.unjoined_outcomes) == (0, ["o3"])
 
 
 def test_another_application_keeps_no_promise_of_this_one(tables: Path) -> None:
-    assert find_lost(tables, "other", decisions=["d1"], outcomes=["o1"]).lost == 2
+    assert check_loss(tables, "other", decisions=["d1"], outcomes=["o1"]).lost == 2
 
 
 def test_what_is_in_quarantine_is_told_with_its_reason(tables: Path) -> None:
     value = json.dumps({"decision_id": "d7", "outcome_id": "o7"})
     rows = [{"value": value, "reason": "no name"}, {"value": "not JSON", "reason": "garbage"}]
     write_deltalake(str(tables / "quarantine"), pa.Table.from_pylist(rows))
-    found = find_lost(tables, "game", decisions=[], outcomes=["o7"])
+    found = check_loss(tables, "game", decisions=[], outcomes=["o7"])
     assert (found.lost, found.quarantined) == (0, {"no name": 1})
 
 
 def test_without_tables_everything_is_lost(tmp_path: Path) -> None:
-    assert find_lost(tmp_path, "game", decisions=["d1"], outcomes=["o1"]).lost == 2
+    assert check_loss(tmp_path, "game", decisions=["d1"], outcomes=["o1"]).lost == 2
 
 
 def test_folded_decisions_stand_once_each_with_the_earliest_copy(tables: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from bakehouse_schemas.events.events import Decision
 from bakehouse_schemas.process.settings import Settings
 from bakehouse_stream.kafka.decode import Record, decision_row
-from bakehouse_stream.tables.log_recovery import mend, mend_tables
+from bakehouse_stream.tables.log_recovery import recover_log, recover_tables
 from bakehouse_stream.tables.tables import Table, create_tables, open_table
 from tests.stream_events import decision
 
@@ -74,7 +74,7 @@ def test_a_torn_commit_and_what_follows_it_are_set_aside(
     settings: Settings, tear: Callable[[Settings], None]
 ) -> None:
     tear(settings)
-    assert mend_tables(settings) == {"replay": 4}
+    assert recover_tables(settings) == {"replay": 4}
     table = open_table(settings, "replay")
     assert table.version == 3
     assert offsets(table) == [1, 2, 3]
@@ -82,11 +82,11 @@ def test_a_torn_commit_and_what_follows_it_are_set_aside(
     assert offsets(open_table(settings, "replay")) == [1, 2, 3, 4]
     aside = Path(table.uri) / "_torn" / f"{4:020d}"
     assert {path.name for path in aside.iterdir()} == {f"{v:020d}.json" for v in (4, 5)}
-    assert mend_tables(settings) == {}
+    assert recover_tables(settings) == {}
 
 
 def test_a_whole_table_is_left_alone(settings: Settings) -> None:
-    assert mend_tables(settings) == {}
+    assert recover_tables(settings) == {}
     assert offsets(open_table(settings, "replay")) == [1, 2, 3, 4, 5]
 
 
@@ -96,19 +96,19 @@ def test_checkpoints_of_the_log_that_stand_for_torn_commits_go_with_them(
     table = open_table(settings, "replay")
     table.clean(removed_files_retention_hours=1)  # a checkpoint of version 5
     empty(settings)
-    assert mend(Path(table.uri)) == 4
+    assert recover_log(Path(table.uri)) == 4
     assert offsets(open_table(settings, "replay")) == [1, 2, 3]
 
 
 def test_what_was_written_long_before_the_cut_is_not_looked_at(settings: Settings) -> None:
     data_of(settings, 1).unlink()  # a vacuum's work, say
     os.utime(commit(settings, 1), (1.0, 1.0))
-    assert mend_tables(settings) == {}
+    assert recover_tables(settings) == {}
 
 
 def test_tables_in_an_object_store_are_left_alone() -> None:
-    assert mend_tables(Settings(tables_uri="s3://somewhere/tables")) == {}
+    assert recover_tables(Settings(tables_uri="s3://somewhere/tables")) == {}
 
 
 def test_where_there_is_no_table_there_is_nothing_to_mend(tmp_path: Path) -> None:
-    assert mend_tables(Settings(home=tmp_path)) == {}
+    assert recover_tables(Settings(home=tmp_path)) == {}
