@@ -10,15 +10,17 @@ import shutil
 import stat
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from bakehouse.local import jars
 from bakehouse.local.cache import cache_folder
+from bakehouse.local.extras import EXTRAS, install_line, missing_extras
 from bakehouse.local.home import is_held, read_run
 from bakehouse.local.java import find_java, installed_java
 from bakehouse.local.ports import any_answers, is_free
+from bakehouse_schemas.application.agents import AGENTS, INSTALL_TF_AGENTS
 from bakehouse_schemas.errors import BakehouseError, MissingDependency, StackError
 from bakehouse_schemas.process.private import is_open
 from bakehouse_schemas.process.settings import Settings
@@ -42,24 +44,48 @@ class Finding:
 
 
 def examine(settings: Settings, environment: Mapping[str, str] = os.environ) -> list[Finding]:
-    """Look at everything that the stack needs; changes nothing but the Java shim's folder."""
+    """Look at everything that the stack needs; changes nothing but the Java shim's folder.
+
+    Without the extras of stream and learner, which `up` and `demo` need, what they alone need is
+    noted and blocks nothing.
+    """
+    of_a_stack = [java(environment), jar_cache(cache_folder(environment)), memory()]
+    if missing_extras():
+        of_a_stack = [as_note(finding) for finding in of_a_stack]
+    found_java, found_jars, found_memory = of_a_stack
     return [
         python(),
         *packages(),
-        java(environment),
-        jar_cache(cache_folder(environment)),
+        *extras(),
+        tf_agents(),
+        found_java,
+        found_jars,
         *disk(settings.home, cache_folder(environment)),
-        memory(),
+        found_memory,
         home(settings),
         port(settings),
         kafka(settings),
     ]
 
 
+def as_note(finding: Finding) -> Finding:
+    """The same of something that is optional here."""
+    return replace(finding, verdict="note") if finding.verdict == "blocks" else finding
+
+
 def report(findings: list[Finding]) -> dict[str, Any]:
     """Plain data for `--json`."""
     blocked = any(finding.verdict == "blocks" for finding in findings)
     return {"ok": not blocked, "findings": [asdict(finding) for finding in findings]}
+
+
+def conclusion(findings: list[Finding]) -> str:
+    """What follows from them, in a line with markup."""
+    if any(finding.verdict == "blocks" for finding in findings):
+        return "[red]Something blocks.[/]"
+    if any(finding.what in map("bakehouse[{}]".format, EXTRAS) for finding in findings):
+        return "Nothing blocks `serve`, `init` and `check`; `up` and `demo` need what is noted."
+    return "All that is needed is here."
 
 
 def python() -> Finding:
@@ -71,24 +97,67 @@ def python() -> Finding:
 
 
 def packages() -> Iterator[Finding]:
-    """The packages that are pinned to a release, by what this distribution itself declares."""
+    """The packages that are pinned to a release, by what our distributions declare.
+
+    Of the extras, those that are installed; see `extras` for the others.
+    """
     try:
-        declared = importlib.metadata.requires("bakehouse") or []
+        importlib.metadata.version("bakehouse")
     except importlib.metadata.PackageNotFoundError:
         yield Finding(
             "packages", "blocks", "bakehouse is not installed", "run `uv run bakehouse doctor`"
         )
         return
-    seen = set()
-    for requirement in sorted(declared):
+    absent = {f"bakehouse-{extra}" for extra in missing_extras()}
+    yield from _pinned("bakehouse", "bakehouse", set(absent))
+
+
+def _pinned(distribution: str, origin: str, seen: set[str]) -> Iterator[Finding]:
+    """What a distribution of ours pins, and what those of ours pin that it pins.
+
+    Args:
+        origin: what to install, where the distribution lacks something.
+        seen: names that are not looked at (again); grows.
+    """
+    for requirement in sorted(importlib.metadata.requires(distribution) or []):
         pin = re.match(r"([\w.-]+)(?:\[[^]]*\])?==([\d.]+?)(?:\.\*)?\s*(?:;|$)", requirement)
-        if pin is None or pin[1] in seen:  # two extras may need the same
-            continue
+        extra = re.search(r"extra == ['\"](\w+)['\"]", requirement)
+        named = extra is not None and pin is not None and pin[1] == f"bakehouse-{extra[1]}"
+        if pin is None or pin[1] in seen or (extra is not None and not named):
+            continue  # two may need the same; other extras are asked for where they are used
         name, version = pin[1], pin[2]
         seen.add(name)
-        extra = re.search(r"extra == ['\"](\w+)['\"]", requirement)
-        origin = f"bakehouse[{extra[1]}]" if extra else "bakehouse"
-        yield package(name, version, origin)
+        of = f"bakehouse[{extra[1]}]" if extra is not None else origin
+        found = package(name, version, of)
+        yield found
+        if name.startswith("bakehouse-") and found.verdict == "ok":
+            yield from _pinned(name, of, seen)
+
+
+def extras() -> Iterator[Finding]:
+    """The extras that `up` and `demo` need, where they are not installed."""
+    for extra in missing_extras():
+        yield Finding(
+            f"bakehouse[{extra}]",
+            "note",
+            "not installed: `up` and `demo` need it; `serve`, `init` and `check` do without",
+            f"`{install_line([extra])}`",
+        )
+
+
+def tf_agents() -> Finding:
+    """TF-Agents, which no extra can bring: some agents learn by it."""
+    name, version = INSTALL_TF_AGENTS.split()[-1].split("==")
+    found = package(name, version, "")
+    if found.verdict == "ok":
+        return found
+    needing = ", ".join(sorted(agent for agent, kind in AGENTS.items() if kind.needs_tf_agents))
+    return replace(
+        found,
+        verdict="note",
+        found=f"{found.found}: the agents {needing} learn by it",
+        do=f"`{INSTALL_TF_AGENTS}`",
+    )
 
 
 def package(name: str, version: str, origin: str) -> Finding:

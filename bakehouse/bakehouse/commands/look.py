@@ -17,7 +17,7 @@ PANEL = "Look"
 
 def doctor(home: Home = None, port: Port = None, as_json: Json = False) -> None:
     """What this machine has and lacks, and what to do; exits with 1 if something blocks."""
-    from bakehouse.doctor import examine, report
+    from bakehouse.doctor import conclusion, examine, report
 
     findings = examine(load_settings(home=home, port=port))
     result = report(findings)
@@ -28,9 +28,11 @@ def doctor(home: Home = None, port: Port = None, as_json: Json = False) -> None:
         table = Table(box=None, show_header=False, pad_edge=False)
         for f in findings:
             do = f"\n[bold]→ {escape(f.do)}[/]" if f.do else ""
-            table.add_row(f"[{colours[f.verdict]}]{f.verdict}[/]", f.what, escape(f.found) + do)
+            table.add_row(
+                f"[{colours[f.verdict]}]{f.verdict}[/]", escape(f.what), escape(f.found) + do
+            )
         out.print(table)
-        say("\nAll that is needed is here." if result["ok"] else "\n[red]Something blocks.[/]")
+        say(f"\n{conclusion(findings)}")
     raise typer.Exit(0 if result["ok"] else 1)
 
 

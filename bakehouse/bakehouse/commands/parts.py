@@ -8,6 +8,7 @@ import sys
 import typer
 
 from bakehouse.commands.options import Json, Refs
+from bakehouse.local.extras import require_extras
 from bakehouse.local.part import module_of
 from bakehouse.output import say_json
 from bakehouse_schemas.process.settings import load_settings
@@ -26,6 +27,7 @@ def stream(refs: Refs, as_json: Json = False) -> None:
     from bakehouse.local.spark_environment import spark_environment
     from bakehouse.local.topics import ensure_topics
 
+    require_extras(["stream"])
     environment = spark_environment()
     ensure_topics(load_settings())
     become("stream", refs, environment, as_json)
@@ -39,6 +41,7 @@ def learn(refs: Refs, as_json: Json = False) -> None:
     Example:
     [bold]bakehouse learn game.py[/]
     """
+    require_extras(["learner"])
     become("learner", refs, dict(os.environ), as_json)
 
 

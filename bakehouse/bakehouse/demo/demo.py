@@ -12,6 +12,7 @@ from bakehouse.demo.home import demo_settings, short_path
 from bakehouse.demo.report import DemoReport, make_report, tell_play, tell_promises
 from bakehouse.demo.screen import LiveLine, Screen, Show
 from bakehouse.demo.watch import PolicyWatch, ReplayWatch
+from bakehouse.local.extras import require_agents, require_extras
 from bakehouse.local.jars import ensure_jars
 from bakehouse.local.java import find_java
 from bakehouse.local.supervisor import Stack
@@ -45,8 +46,11 @@ def run_demo(
 
     Raises:
         BakehouseError: the stack cannot start or go on, or the application has no world.
+        MissingDependency: stream, learner or its agent needs what is not installed here.
     """
+    require_extras()
     loaded = load_application(application)
+    require_agents([loaded])
     world = world_of(loaded)
     rehearsed = rehearse(loaded)
     settings = demo_settings(settings)

@@ -22,6 +22,7 @@ from typing import Self
 
 from bakehouse.local.broker import Broker
 from bakehouse.local.events import Events, OnEvent
+from bakehouse.local.extras import require_agents, require_extras
 from bakehouse.local.guard import Guard
 from bakehouse.local.home import Run, hold
 from bakehouse.local.jars import ensure_jars
@@ -57,6 +58,7 @@ class Stack:
 
     Raises:
         ApplicationError: from `with`: an application cannot be loaded; nothing was started.
+        MissingDependency: from `with`: stream, learner or an agent needs what is not installed.
         HomeInUse: from `with`: another stack runs in this home.
         SettingsError: from `with`: serving would be open to others, and no key is set.
         StackError: from `with`: the port is taken, or serving does not come up; nothing is
@@ -207,7 +209,10 @@ class Stack:
     def _begin(self) -> None:
         self._settings.check_exposure()  # else serving would refuse to start, five times
         if self._commands is None:  # what cannot be loaded here cannot be loaded by any part
-            self._names = list(load_applications(self._refs))
+            require_extras()
+            applications = load_applications(self._refs)
+            require_agents(applications.values())
+            self._names = list(applications)
         lock = self._cleanup.enter_context(hold(self._home))
         self._choose_addresses()
         shutil.rmtree(self._home / "run", ignore_errors=True)  # the phases of the run before
