@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from bakehouse.commands import (
     check,
@@ -52,9 +54,20 @@ def command(
     """What is asked of the command itself."""
 
 
+class Command(TyperCommand):
+    """A command whose usage names its arguments as its help does: `REF…`, not `{REF}...`."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """What stands behind the command's name in its usage."""
+        pieces = super().collect_usage_pieces(ctx)
+        return [re.sub(r"[{}]", "", piece).replace("...", "…") for piece in pieces]
+
+
 # in the order of the help
 for commands in (init, check, stack, parts, look, policy, offline, decide, explain):
     commands.register(app)
+for registered in app.registered_commands:
+    registered.cls = Command
 
 
 def main() -> None:

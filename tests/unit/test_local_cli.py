@@ -167,6 +167,24 @@ def test_each_example_of_a_help_is_a_line_that_can_be_pasted(
 
 
 @pytest.mark.parametrize(
+    ("command", "usage"),
+    [
+        ("init", "bakehouse init [OPTIONS] NAME"),
+        ("check", "bakehouse check [OPTIONS] REF"),
+        ("up", "bakehouse up [OPTIONS] REF…"),
+        ("simulate", "bakehouse simulate [OPTIONS] REF"),
+        ("logs", "bakehouse logs [OPTIONS] [PART]"),
+        ("promote", "bakehouse promote [OPTIONS] VERSION"),
+    ],
+)
+def test_a_usage_names_its_arguments_as_the_help_does(
+    bakehouse: Any, command: str, usage: str
+) -> None:
+    (line,) = (line for line in bakehouse(command, "--help").out.splitlines() if "Usage:" in line)
+    assert line.strip() == f"Usage: {usage}"
+
+
+@pytest.mark.parametrize(
     ("terminal", "words", "stays"),
     [
         (True, [], True),

@@ -77,7 +77,8 @@ def policies(
 
 def logs(
     part: Annotated[
-        str | None, typer.Argument(help="broker, serving, stream, learner or supervisor.")
+        str | None,
+        typer.Argument(metavar="PART", help="broker, serving, stream, learner or supervisor."),
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as lines come.")] = False,
     lines: Annotated[int, typer.Option(help="The last so many of each.", min=0)] = 40,

@@ -19,7 +19,9 @@ from bakehouse_schemas.process.settings import load_settings
 
 
 def promote(
-    version: Annotated[int, typer.Argument(help="The version that is to answer.", min=0)],
+    version: Annotated[
+        int, typer.Argument(metavar="VERSION", help="The version that is to answer.", min=0)
+    ],
     why: Why,
     application: Name = None,
     by: By = None,
@@ -37,7 +39,9 @@ def promote(
 
 def rollback(
     why: Why,
-    version: Annotated[int | None, typer.Argument(help="Default: the one before.", min=0)] = None,
+    version: Annotated[
+        int | None, typer.Argument(metavar="VERSION", help="Default: the one before.", min=0)
+    ] = None,
     application: Name = None,
     by: By = None,
     home: Home = None,
@@ -97,7 +101,9 @@ def revive(
 
 
 def explore(
-    share: Annotated[str, typer.Argument(help="From 0 to 1; or `default`: as the page says.")],
+    share: Annotated[
+        str, typer.Argument(metavar="SHARE", help="From 0 to 1; or `default`: as the page says.")
+    ],
     why: Why,
     application: Name = None,
     by: By = None,

@@ -96,7 +96,9 @@ def up(refs: Refs, home: Home = None, port: Port = None, as_json: Json = False) 
 
 
 def simulate(
-    ref: Annotated[str, typer.Argument(help="An application whose file has a world beside it.")],
+    ref: Annotated[
+        str, typer.Argument(metavar="REF", help="An application whose file has a world beside it.")
+    ],
     url: Annotated[str, typer.Option(help="Where serving answers.")],
     decisions: Annotated[int, typer.Option(help="How many decisions to ask for.", min=1)],
     rate: Rate = None,
