@@ -22,7 +22,7 @@ from bakehouse_schemas.application.observation import Boolean, Numeric
 from bakehouse_schemas.application.ranking import Ranking
 from bakehouse_schemas.application.reward import Reward
 from bakehouse_schemas.application.shape import Shape
-from bakehouse_schemas.execution.base_policy import Own
+from bakehouse_schemas.execution.base_policy import BasePolicy
 from bakehouse_schemas.policy.bundle import LoadedPolicy, Manifest, load_bundle, write_bundle
 from bakehouse_schemas.policy.policy import Head
 
@@ -53,7 +53,7 @@ class Case(NamedTuple):
     """All that a draw takes."""
 
     shape: Shape
-    own: Own  # of one context
+    own: BasePolicy  # of one context
     eligible: np.ndarray  # bool [A]
     exploration: Exploration
     draw: float
@@ -109,7 +109,7 @@ def cases(draw: st.DrawFn, kind: str) -> Case:
     spread = np.array(
         draw(st.lists(st.floats(0.01, 1.5), min_size=shape.dims, max_size=shape.dims))
     )
-    own = Own(
+    own = BasePolicy(
         probabilities[None],
         (2.0 * at if squashed else middle + half * at)[None],
         (spread if squashed else half * spread)[None],

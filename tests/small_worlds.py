@@ -165,7 +165,7 @@ def share_of(agent: Agent, kind: str) -> float:
         return share_of_tastes(policy_of(agent, 3))
     shape = application_for("bc", kind=kind).shape
     observation = np.random.default_rng(99).uniform(-1, 1, (4_000, 3)).astype(np.float32)
-    own = policy_of(agent, shape).own(observation, np.ones((4_000, 1), bool))
+    own = policy_of(agent, shape).base_policy(observation, np.ones((4_000, 1), bool))
     answer = 15.0 + 5.0 * np.tanh(own.mean) if own.squashed else own.mean
     off = ((answer[:, 0] - sweetest(observation)) / 5.0) ** 2
     uniform = 1 / 3 + ((sweetest(observation) - 15.0) / 5.0) ** 2

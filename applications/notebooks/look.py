@@ -132,7 +132,7 @@ def answers(result: Result, application: Application, contexts: list[Any]) -> li
             described = actions.encode_items(items)[None]
         observation = application.encoder.encode(context)[None]
         eligible = eligible_mask(application, eligible=None, items=items)
-        own = policy.own(observation, eligible[None], described)
+        own = policy.base_policy(observation, eligible[None], described)
         found.append(actions.action_of(most_likely(application.shape, own, eligible), items))
     return found
 

@@ -21,7 +21,7 @@ from bakehouse_learner.training.specs import Minibatch
 from bakehouse_learner.training.tensorflow_setup import tf
 from bakehouse_schemas.application.actions import Continuous
 from bakehouse_schemas.application.application import Bandit, Episodic
-from bakehouse_schemas.execution.base_policy import Own
+from bakehouse_schemas.execution.base_policy import BasePolicy
 from bakehouse_schemas.execution.propensity import propensities
 from tests.small_worlds import application_for
 
@@ -78,7 +78,7 @@ def test_densities_of_draws_are_those_that_serving_logs() -> None:
     action, log_density = drawn(answer, noise)
     shape = Continuous(low=-1, high=1).shape
     mean, log_std = np.split(answer.numpy().astype(float), 2, axis=1)
-    own = Own(np.ones((3, 1)), mean, np.exp(log_std), squashed=True)
+    own = BasePolicy(np.ones((3, 1)), mean, np.exp(log_std), squashed=True)
     exploration = application_for("sac", kind="continuous").exploration.after(1)
     quiet = exploration.model_copy(update={"floor": 0.0})
     # atanh in float64 of a float32 number: the last row is next to the end of its box

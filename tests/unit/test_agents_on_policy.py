@@ -104,7 +104,9 @@ def test_a_ratio_is_of_what_serving_would_execute(kind: str, exploration: Agents
     application = application_of(kind, exploration)
     executed = Executed(application)
     answer, batch, rows = drawn(application, np.random.default_rng(0))
-    own = served(executed, application, answer).own(np.eye(ROWS, dtype="f4"), batch.eligible)
+    own = served(executed, application, answer).base_policy(
+        np.eye(ROWS, dtype="f4"), batch.eligible
+    )
     final = application.exploration.after(1 << 40)
     expected = propensities(application.shape, own, batch.eligible, rows, final)
     found = np.exp(np.asarray(executed.log_propensity(answer, batch)))
@@ -130,7 +132,9 @@ def test_entropy_is_the_mean_of_minus_the_log_density_relative_to_the_box(kind: 
     answer[:] = answer[1]  # one policy, without a mask, 64 times 64 draws of its own
     shape = application.shape
     batch = batch._replace(eligible=np.ones((ROWS, shape.choices), bool))
-    own = served(executed, application, answer).own(np.eye(ROWS, dtype="f4"), batch.eligible)
+    own = served(executed, application, answer).base_policy(
+        np.eye(ROWS, dtype="f4"), batch.eligible
+    )
     logs = []
     for _ in range(64):
         columns = [

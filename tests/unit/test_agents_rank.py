@@ -150,7 +150,7 @@ def test_hostile_rewards_leave_losses_and_scores_finite(reward: float) -> None:
     policy = policy_of(agent.export(), APPLICATION.shape)
     assert sample.items is not None
     assert np.isfinite(policy.scores(sample.observation[0], sample.items[0])).all()
-    own = policy.own(sample.observation[0], sample.eligible[0], sample.items[0])
+    own = policy.base_policy(sample.observation[0], sample.eligible[0], sample.items[0])
     np.testing.assert_allclose(own.probabilities.sum(axis=1), 1.0)
 
 

@@ -28,7 +28,7 @@ from bakehouse_schemas.application.observation import Numeric
 from bakehouse_schemas.application.ranking import Ranking
 from bakehouse_schemas.application.reward import Reward
 from bakehouse_schemas.errors import BakehouseError
-from bakehouse_schemas.execution.base_policy import baseline_own
+from bakehouse_schemas.execution.base_policy import baseline_policy
 from bakehouse_schemas.execution.logged_density import logged_density
 from bakehouse_schemas.execution.propensity import execute
 from tests.logged_worlds import ring_of
@@ -98,7 +98,7 @@ def logged(application: Application, n: int) -> Ring:
         if items:
             context["items"] = items  # type: ignore[assignment]
         rules = application.baseline(context)
-        own = baseline_own(shape, application.actions.row_of(rules, items)[None], exploration)
+        own = baseline_policy(shape, application.actions.row_of(rules, items)[None], exploration)
         if items:
             own = own._replace(probabilities=own.probabilities * eligible)
         drawn = execute(shape, own, eligible, exploration, float(rng.random()))

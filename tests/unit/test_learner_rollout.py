@@ -12,7 +12,7 @@ from bakehouse_schemas.application.application import Gate
 from bakehouse_schemas.application.reward import DecisionTimes, Reward, TimedOutcome
 from bakehouse_schemas.application.rollout import Guardrail, Rollout
 from bakehouse_schemas.errors import ApplicationError
-from bakehouse_schemas.execution.base_policy import Own
+from bakehouse_schemas.execution.base_policy import BasePolicy
 from tests.learner_fakes import GAME
 
 QUIT = Guardrail("quit", most=0.2)
@@ -155,10 +155,10 @@ def test_a_broken_guardrail_takes_even_a_good_policy_back_to_version_0_and_freez
 
 def test_a_label_matches_where_it_is_the_same_and_a_number_where_it_is_near() -> None:
     labels = Discrete("a", "b").shape
-    own = Own(np.array([[0.4, 0.6], [0.9, 0.1]]), np.zeros((2, 0)), np.zeros((2, 0)))
+    own = BasePolicy(np.array([[0.4, 0.6], [0.9, 0.1]]), np.zeros((2, 0)), np.zeros((2, 0)))
     assert matches(labels, own, np.array([[1.0], [1.0]])).tolist() == [True, False]
     box = Continuous(low=0, high=10).shape
-    own = Own(np.ones((2, 1)), np.array([[3.0], [3.0]]), np.ones((2, 1)))
+    own = BasePolicy(np.ones((2, 1)), np.array([[3.0], [3.0]]), np.ones((2, 1)))
     assert matches(box, own, np.array([[3.4], [3.6]])).tolist() == [True, False]
 
 

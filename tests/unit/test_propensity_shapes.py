@@ -15,8 +15,8 @@ from scipy import stats
 from bakehouse_schemas.application.actions import Continuous, Discrete, Parts
 from bakehouse_schemas.application.exploration import NONE, Exploration
 from bakehouse_schemas.application.shape import Shape, shape_from
-from bakehouse_schemas.execution.base_policy import Own, baseline_own, most_likely
-from bakehouse_schemas.execution.logged_density import logged_density, own_from_density
+from bakehouse_schemas.execution.base_policy import BasePolicy, baseline_policy, most_likely
+from bakehouse_schemas.execution.logged_density import base_policy_from_density, logged_density
 from bakehouse_schemas.execution.propensity import draws_from, execute, propensities
 from tests.shapes import SPACES, Case, cases
 
@@ -26,13 +26,13 @@ EPSILON = Exploration(kind="epsilon_greedy", epsilon=0.2, floor=0.01)
 BOX = Continuous(low=-2.0, high=6.0).shape
 
 
-def numbers(mean: float, std: float, *, squashed: bool = False) -> Own:
-    return Own(np.ones((1, 1)), np.array([[mean]]), np.array([[std]]), squashed)
+def numbers(mean: float, std: float, *, squashed: bool = False) -> BasePolicy:
+    return BasePolicy(np.ones((1, 1)), np.array([[mean]]), np.array([[std]]), squashed)
 
 
-def worths(*values: float) -> Own:
+def worths(*values: float) -> BasePolicy:
     nothing = np.zeros((1, 0))
-    return Own(np.array([values]) / sum(values), nothing, nothing)
+    return BasePolicy(np.array([values]) / sum(values), nothing, nothing)
 
 
 def ranking(choices: int, slots: int) -> Shape:
@@ -76,7 +76,7 @@ def test_a_decision_is_recomputed_from_its_log_to_the_last_bit(
     )
     again = execute(
         shape_from(case.shape.described()),
-        own_from_density(case.shape, log["density"]),
+        base_policy_from_density(case.shape, log["density"]),
         case.eligible,
         Exploration(**log["exploration"]),
         log["draw"],
@@ -128,7 +128,7 @@ def test_the_propensities_of_all_orderings_add_up_to_one(case: Case) -> None:
     rows[:, :places] = list(itertools.permutations(there, places))
     found = propensities(
         case.shape,
-        Own(*(np.repeat(of, len(rows), axis=0) for of in case.own[:3])),
+        BasePolicy(*(np.repeat(of, len(rows), axis=0) for of in case.own[:3])),
         np.repeat(case.eligible[None], len(rows), axis=0),
         rows,
         case.exploration,
@@ -156,7 +156,7 @@ def test_rankings_are_drawn_as_often_as_their_propensities_say() -> None:
     rows = np.array(list(itertools.permutations(range(3), 2)), float)
     expected = propensities(
         shape,
-        Own(np.repeat(own.probabilities, 6, axis=0), *own[1:3]),
+        BasePolicy(np.repeat(own.probabilities, 6, axis=0), *own[1:3]),
         np.ones((6, 3), bool),
         rows,
         EPSILON,
@@ -183,12 +183,12 @@ every_density = pytest.mark.parametrize("own", DENSITIES.values(), ids=list(DENS
 every_mixture = pytest.mark.parametrize("exploration", MIXTURES.values(), ids=list(MIXTURES))
 
 
-def cumulative(own: Own, exploration: Exploration, edges: np.ndarray) -> np.ndarray:
+def cumulative(own: BasePolicy, exploration: Exploration, edges: np.ndarray) -> np.ndarray:
     """Mass of the executed density up to each edge, by the trapezoid rule. `[n]`"""
     rows = len(edges)
     density = propensities(
         BOX,
-        Own(
+        BasePolicy(
             np.ones((rows, 1)),
             np.repeat(own.mean, rows, axis=0),
             np.repeat(own.std, rows, axis=0),
@@ -204,7 +204,9 @@ def cumulative(own: Own, exploration: Exploration, edges: np.ndarray) -> np.ndar
 
 @every_density
 @every_mixture
-def test_a_density_integrates_to_one_over_its_box(own: Own, exploration: Exploration) -> None:
+def test_a_density_integrates_to_one_over_its_box(
+    own: BasePolicy, exploration: Exploration
+) -> None:
     # fine where a squashed density rises steeply: before squashing, evenly
     edges = 2.0 + 4.0 * np.tanh(np.linspace(-14, 14, 12_001))
     edges = np.union1d(edges, np.linspace(0.9, 1.1, 1_501))
@@ -214,7 +216,9 @@ def test_a_density_integrates_to_one_over_its_box(own: Own, exploration: Explora
 
 @every_density
 @every_mixture
-def test_numbers_are_drawn_as_the_logged_density_says(own: Own, exploration: Exploration) -> None:
+def test_numbers_are_drawn_as_the_logged_density_says(
+    own: BasePolicy, exploration: Exploration
+) -> None:
     rng = np.random.default_rng(1)
     drawn = [execute(BOX, own, np.ones(1, bool), exploration, u).row[0] for u in rng.random(1_000)]
     edges = 2.0 + 4.0 * np.tanh(np.linspace(-14, 14, 12_001))
@@ -235,7 +239,7 @@ def test_the_numbers_of_one_decision_are_independent_of_each_other() -> None:
 def test_parts_are_drawn_as_often_as_their_product_says() -> None:
     actions = Parts({"a": Discrete("x", "y"), "b": Discrete("p", "q", "r")})
     probabilities = np.array([[0.7, 0.3, 0.5, 0.25, 0.25]])
-    own = Own(probabilities, np.zeros((1, 0)), np.zeros((1, 0)))
+    own = BasePolicy(probabilities, np.zeros((1, 0)), np.zeros((1, 0)))
     rng = np.random.default_rng(3)
     eligible = np.ones(5, bool)
     drawn = [
@@ -244,7 +248,7 @@ def test_parts_are_drawn_as_often_as_their_product_says() -> None:
     rows = list(itertools.product([0.0, 1.0], [0.0, 1.0, 2.0]))
     expected = propensities(
         actions.shape,
-        Own(np.repeat(probabilities, 6, axis=0), np.zeros((6, 0)), np.zeros((6, 0))),
+        BasePolicy(np.repeat(probabilities, 6, axis=0), np.zeros((6, 0)), np.zeros((6, 0))),
         np.ones((6, 5), bool),
         np.array(rows),
         EPSILON,
@@ -257,7 +261,7 @@ def test_parts_are_drawn_as_often_as_their_product_says() -> None:
 def test_the_product_of_very_many_numbers_stays_one_that_json_can_carry() -> None:
     for high in (1e-9, 1e9):  # densities of 1e9 and of 1e-9, 200 times
         shape = Continuous(low=0.0, high=high, length=200).shape
-        own = Own(np.ones((1, 1)), np.full((1, 200), high / 2), np.full((1, 200), high))
+        own = BasePolicy(np.ones((1, 1)), np.full((1, 200), high / 2), np.full((1, 200), high))
         made = execute(shape, own, np.ones(1, bool), EPSILON, 0.5)
         assert 0 < made.propensity < math.inf
         found = propensities(shape, own, np.ones((1, 1), bool), made.row[None], EPSILON)
@@ -267,7 +271,7 @@ def test_the_product_of_very_many_numbers_stays_one_that_json_can_carry() -> Non
 def test_version_zero_answers_the_baselines_ranking_in_its_order() -> None:
     shape = ranking(8, 5)
     row = np.array([[4.0, 0.0, 7.0, 2.0, 5.0]])
-    own = baseline_own(shape, row, NONE)
+    own = baseline_policy(shape, row, NONE)
     for u in (0.1, 0.3, 0.9):
         made = execute(shape, own, np.ones(8, bool), NONE, u)
         assert made.row.tolist() == row[0].tolist()
@@ -276,14 +280,14 @@ def test_version_zero_answers_the_baselines_ranking_in_its_order() -> None:
 
 def test_a_short_baseline_leaves_the_other_places_to_chance() -> None:
     shape = ranking(4, 3)
-    own = baseline_own(shape, np.array([[2.0, -1.0, -1.0]]), NONE)
+    own = baseline_policy(shape, np.array([[2.0, -1.0, -1.0]]), NONE)
     made = [execute(shape, own, np.ones(4, bool), NONE, u).row for u in (0.1, 0.5, 0.9)]
     assert all(row[0] == 2.0 for row in made)
     assert all(sorted(set(row)) == sorted(row) and (row >= 0).all() for row in made)
 
 
 def test_version_zero_draws_numbers_around_the_baselines() -> None:
-    own = baseline_own(BOX, np.array([[3.0]]), Exploration(kind="gaussian", std=0.1))
+    own = baseline_policy(BOX, np.array([[3.0]]), Exploration(kind="gaussian", std=0.1))
     assert own.mean.tolist() == [[3.0]]
     assert own.std.tolist() == [[pytest.approx(0.8)]]  # a tenth of the range of 8
 
@@ -308,15 +312,15 @@ def test_gaussian_exploration_is_about_the_squashed_mean() -> None:
 )
 def test_a_log_of_another_shape_is_refused(density: dict[str, object]) -> None:
     with pytest.raises((KeyError, TypeError, ValueError)):
-        own_from_density(BOX, density)
+        base_policy_from_density(BOX, density)
 
 
 def test_a_policys_most_likely_action_is_its_best_label_its_mean_and_its_order() -> None:
     parts = Parts({"mode": Discrete("a", "b"), "speed": Continuous(low=0, high=10)}).shape
-    own = Own(np.array([[0.3, 0.7]]), np.array([[0.0]]), np.array([[1.0]]), squashed=True)
+    own = BasePolicy(np.array([[0.3, 0.7]]), np.array([[0.0]]), np.array([[1.0]]), squashed=True)
     assert most_likely(parts, own, np.ones(2, bool)).tolist() == [1.0, 5.0]
     ranking = SPACES["ranking"].shape
-    worths = Own(np.array([[0.1, 0.5, 0.2, 0.2, 0.0]]), np.zeros((1, 0)), np.zeros((1, 0)))
+    worths = BasePolicy(np.array([[0.1, 0.5, 0.2, 0.2, 0.0]]), np.zeros((1, 0)), np.zeros((1, 0)))
     eligible = np.array([True, False, True, True, False])
     assert most_likely(ranking, worths, eligible).tolist() == [2.0, 3.0, 0.0]
     assert most_likely(ranking, worths, eligible & [True, True, False, False, True]).tolist() == [

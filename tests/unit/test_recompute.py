@@ -256,7 +256,7 @@ def test_what_the_policy_said_is_there_to_be_explained() -> None:
     found = again(application, made, policy)
     assert found.scores is not None
     best = int(found.scores.argmax())
-    assert found.own.probabilities[0].tolist() == [float(at == best) for at in range(4)]
+    assert found.base_policy.probabilities[0].tolist() == [float(at == best) for at in range(4)]
     assert found.executed[best] == pytest.approx(0.925)
     assert np.delete(found.executed, best).tolist() == pytest.approx([0.025] * 3)
     assert found.row.tolist() == [LABELS.index(made.action)]

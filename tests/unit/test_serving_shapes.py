@@ -24,7 +24,7 @@ from bakehouse_schemas.errors import InvalidContext, InvalidEvent
 from bakehouse_schemas.events.checks import eligible_mask
 from bakehouse_schemas.events.events import DecisionRequest
 from bakehouse_schemas.events.records import read_decision
-from bakehouse_schemas.execution.logged_density import own_from_density
+from bakehouse_schemas.execution.logged_density import base_policy_from_density
 from bakehouse_schemas.execution.propensity import execute, propensities
 from bakehouse_schemas.ids import uuid7, uuid7_time_ms
 from bakehouse_schemas.policy.bundle import LoadedPolicy
@@ -144,7 +144,7 @@ def test_every_decision_passes_the_checks_and_is_recomputed_from_its_log(
         assert (made.propensity, made.explored) == (1.0, False)
         return
     own, exploration = (
-        own_from_density(application.shape, event["density"]),
+        base_policy_from_density(application.shape, event["density"]),
         Exploration(**event["exploration"]),
     )
     again = execute(application.shape, own, mask, exploration, event["draw"])

@@ -22,7 +22,7 @@ from bakehouse_schemas.decisions import decide
 from bakehouse_schemas.decisions.slot import version_zero as slot_of_version_zero
 from bakehouse_schemas.errors import ApplicationError
 from bakehouse_schemas.events.events import DecisionRequest
-from bakehouse_schemas.execution.base_policy import Own
+from bakehouse_schemas.execution.base_policy import BasePolicy
 from bakehouse_schemas.worlds.world import BanditWorld, Context, Delivery, Happening
 from tests.learner_fakes import GAME, LinearAgent
 from tests.replay_rows import arrow, decision, following, outcome
@@ -131,7 +131,7 @@ def test_a_draw_is_the_one_that_serving_would_make() -> None:
         )
         [served] = decide.answer(application, slot, [asked], [uniform], now_ms=START_MS)
         exploration = NONE if asked.place < 0 else version_zero(application).exploration
-        left = Own(np.array([[1.0, 0.0]]), np.zeros((1, 0)), np.zeros((1, 0)))
+        left = BasePolicy(np.array([[1.0, 0.0]]), np.zeros((1, 0)), np.zeros((1, 0)))
         drawn = draw(application, left, everything, exploration, uniform)
         assert (drawn.row[0], drawn.propensity) == (served.position, served.propensity)
 

@@ -27,7 +27,7 @@ from bakehouse_learner.training.apprentice import matches
 from bakehouse_learner.training.normaliser import Normaliser, item_normaliser
 from bakehouse_schemas.application.application import Application, Episodic
 from bakehouse_schemas.application.exploration import Exploration
-from bakehouse_schemas.execution.base_policy import baseline_own
+from bakehouse_schemas.execution.base_policy import baseline_policy
 from bakehouse_schemas.execution.propensity import propensities
 from bakehouse_schemas.policy.policy import Policy
 
@@ -72,11 +72,11 @@ def propensity_of(
     """
     shape, eligible = ring.shape, ring.eligible[slots]
     if policy is None:
-        own = baseline_own(shape, ring.baseline[slots], exploration)
+        own = baseline_policy(shape, ring.baseline[slots], exploration)
     else:
         items = ring.items[slots] if shape.kind == "ranking" else None
         temperature = exploration.temperature if exploration.kind == "softmax" else None
-        own = policy.own(ring.observation[slots], eligible, items, temperature=temperature)
+        own = policy.base_policy(ring.observation[slots], eligible, items, temperature=temperature)
     return propensities(shape, own, eligible, ring.action[slots], exploration)
 
 
@@ -156,7 +156,7 @@ class Collector:
         ring = self._ring
         slots = slots[ring.has_baseline[slots] & ring.usable[slots]]
         if len(slots) and ring.shape.kind != "ranking":
-            own = candidate.own(ring.observation[slots], ring.eligible[slots])
+            own = candidate.base_policy(ring.observation[slots], ring.eligible[slots])
             baseline = ring.baseline[slots].reshape(len(slots), -1)
             self.match.update(matches(ring.shape, own, baseline))
 

@@ -19,7 +19,7 @@ from bakehouse_schemas.application.shape import Shape
 from bakehouse_schemas.errors import InvalidEvent
 from bakehouse_schemas.events.validation import validated
 from bakehouse_schemas.execution.choice import chance_of_exploring
-from bakehouse_schemas.execution.logged_density import own_from_density
+from bakehouse_schemas.execution.logged_density import base_policy_from_density
 from bakehouse_schemas.worlds.world import SIMULATED
 
 FALLBACK, POLICY, CANARY, HOLDOUT = range(4)
@@ -115,7 +115,7 @@ class Origins:
         if density.get("kind") == "point":
             return 0.0
         exploration = validated(Exploration, json.loads(row["exploration"]))
-        own = own_from_density(self._shape, dict(density))
+        own = base_policy_from_density(self._shape, dict(density))
         return chance_of_exploring(self._shape, own, eligible, exploration)
 
     def _of_labels(self, logged: str | None) -> float:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import numpy as np
 
 from bakehouse_schemas.application.shape import Shape
-from bakehouse_schemas.execution.base_policy import Own
+from bakehouse_schemas.execution.base_policy import BasePolicy
 
 LEAST = 500  # decisions before it counts
 NEAR = 0.05  # of a number's range: as good as the same
 SLACK = 0.05  # below the wanted rate before a step back
 
 
-def matches(shape: Shape, own: Own, baseline: np.ndarray) -> np.ndarray:
+def matches(shape: Shape, own: BasePolicy, baseline: np.ndarray) -> np.ndarray:
     """Whether a policy's most likely answer is the baseline's: each label the same, each number
     within a twentieth of its range. bool `[n]`
 

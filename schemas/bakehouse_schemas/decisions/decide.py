@@ -33,7 +33,7 @@ from bakehouse_schemas.events.records import check_id_time
 from bakehouse_schemas.execution.choice import (
     allowed_row,
     baseline_distribution,
-    baseline_rows_own,
+    baseline_row_policy,
     choose_label,
     choose_row,
 )
@@ -159,7 +159,7 @@ def answer(
             _shaped(application, slot, one, draw, role, now_ms)
             for one, draw, role in zip(asked, draws, roles, strict=True)
         ]
-    own: list[np.ndarray | None] = [None] * len(asked)
+    base_policy: list[np.ndarray | None] = [None] * len(asked)
     rows = [at for at, role in enumerate(roles) if role.by_policy]
     if rows:
         observations = np.array([asked[at].observation for at in rows])  # [R, D]
@@ -168,10 +168,10 @@ def answer(
             some = slice(first, first + TOGETHER)
             found = slot.distribution(observations[some], masks[some])
             for at, row in zip(rows[some], found, strict=True):
-                own[at] = row
+                base_policy[at] = row
     return [
         _one(application, slot, one, draw, policy, role, now_ms)
-        for one, draw, policy, role in zip(asked, draws, own, roles, strict=True)
+        for one, draw, policy, role in zip(asked, draws, base_policy, roles, strict=True)
     ]
 
 
@@ -188,10 +188,10 @@ def answer_one(
     role = _role(application, slot, one, logged=logged)
     if application.shape.kind != "discrete":
         return _shaped(application, slot, one, draw, role, now_ms)
-    own = None
+    base_policy = None
     if role.by_policy:
-        own = slot.distribution(one.observation[None], one.eligible[None])[0]
-    return _one(application, slot, one, draw, own, role, now_ms)
+        base_policy = slot.distribution(one.observation[None], one.eligible[None])[0]
+    return _one(application, slot, one, draw, base_policy, role, now_ms)
 
 
 def _role(application: Application, slot: Slot, one: Asked, *, logged: bool) -> Role:
@@ -223,17 +223,17 @@ def _one(
     slot: Slot,
     one: Asked,
     draw: float,
-    own: np.ndarray | None,
+    base_policy: np.ndarray | None,
     role: Role,
     now_ms: int,
 ) -> Answer:
     cohort = role.cohort
-    if own is None:
-        own = baseline_distribution(one.baseline, one.eligible)
+    if base_policy is None:
+        base_policy = baseline_distribution(one.baseline, one.eligible)
         if one.baseline is None:
             cohort = "fallback"
     exploration = _exploration(application, slot, role)
-    position, executed = choose_label(own, one.eligible, exploration, draw)
+    position, executed = choose_label(base_policy, one.eligible, exploration, draw)
     if not executed[position] > 0.0:  # scores that overflowed: such a policy answers nobody
         return _one(application, slot, one, draw, None, FALLBACK, now_ms)
     labels = application.actions.choices
@@ -247,7 +247,7 @@ def _one(
         propensity=by_position[position],
         version=slot.version if role.by_policy else 0,
         cohort=cohort,
-        explored=role.explores and position != int(own.argmax()),
+        explored=role.explores and position != int(base_policy.argmax()),
         how={
             "action_probabilities": {labels[at]: p for at, p in enumerate(by_position) if p > 0.0},
             "exploration": exploration.logged(),
@@ -271,10 +271,12 @@ def _shaped(
     how: dict[str, Any] = {"exploration": NONE.logged(), "draw": draw, "density": POINT}
     exploration = _exploration(application, slot, role)
     if role.by_policy:
-        own = slot.own(one.observation[None], one.eligible[None], one.items)
+        base_policy = slot.base_policy(one.observation[None], one.eligible[None], one.items)
     else:
-        own = baseline_rows_own(shape, row, one.eligible, exploration)
-    executed = choose_row(shape, own, row, one.eligible, exploration, draw, explores=role.explores)
+        base_policy = baseline_row_policy(shape, row, one.eligible, exploration)
+    executed = choose_row(
+        shape, base_policy, row, one.eligible, exploration, draw, explores=role.explores
+    )
     if executed is None:
         action, propensity, explored = baseline, 1.0, False
     else:
@@ -284,7 +286,7 @@ def _shaped(
         propensity, explored = executed.propensity, role.explores and executed.explored
         how |= {
             "exploration": exploration.logged(),
-            "density": logged_density(shape, own, exploration, executed),
+            "density": logged_density(shape, base_policy, exploration, executed),
         }
     return _told(
         application,

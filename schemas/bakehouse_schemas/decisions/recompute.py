@@ -26,11 +26,11 @@ from bakehouse_schemas.decisions.slot import Slot
 from bakehouse_schemas.errors import InvalidEvent, NotRecomputable
 from bakehouse_schemas.events.checks import eligible_mask, problem_with_action
 from bakehouse_schemas.events.validation import validated
-from bakehouse_schemas.execution.base_policy import Own, explored_own
+from bakehouse_schemas.execution.base_policy import BasePolicy, with_exploration_spread
 from bakehouse_schemas.execution.choice import (
     allowed_row,
     baseline_distribution,
-    baseline_rows_own,
+    baseline_row_policy,
     choose_label,
     choose_row,
 )
@@ -49,7 +49,7 @@ class Recomputed(NamedTuple):
         eligible: what could be chosen from. bool `[A]`
         scores: what the policy's network answers, float32 `[K]` (of labels and items, K = A, with
             −∞ nowhere: scores of what was not eligible are among them); None at version 0.
-        own: what the policy, or the baseline at version 0, would do by itself (B = 1).
+        base_policy: what the policy, or the baseline at version 0, would do by itself (B = 1).
         drawn_from: the same with the spread of the exploration in place of its own, which numbers
             are drawn from; float64 `[1, d]` within.
         executed: probability of each choice, exploration and floor included; of a ranking, of the
@@ -65,8 +65,8 @@ class Recomputed(NamedTuple):
     explored: bool
     eligible: np.ndarray
     scores: np.ndarray | None
-    own: Own
-    drawn_from: Own
+    base_policy: BasePolicy
+    drawn_from: BasePolicy
     executed: np.ndarray
     factors: tuple[float, ...]
     sure: bool
@@ -151,22 +151,22 @@ class _Asked(NamedTuple):
 def _label(actions: Discrete, slot: Slot, asked: _Asked, draw: float) -> Recomputed:
     policy, exploration, eligible = slot.policy, slot.exploration, asked.eligible
     if policy is not None:
-        own = slot.distribution(asked.observation[None], eligible[None])[0]
+        base_policy = slot.distribution(asked.observation[None], eligible[None])[0]
     else:
         position = None if asked.baseline is None else int(asked.baseline[0])
-        own = baseline_distribution(position, eligible)
-    at, executed = choose_label(own, eligible, exploration, draw)
+        base_policy = baseline_distribution(position, eligible)
+    at, executed = choose_label(base_policy, eligible, exploration, draw)
     nothing = np.zeros((1, 0))
-    mine = Own(own[None], nothing, nothing)
+    mine = BasePolicy(base_policy[None], nothing, nothing)
     explores = policy is not None or exploration.kind != "none"
     return Recomputed(
         action=actions.labels[at],
         row=np.array([float(at)]),
         propensity=float(executed[at]),
-        explored=explores and at != int(own.argmax()),
+        explored=explores and at != int(base_policy.argmax()),
         eligible=eligible,
         scores=None if policy is None else policy.policy.scores(asked.observation[None])[0],
-        own=mine,
+        base_policy=mine,
         drawn_from=mine,
         executed=executed,
         factors=(float(executed[at]),),
@@ -181,14 +181,14 @@ def _others(
     shape, scores = application.shape, None
     row = allowed_row(shape, asked.baseline, eligible)
     if policy is not None:
-        own = slot.own(asked.observation[None], eligible[None], asked.items)
+        base_policy = slot.base_policy(asked.observation[None], eligible[None], asked.items)
         its = None if asked.items is None else asked.items[None]
         scores = policy.policy.scores(asked.observation[None], its)[0]
     else:
-        own = baseline_rows_own(shape, row, eligible, exploration)
+        base_policy = baseline_row_policy(shape, row, eligible, exploration)
     explores = policy is not None or exploration.kind != "none"
-    drawn = choose_row(shape, own, row, eligible, exploration, draw, explores=explores)
-    executed = _choices(application, own, eligible, exploration)
+    drawn = choose_row(shape, base_policy, row, eligible, exploration, draw, explores=explores)
+    executed = _choices(application, base_policy, eligible, exploration)
     if drawn is None:
         assert row is not None
         executed = _surely(application, row, eligible)
@@ -201,8 +201,8 @@ def _others(
         explored=drawn is not None and explores and drawn.explored,
         eligible=eligible,
         scores=scores,
-        own=own,
-        drawn_from=explored_own(shape, own, exploration),
+        base_policy=base_policy,
+        drawn_from=with_exploration_spread(shape, base_policy, exploration),
         executed=executed,
         factors=(1.0,) * shape.width if drawn is None else drawn.factors,
         sure=drawn is None,
@@ -210,10 +210,13 @@ def _others(
 
 
 def _choices(
-    application: Application, own: Own, eligible: np.ndarray, exploration: Exploration
+    application: Application,
+    base_policy: BasePolicy,
+    eligible: np.ndarray,
+    exploration: Exploration,
 ) -> np.ndarray:
     """What each choice's probability was: of each part, of a ranking's first place. `[A]`"""
-    shape, mine = application.shape, own.probabilities[0]
+    shape, mine = application.shape, base_policy.probabilities[0]
     if shape.kind == "continuous":
         return np.ones(shape.choices)
     if shape.kind == "ranking":

@@ -11,7 +11,7 @@ import numpy as np
 
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.application.exploration import Exploration
-from bakehouse_schemas.execution.base_policy import Own
+from bakehouse_schemas.execution.base_policy import BasePolicy
 from bakehouse_schemas.policy.bundle import LoadedPolicy
 
 
@@ -53,8 +53,10 @@ class Slot:
             observations, eligible, temperature=self._temperature
         )
 
-    def own(self, observations: np.ndarray, eligible: np.ndarray, items: np.ndarray | None) -> Own:
-        """The policy's own distribution of any kind of action.
+    def base_policy(
+        self, observations: np.ndarray, eligible: np.ndarray, items: np.ndarray | None
+    ) -> BasePolicy:
+        """The policy's distribution before exploration, of any kind of action.
 
         Args:
             observations: float32 `[1, D]`
@@ -62,7 +64,7 @@ class Slot:
             items: float32 `[A, F]` where items are ranked
         """
         assert self.policy is not None
-        return self.policy.policy.own(
+        return self.policy.policy.base_policy(
             observations,
             eligible,
             None if items is None else items[None],

@@ -11,7 +11,7 @@ from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.application.ranking import Ranking
 from bakehouse_schemas.errors import InvalidEvent
 from bakehouse_schemas.events.events import Decision, Outcome, OutcomeRequest
-from bakehouse_schemas.execution.logged_density import own_from_density
+from bakehouse_schemas.execution.logged_density import base_policy_from_density
 from bakehouse_schemas.numbers import is_text
 
 
@@ -219,7 +219,7 @@ def _check_density(application: Application, decision: Decision) -> None:
     if decision.density is None or decision.density.get("kind") == "point":
         return
     try:
-        own_from_density(application.shape, decision.density)
+        base_policy_from_density(application.shape, decision.density)
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidEvent(
             f"density: {type(error).__name__}: {error}; expected what serving logs of a "

@@ -12,8 +12,8 @@ from bakehouse_schemas.application.shape import Shape
 BASELINE_STD = 0.25  # of a number's range, around the baseline, where exploration names no other
 
 
-class Own(NamedTuple):
-    """What a policy would do by itself, before exploration, for B contexts.
+class BasePolicy(NamedTuple):
+    """The base policy's distribution, before exploration, for B contexts.
 
     Args:
         probabilities: of the choices, each segment's adding up to 1; of a ranking the items'
@@ -28,14 +28,14 @@ class Own(NamedTuple):
     std: np.ndarray
     squashed: bool = False
 
-    def at(self, row: int) -> Own:
+    def at(self, row: int) -> BasePolicy:
         """One row, still with its leading dimension."""
         one = slice(row, row + 1)
-        return Own(self.probabilities[one], self.mean[one], self.std[one], self.squashed)
+        return BasePolicy(self.probabilities[one], self.mean[one], self.std[one], self.squashed)
 
 
-def baseline_own(shape: Shape, rows: np.ndarray, exploration: Exploration) -> Own:
-    """Version 0's own distribution: around what the game's rules answer.
+def baseline_policy(shape: Shape, rows: np.ndarray, exploration: Exploration) -> BasePolicy:
+    """Version 0's base policy: around what the game's rules answer.
 
     Args:
         rows: the baseline's actions, float64 `[B, W]`; a ranking has −1 where a place is empty.
@@ -56,39 +56,45 @@ def baseline_own(shape: Shape, rows: np.ndarray, exploration: Exploration) -> Ow
         probabilities[:] = 1.0
     mean = rows[:, len(shape.segments) :] if shape.dims else np.zeros((size, 0))
     spread = BASELINE_STD if exploration.std is None else exploration.std
-    return Own(probabilities, mean, np.broadcast_to(spread * (shape.high - shape.low), mean.shape))
+    return BasePolicy(
+        probabilities, mean, np.broadcast_to(spread * (shape.high - shape.low), mean.shape)
+    )
 
 
-def explored_own(shape: Shape, own: Own, exploration: Exploration) -> Own:
-    """The policy's own with the exploration's spread in place of its own spread.
+def with_exploration_spread(
+    shape: Shape, base_policy: BasePolicy, exploration: Exploration
+) -> BasePolicy:
+    """The base policy with the exploration's spread in place of its own.
 
     With `gaussian` exploration the numbers are normal around the policy's most likely answer.
     """
     if exploration.kind != "gaussian" or not shape.dims or exploration.std is None:
-        return own
-    mean = own.mean
-    if own.squashed:
-        mean = middle(shape) + half_range(shape) * np.tanh(own.mean)
+        return base_policy
+    mean = base_policy.mean
+    if base_policy.squashed:
+        mean = middle(shape) + half_range(shape) * np.tanh(base_policy.mean)
     std = np.broadcast_to(exploration.std * (shape.high - shape.low), mean.shape)
-    return Own(own.probabilities, mean, std, squashed=False)
+    return BasePolicy(base_policy.probabilities, mean, std, squashed=False)
 
 
-def most_likely(shape: Shape, own: Own, eligible: np.ndarray) -> np.ndarray:
+def most_likely(shape: Shape, base_policy: BasePolicy, eligible: np.ndarray) -> np.ndarray:
     """The row of the action that a policy prefers, without any chance. float64 `[W]`
 
     Args:
-        own: of one context (B = 1).
+        base_policy: of one context (B = 1).
         eligible: bool `[A]`
     """
     if shape.kind == "ranking":
-        order = np.argsort(-np.where(eligible, own.probabilities[0], -1.0), kind="stable")
+        order = np.argsort(-np.where(eligible, base_policy.probabilities[0], -1.0), kind="stable")
         row = np.full(shape.slots, -1.0)
         places = min(shape.slots, int(eligible.sum()))
         row[:places] = order[:places]
         return row
-    positions = [own.probabilities[0, start:stop].argmax() for start, stop in shape.segments]
-    mean = own.mean[0]
-    if own.squashed:
+    positions = [
+        base_policy.probabilities[0, start:stop].argmax() for start, stop in shape.segments
+    ]
+    mean = base_policy.mean[0]
+    if base_policy.squashed:
         mean = middle(shape) + half_range(shape) * np.tanh(mean)
     numbers = np.clip(mean, shape.low, shape.high)
     return np.asarray(np.concatenate([positions, numbers]), dtype=np.float64)

@@ -15,7 +15,7 @@ _NORMAL = NormalDist()
 def draw_number(
     mean: float, std: float, low: float, high: float, share: float, u: float, *, squashed: bool
 ) -> float:
-    """One number out of `(1 − share)·own + share·uniform`, by one uniform `u` in [0, 1)."""
+    """One number out of `(1 − share)·normal + share·uniform`, by one uniform `u` in [0, 1)."""
     if u < share:
         return low + (high - low) * u / share
     u = (u - share) / (1.0 - share)

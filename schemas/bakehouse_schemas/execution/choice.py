@@ -1,4 +1,4 @@
-"""What is executed, once it is known who answers: the policy's own or the baseline's, exploration,
+"""What is executed, once it is known who answers: the base policy or the baseline, exploration,
 mask and draw. No request and no log: serving decides with it, an audit recomputes with it.
 """
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from bakehouse_schemas.application.exploration import Exploration
 from bakehouse_schemas.application.shape import Shape
-from bakehouse_schemas.execution.base_policy import BASELINE_STD, Own, baseline_own
+from bakehouse_schemas.execution.base_policy import BASELINE_STD, BasePolicy, baseline_policy
 from bakehouse_schemas.execution.propensity import (
     Executed,
     draw_action,
@@ -21,29 +21,30 @@ from bakehouse_schemas.execution.propensity import (
 
 
 def choose_label(
-    own: np.ndarray, eligible: np.ndarray, exploration: Exploration, draw: float
+    base_policy: np.ndarray, eligible: np.ndarray, exploration: Exploration, draw: float
 ) -> tuple[int, np.ndarray]:
     """Which label, and the distribution it was drawn from.
 
     Args:
-        own: before exploration, float64 `[A]`
+        base_policy: before exploration, float64 `[A]`
         eligible: bool `[A]`
         draw: uniform in [0, 1).
 
     Returns:
-        Its position; float64 `[A]`, which at that position is above 0 unless `own` is no number.
+        Its position; float64 `[A]`, which at that position is above 0 unless `base_policy` is no
+        number.
     """
-    executed = own
+    executed = base_policy
     if exploration.kind != "none":
         executed = executed_distribution(
-            own, eligible, epsilon=exploration.epsilon, floor=exploration.floor
+            base_policy, eligible, epsilon=exploration.epsilon, floor=exploration.floor
         )
     return draw_action(executed, draw), executed
 
 
 def choose_row(
     shape: Shape,
-    own: Own,
+    base_policy: BasePolicy,
     baseline: np.ndarray | None,
     eligible: np.ndarray,
     exploration: Exploration,
@@ -54,7 +55,7 @@ def choose_row(
     """Which numbers, parts or ranking; None where it is the baseline's, and chance has no say.
 
     Args:
-        own: of one context (B = 1).
+        base_policy: of one context (B = 1).
         baseline: its row; see `allowed_row`. float64 `[W]`
         eligible: bool `[A]`
         draw: uniform in [0, 1).
@@ -62,7 +63,7 @@ def choose_row(
     """
     if not explores and baseline is not None:
         return None
-    return execute(shape, own, eligible, exploration, draw)
+    return execute(shape, base_policy, eligible, exploration, draw)
 
 
 def baseline_distribution(baseline: int | None, eligible: np.ndarray) -> np.ndarray:
@@ -72,9 +73,9 @@ def baseline_distribution(baseline: int | None, eligible: np.ndarray) -> np.ndar
     return np.asarray(eligible / eligible.sum(), dtype=np.float64)
 
 
-def baseline_rows_own(
+def baseline_row_policy(
     shape: Shape, row: np.ndarray | None, eligible: np.ndarray, exploration: Exploration
-) -> Own:
+) -> BasePolicy:
     """Around the baseline's row; where there is none, every eligible choice alike and numbers in
     the middle of their box. Of one context (B = 1).
 
@@ -82,12 +83,12 @@ def baseline_rows_own(
         row: see `allowed_row`.
     """
     if row is not None:
-        return baseline_own(shape, row[None], exploration)
+        return baseline_policy(shape, row[None], exploration)
     probabilities = eligible.astype(np.float64)
     for start, stop in shape.segments or ((0, shape.choices),):
         probabilities[start:stop] /= probabilities[start:stop].sum()
     middle = ((shape.low + shape.high) / 2)[None]
-    return Own(probabilities[None], middle, BASELINE_STD * (shape.high - shape.low)[None])
+    return BasePolicy(probabilities[None], middle, BASELINE_STD * (shape.high - shape.low)[None])
 
 
 def allowed_row(shape: Shape, row: np.ndarray | None, eligible: np.ndarray) -> np.ndarray | None:
@@ -101,16 +102,16 @@ def allowed_row(shape: Shape, row: np.ndarray | None, eligible: np.ndarray) -> n
 
 
 def chance_of_exploring(
-    shape: Shape, own: Own, eligible: np.ndarray, exploration: Exploration
+    shape: Shape, base_policy: BasePolicy, eligible: np.ndarray, exploration: Exploration
 ) -> float:
     """Probability that `Executed.explored` comes out true.
 
     Args:
-        own: of one context (B = 1), before exploration.
+        base_policy: of one context (B = 1), before exploration.
         eligible: bool `[A]`
     """
     epsilon, floor = exploration.epsilon, exploration.floor
-    mine, staying = own.probabilities[0], 1.0
+    mine, staying = base_policy.probabilities[0], 1.0
     if shape.kind == "ranking":
         left = eligible.copy()
         for _ in range(min(shape.slots, int(eligible.sum()))):

@@ -8,32 +8,37 @@ import numpy as np
 
 from bakehouse_schemas.application.exploration import Exploration
 from bakehouse_schemas.application.shape import Shape
-from bakehouse_schemas.execution.base_policy import Own, explored_own, half_range, middle
+from bakehouse_schemas.execution.base_policy import (
+    BasePolicy,
+    half_range,
+    middle,
+    with_exploration_spread,
+)
 from bakehouse_schemas.execution.bounded_normal import LARGEST_SQUASHED
 from bakehouse_schemas.execution.propensity import Executed
 
 
 def logged_density(
-    shape: Shape, own: Own, exploration: Exploration, executed: Executed
+    shape: Shape, base_policy: BasePolicy, exploration: Exploration, executed: Executed
 ) -> dict[str, Any]:
     """What a log must say, beside exploration and draw, to recompute a decision that is no label.
 
-    `own_from_density` reads it back.
+    `base_policy_from_density` reads it back.
     """
-    own = explored_own(shape, own, exploration)
+    base_policy = with_exploration_spread(shape, base_policy, exploration)
     described: dict[str, Any] = {"factors": list(executed.factors)}
     if shape.kind == "ranking":
-        described |= {"kind": "plackett_luce", "worths": own.probabilities[0].tolist()}
+        described |= {"kind": "plackett_luce", "worths": base_policy.probabilities[0].tolist()}
         return described
     if shape.segments:
-        described["probabilities"] = own.probabilities[0].tolist()
+        described["probabilities"] = base_policy.probabilities[0].tolist()
     if shape.dims:
         described |= {
-            "kind": "tanh_normal" if own.squashed else "truncated_normal",
-            "mean": own.mean[0].tolist(),
-            "std": own.std[0].tolist(),
+            "kind": "tanh_normal" if base_policy.squashed else "truncated_normal",
+            "mean": base_policy.mean[0].tolist(),
+            "std": base_policy.std[0].tolist(),
         }
-        if own.squashed:
+        if base_policy.squashed:
             numbers = executed.row[len(shape.segments) :]
             ratio = np.clip((numbers - middle(shape)) / half_range(shape), -1.0, 1.0)
             with np.errstate(divide="ignore"):
@@ -46,7 +51,7 @@ def logged_density(
 POINT = {"kind": "point"}  # no draw: the one action, for sure
 
 
-def own_from_density(shape: Shape, density: dict[str, Any]) -> Own:
+def base_policy_from_density(shape: Shape, density: dict[str, Any]) -> BasePolicy:
     """The distribution that a decision was drawn from, out of its log.
 
     Raises:
@@ -62,6 +67,6 @@ def own_from_density(shape: Shape, density: dict[str, Any]) -> Own:
             f"the density has {sizes[0]} probabilities, {sizes[1]} means and {sizes[2]} spreads; "
             f"expected ({shape.choices},), ({shape.dims},) and ({shape.dims},)"
         )
-    return Own(
+    return BasePolicy(
         probabilities[None], mean[None], std[None], squashed=density["kind"] == "tanh_normal"
     )

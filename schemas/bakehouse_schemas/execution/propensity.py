@@ -20,7 +20,7 @@ import numpy as np
 
 from bakehouse_schemas.application.exploration import Exploration
 from bakehouse_schemas.application.shape import Shape
-from bakehouse_schemas.execution.base_policy import Own, explored_own
+from bakehouse_schemas.execution.base_policy import BasePolicy, with_exploration_spread
 from bakehouse_schemas.execution.bounded_normal import densities, draw_number
 
 # a product of many factors stays a number above 0 that JSON can carry
@@ -107,24 +107,28 @@ def draws_from(draw: float, count: int) -> list[float]:
 
 
 def execute(
-    shape: Shape, own: Own, eligible: np.ndarray, exploration: Exploration, draw: float
+    shape: Shape,
+    base_policy: BasePolicy,
+    eligible: np.ndarray,
+    exploration: Exploration,
+    draw: float,
 ) -> Executed:
     """Draw one decision.
 
     Args:
-        own: of one context (B = 1).
+        base_policy: of one context (B = 1).
         eligible: bool `[A]`; of each discrete part at least one True.
         draw: uniform in [0, 1); `draws_from` makes more of it where there are more factors.
     """
-    own = explored_own(shape, own, exploration)
+    base_policy = with_exploration_spread(shape, base_policy, exploration)
     draws = draws_from(draw, shape.draws)
     if shape.kind == "ranking":
-        return _execute_ranking(shape, own.probabilities[0], eligible, exploration, draws)
+        return _execute_ranking(shape, base_policy.probabilities[0], eligible, exploration, draws)
     row: list[float] = []
     factors: list[float] = []
     explored = False
     for (start, stop), u in zip(shape.segments, draws, strict=False):
-        mine = own.probabilities[0, start:stop]
+        mine = base_policy.probabilities[0, start:stop]
         executed = executed_distribution(
             mine, eligible[start:stop], epsilon=exploration.epsilon, floor=exploration.floor
         )
@@ -134,9 +138,9 @@ def execute(
         explored |= position != int(mine.argmax())
     share = uniform_share(exploration.epsilon, exploration.floor)
     for at, u in enumerate(draws[len(shape.segments) :]):
-        mean, std = float(own.mean[0, at]), float(own.std[0, at])
+        mean, std = float(base_policy.mean[0, at]), float(base_policy.std[0, at])
         low, high = float(shape.low[at]), float(shape.high[at])
-        number = draw_number(mean, std, low, high, share, u, squashed=own.squashed)
+        number = draw_number(mean, std, low, high, share, u, squashed=base_policy.squashed)
         row.append(number)
         density = densities(
             np.array([number]),
@@ -144,7 +148,7 @@ def execute(
             np.array([std]),
             shape.low[at : at + 1],
             shape.high[at : at + 1],
-            squashed=own.squashed,
+            squashed=base_policy.squashed,
         )
         factors.append(float((1.0 - share) * density[0] + share / (high - low)))
         explored |= u < share
@@ -152,30 +156,38 @@ def execute(
 
 
 def propensities(
-    shape: Shape, own: Own, eligible: np.ndarray, rows: np.ndarray, exploration: Exploration
+    shape: Shape,
+    base_policy: BasePolicy,
+    eligible: np.ndarray,
+    rows: np.ndarray,
+    exploration: Exploration,
 ) -> np.ndarray:
     """Probability or density with which a policy would have executed given actions.
 
     Args:
-        own: of the B contexts.
+        base_policy: of the B contexts.
         eligible: bool `[B, A]`
         rows: the actions, float64 `[B, W]`
 
     Returns:
         float64 `[B]`; 0 where an action was not eligible.
     """
-    own = explored_own(shape, own, exploration)
+    base_policy = with_exploration_spread(shape, base_policy, exploration)
     if shape.kind == "ranking":
-        factors = _ranking_factors(own.probabilities, eligible, rows, exploration)
+        factors = _ranking_factors(base_policy.probabilities, eligible, rows, exploration)
     else:
-        factors = _part_factors(shape, own, eligible, rows, exploration)
+        factors = _part_factors(shape, base_policy, eligible, rows, exploration)
     with np.errstate(over="ignore", under="ignore"):
         total = np.clip(np.prod(factors, axis=1), LEAST_PROPENSITY, LARGEST_PROPENSITY)
     return np.asarray(np.where((factors > 0).all(axis=1), total, 0.0))
 
 
 def _part_factors(
-    shape: Shape, own: Own, eligible: np.ndarray, rows: np.ndarray, exploration: Exploration
+    shape: Shape,
+    base_policy: BasePolicy,
+    eligible: np.ndarray,
+    rows: np.ndarray,
+    exploration: Exploration,
 ) -> np.ndarray:
     """Of labels, numbers and parts. float64 `[B, W]`"""
     factors = np.ones(rows.shape)
@@ -183,18 +195,18 @@ def _part_factors(
     for part, (start, stop) in enumerate(shape.segments):
         position = start + rows[:, part].astype(int)
         factors[:, part] = _explored(
-            own.probabilities[at, position], eligible[at, position],
+            base_policy.probabilities[at, position], eligible[at, position],
             eligible[:, start:stop].sum(axis=1), exploration,
         )  # fmt: skip
     if shape.dims:
         share = uniform_share(exploration.epsilon, exploration.floor)
         density = densities(
             rows[:, len(shape.segments) :],
-            own.mean,
-            own.std,
+            base_policy.mean,
+            base_policy.std,
             shape.low,
             shape.high,
-            squashed=own.squashed,
+            squashed=base_policy.squashed,
         )
         uniform = 1.0 / (shape.high - shape.low)
         factors[:, len(shape.segments) :] = (1.0 - share) * density + share * uniform
@@ -206,11 +218,11 @@ def _product(factors: Sequence[float]) -> float:
 
 
 def _explored(
-    own: np.ndarray, eligible: np.ndarray, count: np.ndarray, exploration: Exploration
+    probability: np.ndarray, eligible: np.ndarray, count: np.ndarray, exploration: Exploration
 ) -> np.ndarray:
-    """`(1 − share)·own + share / count` of eligible choices, 0 of others. float64 `[B]`"""
+    """`(1 − share)·probability + share / count` of eligible choices, 0 of others. float64 `[B]`"""
     share = np.minimum(1.0, np.maximum(exploration.epsilon, exploration.floor * count))
-    return np.asarray(((1.0 - share) * own + share / np.maximum(count, 1)) * eligible)
+    return np.asarray(((1.0 - share) * probability + share / np.maximum(count, 1)) * eligible)
 
 
 def _execute_ranking(

@@ -121,7 +121,7 @@ def write_bundle(
         "golden_observations": golden_observations,
         "golden_eligible": golden_eligible,
         "golden_scores": policy.scores(golden_observations, golden_items),
-        "golden_probabilities": policy.own(
+        "golden_probabilities": policy.base_policy(
             golden_observations, golden_eligible, golden_items
         ).probabilities,
     }
@@ -272,11 +272,11 @@ def check_golden(policy: Policy, golden: Mapping[str, Array]) -> None:
     if not np.allclose(scores, expected, rtol=GOLDEN_TOLERANCE, atol=GOLDEN_TOLERANCE):
         worst = float(np.max(np.abs(scores - expected)))
         raise BundleCorrupt(f"golden outputs differ by {worst:g}; at most {GOLDEN_TOLERANCE:g}")
-    own = policy.own(observations, eligible, items)
-    if not (np.isfinite(own.mean).all() and np.isfinite(own.std).all()):
+    base_policy = policy.base_policy(observations, eligible, items)
+    if not (np.isfinite(base_policy.mean).all() and np.isfinite(base_policy.std).all()):
         raise BundleCorrupt("the golden observations are answered by numbers that are not finite")
     # Recorded probabilities are not compared: at a near tie a rounding decides who is best.
-    for probabilities in (golden["golden_probabilities"], own.probabilities):
+    for probabilities in (golden["golden_probabilities"], base_policy.probabilities):
         sums = [probabilities[:, start:stop].sum(axis=1) for start, stop in segments]
         if (
             not np.allclose(sums, 1.0, atol=GOLDEN_TOLERANCE)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from bakehouse_schemas.application.shape import Shape, discrete_shape
 from bakehouse_schemas.errors import BundleCorrupt
-from bakehouse_schemas.execution.base_policy import Own
+from bakehouse_schemas.execution.base_policy import BasePolicy
 from bakehouse_schemas.policy.network import Array, check_bounded, compile_network
 from bakehouse_schemas.policy.normaliser import BoundedNormaliser
 from bakehouse_schemas.policy.scores import (
@@ -246,16 +246,16 @@ class Policy:
             probabilities[np.arange(len(scores)), scores.argmax(axis=1)] = 1.0
         return probabilities
 
-    def own(
+    def base_policy(
         self,
         observations: Array,
         eligible: Array,
         items: Array | None = None,
         *,
         temperature: float | None = None,
-    ) -> Own:
-        """What the policy would do by itself, of any kind of action; see
-        `bakehouse_schemas.execution.propensity`.
+    ) -> BasePolicy:
+        """What the policy would do before exploration, of any kind of action; see
+        `bakehouse_schemas.execution.base_policy`.
 
         Args:
             observations: float32 `[B, D]`
@@ -266,14 +266,14 @@ class Policy:
         shape, rows = self.shape, len(observations)
         nothing = np.zeros((rows, 0))
         if shape.kind == "discrete":
-            return Own(
+            return BasePolicy(
                 self.distribution(observations, eligible, temperature=temperature), nothing, nothing
             )
         answer = self.scores(observations, items).astype(np.float64)
         if shape.kind == "ranking":
             scores = np.where(eligible, answer, -np.inf)
             worths = softmax(scores, temperature or self._head.temperature)
-            return Own(worths, nothing, nothing)
+            return BasePolicy(worths, nothing, nothing)
         probabilities = np.ones((rows, shape.choices))
         for start, stop in shape.segments:
             logits = np.where(eligible[:, start:stop], answer[:, start:stop], -np.inf)
@@ -286,9 +286,9 @@ class Policy:
             std = np.zeros_like(mean)
             if answer.shape[1] > shape.dims:
                 std = half * np.exp(np.clip(answer[:, shape.dims :], *LOG_STD))
-            return Own(probabilities, mean, std)
+            return BasePolicy(probabilities, mean, std)
         mean, log_std = numbers[:, : shape.dims], numbers[:, shape.dims :]
-        return Own(probabilities, mean, np.exp(np.clip(log_std, *LOG_STD)), squashed=True)
+        return BasePolicy(probabilities, mean, np.exp(np.clip(log_std, *LOG_STD)), squashed=True)
 
 
 def softmax(scores: Array, temperature: float) -> Array:

@@ -21,7 +21,7 @@ from bakehouse_schemas.application.exploration import NONE, Exploration
 from bakehouse_schemas.application.shape import Shape
 from bakehouse_schemas.errors import BakehouseError
 from bakehouse_schemas.events.checks import eligible_mask, offered
-from bakehouse_schemas.execution.base_policy import Own, baseline_own
+from bakehouse_schemas.execution.base_policy import BasePolicy, baseline_policy
 from bakehouse_schemas.execution.bounded_normal import LEAST_STD
 from bakehouse_schemas.execution.propensity import execute, executed_distribution, one_hot
 from bakehouse_schemas.worlds.transition_model import TransitionModel
@@ -219,35 +219,35 @@ def _mean_worth(
     application: Application,
     made: Logged,
     worth: Callable[[Any], float],
-    how: tuple[Own, Exploration],
+    how: tuple[BasePolicy, Exploration],
     draws: np.random.Generator,
 ) -> float:
-    own, exploration = how
+    base_policy, exploration = how
     items = made.context.get("items")
     drawn = (
-        execute(application.shape, own, made.eligible, exploration, float(u)).row
+        execute(application.shape, base_policy, made.eligible, exploration, float(u)).row
         for u in draws.random(SAMPLES)
     )
     return float(np.mean([worth(application.actions.action_of(row, items)) for row in drawn]))
 
 
-def _anywhere(application: Application, made: Logged) -> tuple[Own, Exploration]:
+def _anywhere(application: Application, made: Logged) -> tuple[BasePolicy, Exploration]:
     """Every eligible choice alike, and every number of the box."""
     shape = application.shape
     probabilities = made.eligible / made.eligible.sum()
     for start, stop in shape.segments:
         probabilities[start:stop] = _uniform(made.eligible[start:stop])
     middle = ((shape.low + shape.high) / 2)[None]
-    own = Own(probabilities[None], middle, np.ones_like(middle))
-    return own, Exploration(kind="none", epsilon=1.0)
+    base_policy = BasePolicy(probabilities[None], middle, np.ones_like(middle))
+    return base_policy, Exploration(kind="none", epsilon=1.0)
 
 
-def _around(application: Application, made: Logged, action: Any) -> tuple[Own, Exploration]:
+def _around(application: Application, made: Logged, action: Any) -> tuple[BasePolicy, Exploration]:
     """A wanted action, executed with the exploration of a decision."""
     shape = application.shape
     row = application.actions.row_of(action, made.context.get("items"))
-    own = baseline_own(shape, row[None], made.exploration)
-    return own._replace(std=_spread(shape, made.exploration)[None]), made.exploration
+    base_policy = baseline_policy(shape, row[None], made.exploration)
+    return base_policy._replace(std=_spread(shape, made.exploration)[None]), made.exploration
 
 
 def _spread(shape: Shape, exploration: Exploration) -> np.ndarray:
@@ -268,8 +268,8 @@ def shaped_episodic_values(
     draws = np.random.default_rng(0)
     executed: list[Any] = []  # SAMPLES of each wanted action, then of uniform
     for wanted in grid:
-        own, exploration = _around(application, last, wanted)
-        executed += _drawn(application, own, last.eligible, exploration, draws)
+        base_policy, exploration = _around(application, last, wanted)
+        executed += _drawn(application, base_policy, last.eligible, exploration, draws)
     everywhere, uniformly = _anywhere(application, last)
     executed += _drawn(application, everywhere, last.eligible, uniformly, draws)
     model = TransitionModel(world, application, executed)
@@ -293,14 +293,14 @@ def shaped_episodic_values(
 
 def _drawn(
     application: Application,
-    own: Own,
+    base_policy: BasePolicy,
     eligible: np.ndarray,
     exploration: Exploration,
     draws: np.random.Generator,
 ) -> list[Any]:
     return [
         application.actions.action_of(
-            execute(application.shape, own, eligible, exploration, float(u)).row
+            execute(application.shape, base_policy, eligible, exploration, float(u)).row
         )
         for u in draws.random(SAMPLES)
     ]

@@ -153,7 +153,7 @@ def _scores(
         own, executed = _logged(application, decision, names)
         scores: Sequence[float | None] = [None] * len(names)
     else:
-        mine = again.own.probabilities[0]
+        mine = again.base_policy.probabilities[0]
         if application.shape.kind == "ranking":
             mine = next_place(mine, again.eligible)
         own, executed = mine.tolist(), again.executed.tolist()

@@ -12,7 +12,7 @@ from bakehouse_learner.replay.ring import Ring
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.application.exploration import NONE, Exploration
 from bakehouse_schemas.errors import BakehouseError, BundleError
-from bakehouse_schemas.execution.base_policy import Own, baseline_own
+from bakehouse_schemas.execution.base_policy import BasePolicy, baseline_policy
 from bakehouse_schemas.execution.propensity import propensities
 from bakehouse_schemas.policy.bundle import LoadedPolicy, load_bundle
 from bakehouse_schemas.policy.policy import Policy
@@ -26,7 +26,7 @@ class Target(NamedTuple):
     name: str  # as it was asked for
     words: str
     version: int | None  # None: no published policy
-    own: Callable[[Ring, np.ndarray], Own]  # of the contexts in these slots, int [n]
+    own: Callable[[Ring, np.ndarray], BasePolicy]  # of the contexts in these slots, int [n]
     exploration: Exploration
     learned_until_ms: int | None  # stream time of what it has learned from; None: nothing
 
@@ -131,7 +131,7 @@ def _described(exploration: Exploration) -> str:
 
 
 def _propensity(
-    target: Target, own: Own, ring: Ring, slots: np.ndarray, rows: np.ndarray
+    target: Target, own: BasePolicy, ring: Ring, slots: np.ndarray, rows: np.ndarray
 ) -> np.ndarray:
     return propensities(ring.shape, own, ring.eligible[slots], rows, target.exploration)
 
@@ -141,35 +141,37 @@ def _rows(actions: np.ndarray) -> np.ndarray:
     return actions[:, None] if actions.ndim == 1 else actions
 
 
-def _published(policy: Policy, exploration: Exploration) -> Callable[[Ring, np.ndarray], Own]:
+def _published(
+    policy: Policy, exploration: Exploration
+) -> Callable[[Ring, np.ndarray], BasePolicy]:
     temperature = exploration.temperature if exploration.kind == "softmax" else None
 
-    def own(ring: Ring, slots: np.ndarray) -> Own:
+    def own(ring: Ring, slots: np.ndarray) -> BasePolicy:
         if len(slots) == 0:
             return _nothing(ring, slots)
         items = ring.items[slots] if ring.shape.kind == "ranking" else None
-        return policy.own(
+        return policy.base_policy(
             ring.observation[slots], ring.eligible[slots], items, temperature=temperature
         )
 
     return own
 
 
-def _baseline(first: Exploration) -> Callable[[Ring, np.ndarray], Own]:
+def _baseline(first: Exploration) -> Callable[[Ring, np.ndarray], BasePolicy]:
     """The game's rules; uniform where they have no answer, or a label that is not eligible.
 
     Args:
         first: exploration of version 0, whose spread a number has around the rules' own.
     """
 
-    def own(ring: Ring, slots: np.ndarray) -> Own:
+    def own(ring: Ring, slots: np.ndarray) -> BasePolicy:
         rows = _rows(ring.baseline[slots])
         known = ring.has_baseline[slots].copy()
         if ring.labels:
             known &= ring.eligible[slots, np.maximum(ring.baseline[slots], 0)]
-        found = baseline_own(ring.shape, np.where(known[:, None], rows, 0), first)
+        found = baseline_policy(ring.shape, np.where(known[:, None], rows, 0), first)
         uniform = _nothing(ring, slots)
-        return Own(
+        return BasePolicy(
             np.where(known[:, None], found.probabilities, uniform.probabilities),
             np.where(known[:, None], found.mean, uniform.mean),
             np.where(known[:, None], found.std, uniform.std),
@@ -178,7 +180,7 @@ def _baseline(first: Exploration) -> Callable[[Ring, np.ndarray], Own]:
     return own
 
 
-def _nothing(ring: Ring, slots: np.ndarray) -> Own:
+def _nothing(ring: Ring, slots: np.ndarray) -> BasePolicy:
     """No preference: choices alike; numbers in the middle of their box, and as wide as it."""
     shape, eligible = ring.shape, ring.eligible[slots]
     probabilities = np.zeros(eligible.shape)
@@ -187,6 +189,6 @@ def _nothing(ring: Ring, slots: np.ndarray) -> Own:
         probabilities[:, start:stop] = eligible[:, start:stop] / count
     numbers = (len(slots), shape.dims)
     middle, wide = (shape.low + shape.high) / 2, shape.high - shape.low
-    return Own(
+    return BasePolicy(
         probabilities, np.broadcast_to(middle, numbers).copy(), np.broadcast_to(wide, numbers)
     )

@@ -20,7 +20,7 @@ from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.application.exploration import Exploration
 from bakehouse_schemas.application.ranking import Ranking
 from bakehouse_schemas.decisions.cohort import HOLDOUT, Role, place_in_rollout, role_of
-from bakehouse_schemas.execution.base_policy import Own, baseline_own
+from bakehouse_schemas.execution.base_policy import BasePolicy, baseline_policy
 from bakehouse_schemas.execution.propensity import (
     draw_action,
     execute,
@@ -68,7 +68,7 @@ class Drawn(NamedTuple):
 
 def draw(
     application: Application,
-    own: Own,
+    own: BasePolicy,
     eligible: np.ndarray,
     exploration: Exploration,
     uniform: float,
@@ -226,12 +226,12 @@ class VirtualPlayers:
             )
         return logged
 
-    def _own(self, asked: Sequence[Asked], answering: Answering) -> Own:
+    def _own(self, asked: Sequence[Asked], answering: Answering) -> BasePolicy:
         if answering.policy is None:
             rows = np.array([one.baseline for one in asked])  # [B, W]
-            return baseline_own(self.application.shape, rows, answering.exploration)
+            return baseline_policy(self.application.shape, rows, answering.exploration)
         exploration = answering.exploration
-        return answering.policy.own(
+        return answering.policy.base_policy(
             np.array([one.observation for one in asked]),  # [B, D]
             np.array([one.eligible for one in asked]),  # [B, A]
             np.array([one.items for one in asked]) if asked[0].items is not None else None,
