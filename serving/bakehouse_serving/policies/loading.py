@@ -57,7 +57,7 @@ class PolicyLoader:
         # The first run of a shape costs more than the others: not a player's to pay.
         size, shape = application.encoder.size, application.shape
         items = np.zeros((1, shape.choices, shape.features), np.float32)
-        loaded.policy.own(
+        loaded.policy.base_policy(
             np.zeros((1, size), np.float32), np.ones((1, shape.choices), dtype=bool), items
         )
         return loaded
