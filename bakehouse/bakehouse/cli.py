@@ -10,17 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from bakehouse.commands import (
-    check,
-    decide,
-    explain,
-    init,
-    look,
-    offline,
-    parts,
-    policy,
-    stack,
-)
+from bakehouse.commands import check, decide, explain, init, look, offline, parts, policy, stack
 from bakehouse.output import complain, say, say_json
 from bakehouse_schemas.errors import BakehouseError
 

@@ -206,7 +206,7 @@ class Stream:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run until SIGTERM (then 0, cleanly), or until nothing helps (then 1)."""
-    parser = argparse.ArgumentParser(prog="python -m stream", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bakehouse_stream", description=__doc__)
     parser.add_argument(
         "refs", nargs="+", metavar="REF", help="path/to/file.py or module:attribute"
     )

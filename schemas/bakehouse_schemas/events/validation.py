@@ -7,10 +7,7 @@ from difflib import get_close_matches
 from itertools import islice
 from typing import Any, TypeVar
 
-from pydantic import (
-    BaseModel,
-    ValidationError,
-)
+from pydantic import BaseModel, ValidationError
 
 from bakehouse_schemas.errors import InvalidEvent
 from bakehouse_schemas.events.fields import LONGEST_NAME, UUID7

@@ -9,9 +9,7 @@ import numpy as np
 
 from bakehouse_schemas.application.application import Application, Episodic
 from bakehouse_schemas.errors import BakehouseError
-from bakehouse_schemas.execution.propensity import (
-    one_hot,
-)
+from bakehouse_schemas.execution.propensity import one_hot
 from bakehouse_schemas.worlds.world import EpisodicWorld
 
 
