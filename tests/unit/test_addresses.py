@@ -18,7 +18,7 @@ from bakehouse_schemas.errors import SettingsError, StackError
 from bakehouse_schemas.process.addresses import text_without_secrets, without_secrets
 from bakehouse_schemas.process.logs import formatter
 from bakehouse_schemas.process.settings import Settings, load_settings
-from bakehouse_serving.dashboard.view import wanted
+from bakehouse_serving.dashboard.view import dashboard_settings
 from bakehouse_serving.explain.client import _environment
 from tests.unit.test_serving_http import Server
 
@@ -116,7 +116,7 @@ def test_commands_print_no_secret_of_an_address(
 
 @every_address
 def test_the_dashboard_is_told_no_secret_of_mlflows_address(address: str, tmp_path: Path) -> None:
-    told = wanted(Settings(home=tmp_path, mlflow_uri=address))
+    told = dashboard_settings(Settings(home=tmp_path, mlflow_uri=address))
     assert SECRET not in repr(told)
     assert told.mlflow_url is not None or told.mlflow_command is not None
 
