@@ -47,7 +47,7 @@ def trained(application: Application, source: Path, **options: Any) -> tuple[His
 
 def left_in(home: Path, application: Application, source: Path) -> Trained:
     history, made = trained(application, source)
-    state = warm_start_of(made.learning, history, application)
+    state = warm_start_of(made.learning, history.arrivals, application, timed=history.timed)
     leave_warm_start(home / "learner" / application.name, state)
     return made
 
@@ -159,7 +159,7 @@ def test_a_log_without_times_does_not_teach_that_outcomes_come_at_once(tmp_path:
     loop.start()
     assert loop.learning.expected.remaining.matured == 0
     history, made = trained(GAME, log_of_a_game(tmp_path))
-    timed = warm_start_of(made.learning, history._replace(timed=True), GAME)
+    timed = warm_start_of(made.learning, history.arrivals, GAME, timed=True)
     assert int(timed["remaining"]["next"]) == 1_200
 
 

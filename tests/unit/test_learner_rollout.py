@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
-from bakehouse_learner.gate.guardrails import Guards, broken, guarded_values
+from bakehouse_learner.gate.guardrails import Guards, broken
 from bakehouse_learner.gate.rollout import Steps
 from bakehouse_learner.gate.rules import Evidence, decide
+from bakehouse_learner.replay.maturity import guarded_values
 from bakehouse_learner.statistics.confidence_sequence import Interval
 from bakehouse_learner.statistics.recent_mean import RecentMean
 from bakehouse_learner.training.apprentice import asked_of_an_apprentice, matches

@@ -8,15 +8,15 @@ on decisions that were made after the start.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from bakehouse_learner.artifacts.checkpoint import read_checkpoint, write_checkpoint
 from bakehouse_learner.gate.evidence import Collector
 from bakehouse_learner.learning import Learning
-from bakehouse_learner.offline.history.history import History
 from bakehouse_learner.replay.maturity import RemainingReward
+from bakehouse_learner.replay.row_decoder import Arrival
 from bakehouse_learner.training.agent import Agent, Setup
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.errors import BundleError
@@ -26,15 +26,19 @@ log = logging.getLogger(__name__)
 FILE, REFUSED = "warm_start.npz", "warm_start.refused.npz"
 
 
-def warm_start_of(learning: Learning, history: History, application: Application) -> dict[str, Any]:
+def warm_start_of(
+    learning: Learning, arrivals: Sequence[Arrival], application: Application, *, timed: bool
+) -> dict[str, Any]:
     """What a live learner begins with.
 
     Args:
         learning: trained on history, or on a part of it; takes all of it in.
+        arrivals: all of the history.
         application: as it will run; the history's may have other rewards.
+        timed: outcomes of the history say when they happened.
     """
     assert learning.evidence is not None and learning.normaliser is not None
-    learning.ingest(history.arrivals)
+    learning.ingest(arrivals)
     untouched = Collector(application, learning.ring, learning.normaliser)
     untouched.replace_ring(learning.ring)  # no row of history is evidence for what learned from it
     untouched.model = learning.evidence.model
@@ -47,7 +51,7 @@ def warm_start_of(learning: Learning, history: History, application: Application
         "trainings": 0,
         "unpublished_ms": [],
     }
-    if not history.timed:  # how long outcomes take is then still to be learned
+    if not timed:  # how long outcomes take is then still to be learned
         of = learning.expected.remaining.groups
         state["remaining"] = RemainingReward(of, application.reward.window_ms).state()
         state["json"]["remembered"] = learning.ring.head

@@ -19,7 +19,7 @@ from bakehouse_learner.ope.fitted_q import Choice, Transitions, fitted_q_differe
 from bakehouse_learner.ope.ranking_difference import list_difference
 from bakehouse_learner.ope.reward_model import RewardModel
 from bakehouse_learner.ope.weighted_td import Steps, weighted_td_difference
-from bakehouse_learner.replay.episodes import discounted, episodes_from
+from bakehouse_learner.replay.episodes import discounted, episodes_from, terminal_slots
 from bakehouse_learner.replay.ring import Ring
 from bakehouse_learner.statistics.confidence_sequence import Interval
 from bakehouse_learner.statistics.recent_mean import RecentMean
@@ -424,13 +424,6 @@ class Collector:
             n,
         )
         self._estimated_at_ms = saved["estimated_at_ms"]
-
-
-def terminal_slots(ring: Ring, problem: object) -> np.ndarray:
-    """Which decisions nothing follows: `end` came, or the timeout passed. bool `[C]`"""
-    if isinstance(problem, Episodic) and problem.on_timeout == "terminal":
-        return np.asarray(ring.ended | (ring.timed_out & ~ring.has_next))
-    return ring.ended
 
 
 def _episode_roots(ring: Ring, slots: np.ndarray) -> np.ndarray:

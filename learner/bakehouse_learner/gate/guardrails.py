@@ -9,27 +9,7 @@ from typing import Any
 import numpy as np
 
 from bakehouse_learner.statistics.confidence_sequence import ConfidenceSequence, Interval, Moments
-from bakehouse_schemas.application.reward import DecisionTimes, Reward, TimedOutcome, delay_ms
 from bakehouse_schemas.application.rollout import Guardrail
-
-
-def guarded_values(
-    guardrails: Sequence[Guardrail],
-    rule: Reward,
-    times: DecisionTimes,
-    outcomes: Sequence[TimedOutcome],
-) -> list[float]:
-    """What a decision adds to each guardrail's mean: the sum of its outcomes within the window.
-
-    An outcome without value counts 1, so that the mean is a frequency.
-    """
-    values = [0.0] * len(guardrails)
-    for outcome in outcomes:
-        for at, guardrail in enumerate(guardrails):
-            counts = outcome.kind == "reward" and outcome.name == guardrail.outcome
-            if counts and delay_ms(times, outcome) <= rule.window_ms:
-                values[at] += 1.0 if outcome.value is None else outcome.value
-    return values
 
 
 class Guards:

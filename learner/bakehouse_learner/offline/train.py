@@ -81,7 +81,7 @@ def train(asked: argparse.Namespace) -> dict[str, Any]:
         "warm_start": None,
     }
     if asked.out is None or asked.home:
-        state = warm_start_of(trained.learning, history, application)
+        state = warm_start_of(trained.learning, history.arrivals, application, timed=history.timed)
         answer["warm_start"] = str(leave_warm_start(folder, state))
     answer["seconds"] = round(time.monotonic() - began, 1)
     return answer

@@ -90,3 +90,10 @@ def finished_episode(ring: Ring, slot: int, problem: Bandit | Episodic) -> list[
 def discounted(rewards: np.ndarray, discount: float) -> float:
     """An episode's return: `Σ γᵗ r_t` over its rewards in order, float `[T]`."""
     return float(np.sum(rewards * discount ** np.arange(len(rewards))))
+
+
+def terminal_slots(ring: Ring, problem: Bandit | Episodic) -> np.ndarray:
+    """Which decisions nothing follows: `end` came, or the timeout passed. bool `[C]`"""
+    if isinstance(problem, Episodic) and problem.on_timeout == "terminal":
+        return np.asarray(ring.ended | (ring.timed_out & ~ring.has_next))
+    return ring.ended

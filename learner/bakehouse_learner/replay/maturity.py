@@ -20,6 +20,7 @@ from bakehouse_schemas.application.reward import (
     delay_ms,
     matured_at_ms,
 )
+from bakehouse_schemas.application.rollout import Guardrail
 
 EDGES = 64  # ages at which remaining rewards are kept; closer together where rewards are young
 HISTORY = 20_000  # matured decisions that the means are over
@@ -68,6 +69,25 @@ def _value(
         return value if abs(value) <= LARGEST_REWARD else math.nan
     except Exception:  # the application's own function: one bad row must not stop the learning
         return math.nan
+
+
+def guarded_values(
+    guardrails: Sequence[Guardrail],
+    rule: Reward,
+    times: DecisionTimes,
+    outcomes: Sequence[TimedOutcome],
+) -> list[float]:
+    """What a decision adds to each guardrail's mean: the sum of its outcomes within the window.
+
+    An outcome without value counts 1, so that the mean is a frequency.
+    """
+    values = [0.0] * len(guardrails)
+    for outcome in outcomes:
+        for at, guardrail in enumerate(guardrails):
+            counts = outcome.kind == "reward" and outcome.name == guardrail.outcome
+            if counts and delay_ms(times, outcome) <= rule.window_ms:
+                values[at] += 1.0 if outcome.value is None else outcome.value
+    return values
 
 
 def edges_ms(window_ms: int, edges: int = EDGES) -> np.ndarray:

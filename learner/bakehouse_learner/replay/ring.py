@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from bakehouse_learner.gate.guardrails import guarded_values
 from bakehouse_learner.replay.folded_decision import Known, decode, encode, merge
-from bakehouse_learner.replay.maturity import assess
+from bakehouse_learner.replay.maturity import assess, guarded_values
 from bakehouse_learner.replay.row_decoder import Arrival, Successor
 from bakehouse_schemas.application.application import Application, Episodic
 from bakehouse_schemas.application.ranking import Ranking

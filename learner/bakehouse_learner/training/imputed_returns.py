@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bakehouse_learner.gate.evidence import terminal_slots
+from bakehouse_learner.replay.episodes import terminal_slots
 from bakehouse_learner.replay.maturity import RemainingReward, curve
 from bakehouse_learner.replay.ring import Ring
 from bakehouse_learner.training.on_policy import recent, without_gaps
