@@ -12,6 +12,7 @@ import pytest
 
 from bakehouse.reports.compare import show_comparison
 from bakehouse_learner.offline import compare
+from bakehouse_learner.offline.candidates import candidates_of, with_agent
 from bakehouse_learner.offline.plots.learning_curves import COLOURS, draw
 from bakehouse_learner.offline.simulation.simulation import Point, Result
 from bakehouse_schemas.application.application import Agent, EpsilonGreedy, Gate, Thompson
@@ -32,7 +33,7 @@ def asked(**options: Any) -> argparse.Namespace:
 
 def compared(**options: Any) -> dict[str, Any]:
     names = ("neural_greedy", "lin_ucb")
-    candidates = {name: compare.with_agent(GAME_TO_COMPARE, name) for name in names}
+    candidates = {name: with_agent(GAME_TO_COMPARE, name) for name in names}
     found = compare.in_world(candidates, Walkers(), LinearAgent, asked(**options))
     described = {"application": "game", "by": "world", "plot": None}
     return described | {"decisions": 1_500, "seeds": options.get("seeds", 2)} | found
@@ -107,23 +108,23 @@ def test_the_picture_names_every_agent_and_each_looks_different(
 def test_without_names_all_agents_that_fit_are_compared(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    everybody = compare.candidates_of(asked(), GAME)
+    everybody = candidates_of(asked(), GAME)
     assert set(everybody) >= {"neural_greedy", "lin_ucb", "lin_ts", "dqn"}
     assert {made.agent.name for made in everybody.values()} == set(everybody)
-    assert list(compare.candidates_of(asked(agents="dqn, lin_ucb,dqn"), GAME)) == ["dqn", "lin_ucb"]
+    assert list(candidates_of(asked(agents="dqn, lin_ucb,dqn"), GAME)) == ["dqn", "lin_ucb"]
     believing = replace(GAME, agent=Agent("lin_ts"), exploration=Thompson())
-    assert "lin_ts" in compare.candidates_of(asked(), believing)
+    assert "lin_ts" in candidates_of(asked(), believing)
     assert "neural_greedy is left out" in capsys.readouterr().err
     with pytest.raises(ApplicationError, match="--agents neural_greedy: "):
-        compare.candidates_of(asked(agents="neural_greedy"), believing)
+        candidates_of(asked(agents="neural_greedy"), believing)
     with pytest.raises(ApplicationError, match=r"--agents nobody: .*there is no such agent"):
-        compare.candidates_of(asked(agents="nobody"), GAME)
+        candidates_of(asked(agents="nobody"), GAME)
 
 
 def test_without_a_world_agents_are_judged_by_a_history(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    candidates = {name: compare.with_agent(GAME, name) for name in ("neural_greedy", "lin_ucb")}
+    candidates = {name: with_agent(GAME, name) for name in ("neural_greedy", "lin_ucb")}
     source = log_of_a_game(tmp_path)
     found = compare.on_history(candidates, asked(source=str(source)), lambda: LinearAgent)
     for one in found["agents"]:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from bakehouse_learner.offline import evaluate
+from bakehouse_learner.offline.console import run_program
 from bakehouse_learner.offline.evaluation.target_policies import (
     distribution,
     find_target,
@@ -47,7 +48,7 @@ def ask(home: Path, capsys: pytest.CaptureFixture[str]) -> Any:
     """Asks `python -m bakehouse_learner.offline.evaluate` in this process."""
 
     def asked(*arguments: str) -> dict[str, Any]:
-        status = evaluate.main(arguments)
+        status = run_program(evaluate.evaluate, evaluate.command_line(), arguments)
         answer: dict[str, Any] = json.loads(capsys.readouterr().out)
         assert status == (2 if "error" in answer else 0)
         return answer

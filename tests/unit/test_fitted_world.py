@@ -32,7 +32,7 @@ from bakehouse_learner.offline.fit_world import (
 )
 from bakehouse_learner.offline.history.history import History
 from bakehouse_learner.offline.simulation.simulation import simulate
-from bakehouse_learner.offline.train import target_of
+from bakehouse_learner.offline.training.held_out import target_of
 from bakehouse_learner.offline.training.train_on_history import held_out_from, train_on_history
 from bakehouse_learner.offline.world_fitting.agreement import (
     Fit,

@@ -8,9 +8,6 @@ it.
 from __future__ import annotations
 
 import argparse
-import json
-import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,24 +20,13 @@ from bakehouse_learner.offline.advice.reward import reward
 from bakehouse_learner.offline.advice.sample import MOST, Sample, of_history, of_world
 from bakehouse_learner.offline.advice.sample_size import patience
 from bakehouse_learner.offline.advice.sequence import sequence
+from bakehouse_learner.offline.console import run_program, say
 from bakehouse_learner.offline.history.history import read_history
-from bakehouse_learner.offline.train import say
-from bakehouse_schemas.errors import BakehouseError, InvalidHistory
+from bakehouse_schemas.errors import InvalidHistory
 from bakehouse_schemas.loading import Loaded, load_application
 from bakehouse_schemas.process.settings import load_settings
 
 SEED = 0
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Answer on standard output; 0, or 2 with the reason."""
-    try:
-        answer = advise(_parser().parse_args(arguments))
-    except BakehouseError as error:
-        print(json.dumps({"error": type(error).__name__, "message": str(error)}))  # noqa: T201
-        return 2
-    print(json.dumps(answer, ensure_ascii=False, allow_nan=False))  # noqa: T201
-    return 0
 
 
 def advise(asked: argparse.Namespace) -> dict[str, Any]:
@@ -94,7 +80,8 @@ def _sample(loaded: Loaded, asked: argparse.Namespace) -> tuple[Sample, str, lis
     return of_history(history), str(source), list(history.notes)
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """The arguments that this program takes."""
     parser = argparse.ArgumentParser(prog="bakehouse_learner.offline.advise")
     parser.add_argument("ref")
     parser.add_argument("--from", dest="source")
@@ -103,4 +90,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    raise SystemExit(run_program(advise, command_line()))

@@ -8,9 +8,7 @@ out of it. Prints one line of JSON; `bakehouse compare` makes a table of it.
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -21,15 +19,15 @@ from typing import Any
 import numpy as np
 
 from bakehouse_learner.agents.load import load_agents
+from bakehouse_learner.offline.candidates import candidates_of
+from bakehouse_learner.offline.console import run_program, say
 from bakehouse_learner.offline.history.history import read_history
 from bakehouse_learner.offline.simulation.simulation import Point, Result, simulate
-from bakehouse_learner.offline.train import judged, say
+from bakehouse_learner.offline.training.held_out import evaluate_held_out
 from bakehouse_learner.offline.training.train_on_history import train_on_history
-from bakehouse_learner.training.agent import Agent as Learner
-from bakehouse_learner.training.agent import Setup
-from bakehouse_schemas.application.agents import AGENTS, require_packages
-from bakehouse_schemas.application.application import Agent, Application
-from bakehouse_schemas.errors import ApplicationError, BakehouseError, MissingDependency
+from bakehouse_learner.training.agent import Agent, Setup
+from bakehouse_schemas.application.application import Application
+from bakehouse_schemas.errors import BakehouseError
 from bakehouse_schemas.loading import load_application
 from bakehouse_schemas.process.settings import load_settings
 from bakehouse_schemas.worlds.share import share
@@ -40,18 +38,7 @@ TELL_EVERY_S = 2.0
 GRID = 40  # points of a learning curve
 HELD_OUT = 0.2
 PICTURES = (".png", ".svg", ".pdf")
-Build = Callable[[Setup], Learner]
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Answer on standard output, progress on standard error; 0, or 2 with the reason."""
-    try:
-        answer = compare(_parser().parse_args(arguments))
-    except BakehouseError as error:
-        print(json.dumps({"error": type(error).__name__, "message": str(error)}))  # noqa: T201
-        return 2
-    print(json.dumps(answer, ensure_ascii=False, allow_nan=False))  # noqa: T201
-    return 0
+Build = Callable[[Setup], Agent]
 
 
 def compare(asked: argparse.Namespace) -> dict[str, Any]:
@@ -87,43 +74,6 @@ def compare(asked: argparse.Namespace) -> dict[str, Any]:
 
         draw(answer, asked.plot)
     return answer
-
-
-def candidates_of(asked: argparse.Namespace, application: Application) -> dict[str, Application]:
-    """The application with each of the agents that were named; else with all that fit it.
-
-    Raises:
-        ApplicationError: an agent that was named does not fit, or none does.
-    """
-    if asked.agents:
-        names = dict.fromkeys(name.strip() for name in asked.agents.split(",") if name.strip())
-        return {name: with_agent(application, name) for name in names}
-    kind, problem = application.actions.kind, application.problem.kind
-    found = {}
-    for name, agent in AGENTS.items():
-        if kind in agent.actions and problem in agent.problems:
-            try:
-                require_packages(name)
-                found[name] = with_agent(application, name)
-            except (ApplicationError, MissingDependency) as error:
-                # it cannot explore as this application does, or not be trained here
-                say(f"{name} is left out: {error}")
-    if not found:
-        raise ApplicationError(f"no agent fits {application.name!r}; say which with --agents")
-    return found
-
-
-def with_agent(application: Application, name: str) -> Application:
-    """The application with another agent at its own settings, online.
-
-    Raises:
-        ApplicationError: the agent does not fit, or does not explore as the application says.
-    """
-    agent = application.agent if application.agent.name == name else Agent(name)
-    try:
-        return replace(application, agent=agent, mode="online")
-    except ApplicationError as error:
-        raise ApplicationError(f"--agents {name}: {error}") from None
 
 
 def in_world(
@@ -226,7 +176,7 @@ def on_history(
         mine = history._replace(application=with_rewards)
         trained = train_on_history(mine, build, held_out=HELD_OUT)
         spent = time.monotonic() - began
-        found = judged(mine, trained)
+        found = evaluate_held_out(mine, trained)
         agents.append(
             {
                 "agent": name,
@@ -274,7 +224,8 @@ class _Progress:
         self._before += decisions
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """The arguments that this program takes."""
     parser = argparse.ArgumentParser(prog="bakehouse_learner.offline.compare")
     parser.add_argument("ref")
     parser.add_argument("--agents", default="")
@@ -287,4 +238,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    raise SystemExit(run_program(compare, command_line()))

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from bakehouse_learner.offline.console import run_program
 from bakehouse_learner.offline.evaluation.policy_value import material
 from bakehouse_learner.offline.evaluation.report import Asked, report
 from bakehouse_learner.offline.evaluation.target_policies import Target, find_target
@@ -26,17 +25,6 @@ from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.errors import BakehouseError
 from bakehouse_schemas.loading import load_application
 from bakehouse_schemas.process.settings import load_settings
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Answer on standard output; 0, or 2 with the reason."""
-    try:
-        answer = evaluate(_parser().parse_args(arguments))
-    except BakehouseError as error:
-        print(json.dumps({"error": type(error).__name__, "message": str(error)}))  # noqa: T201
-        return 2
-    print(json.dumps(answer, ensure_ascii=False, allow_nan=False))  # noqa: T201
-    return 0
 
 
 def evaluate(asked: argparse.Namespace) -> dict[str, Any]:
@@ -110,7 +98,8 @@ def _segment(
     return field, segments([context.get(field) for context in contexts])
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """The arguments that this program takes."""
     parser = argparse.ArgumentParser(prog="bakehouse_learner.offline.evaluate")
     parser.add_argument("ref")
     parser.add_argument("--policy", default="champion")
@@ -127,4 +116,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    raise SystemExit(run_program(evaluate, command_line()))

@@ -9,9 +9,7 @@ status 2, and a line with `error` and `message`, for what cannot be done.
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -22,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from bakehouse_learner.agents.load import load_agents
-from bakehouse_learner.offline.compare import with_agent
+from bakehouse_learner.offline.candidates import with_agent
+from bakehouse_learner.offline.console import run_program, say
 from bakehouse_learner.offline.evaluation.policy_value import Material, material
 from bakehouse_learner.offline.evaluation.target_policies import (
     Target,
@@ -31,7 +30,7 @@ from bakehouse_learner.offline.evaluation.target_policies import (
     newest_version,
 )
 from bakehouse_learner.offline.history.history import History, read_history
-from bakehouse_learner.offline.train import say, target_of
+from bakehouse_learner.offline.training.held_out import target_of
 from bakehouse_learner.offline.training.train_on_history import held_out_from, train_on_history
 from bakehouse_learner.offline.world_fitting.agreement import (
     Fit,
@@ -59,17 +58,6 @@ MOST_CONTEXTS = 4_000  # that a policy is valued in, of the world's
 MOST_PLAYED = 50_000  # decisions that a world holds: the newest
 PREFERRED = ("neural_greedy", "lin_ucb")  # trained beside the application's own agent
 PARTS = 10  # of a number's range, in which tries are counted
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Answer on standard output, progress on standard error; 0, or 2 with the reason."""
-    try:
-        answer = fit_world(_parser().parse_args(arguments))
-    except BakehouseError as error:
-        print(json.dumps({"error": type(error).__name__, "message": str(error)}))  # noqa: T201
-        return 2
-    print(json.dumps(answer, ensure_ascii=False, allow_nan=False))  # noqa: T201
-    return 0
 
 
 def fit_world(asked: argparse.Namespace) -> dict[str, Any]:
@@ -302,7 +290,8 @@ def _valued(
     return policies
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """The arguments that this program takes."""
     parser = argparse.ArgumentParser(prog="bakehouse_learner.offline.fit_world")
     parser.add_argument("ref")
     parser.add_argument("--from", dest="source", default="replay")
@@ -315,4 +304,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    raise SystemExit(run_program(fit_world, command_line()))

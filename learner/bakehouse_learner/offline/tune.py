@@ -8,11 +8,9 @@ one line of JSON; `bakehouse tune` makes words of it. Ctrl-C keeps what is done.
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +21,9 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from bakehouse_learner.agents.load import load_agents
+from bakehouse_learner.offline.console import run_program, say
 from bakehouse_learner.offline.history.history import read_history
 from bakehouse_learner.offline.plots.search import draw, importances
-from bakehouse_learner.offline.train import say
 from bakehouse_learner.offline.tuning.mlflow_runs import Runs
 from bakehouse_learner.offline.tuning.objectives import (
     LOOKS,
@@ -47,17 +45,6 @@ AT_RANDOM = 8  # trials before the sampler leans on what it has seen, the page's
 NEVER_PRUNED = 4  # first trials, whose median the others are held against
 STATES = ("complete", "pruned", "failed", "stopped")
 SCORE = {"world": "share of the best over the whole run", "history": "doubly robust estimate"}
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Answer on standard output, progress on standard error; 0, or 2 with the reason."""
-    try:
-        answer = tune(_parser().parse_args(arguments))
-    except BakehouseError as error:
-        print(json.dumps({"error": type(error).__name__, "message": str(error)}))  # noqa: T201
-        return 2
-    print(json.dumps(answer, ensure_ascii=False, allow_nan=False))  # noqa: T201
-    return 0
 
 
 def tune(asked: argparse.Namespace, *, load: Callable[[], Build] = load_agents) -> dict[str, Any]:
@@ -299,7 +286,8 @@ def _given(asked: argparse.Namespace) -> dict[str, Any]:
     return {"trials": asked.trials, "seed": asked.seed, "agents": asked.agents}
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """The arguments that this program takes."""
     parser = argparse.ArgumentParser(prog="bakehouse_learner.offline.tune")
     parser.add_argument("ref")
     parser.add_argument("--trials", type=int, default=20)
@@ -315,4 +303,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    raise SystemExit(run_program(tune, command_line()))

@@ -16,12 +16,11 @@ from bakehouse_learner.offline.evaluation.policy_value import material
 from bakehouse_learner.offline.evaluation.target_policies import Target
 from bakehouse_learner.offline.history.history import History
 from bakehouse_learner.offline.simulation.simulation import Point, simulate
-from bakehouse_learner.offline.train import target_of
+from bakehouse_learner.offline.training.held_out import target_of
 from bakehouse_learner.offline.training.train_on_history import train_on_history
 from bakehouse_learner.ope.estimate import linearised, value_of
 from bakehouse_learner.statistics.confidence_sequence import are_alike
-from bakehouse_learner.training.agent import Agent as Learner
-from bakehouse_learner.training.agent import Setup
+from bakehouse_learner.training.agent import Agent, Setup
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.errors import BakehouseError
 from bakehouse_schemas.worlds.world import World
@@ -29,7 +28,7 @@ from bakehouse_schemas.worlds.world import World
 LOOKS = 20  # at how far a run is: where one can be pruned
 HELD_OUT = 0.2
 CONFIDENCE = 0.95
-Build = Callable[[Setup], Learner]
+Build = Callable[[Setup], Agent]
 Tell = Callable[[int, float], None]  # decisions so far, score so far
 
 
