@@ -15,88 +15,20 @@ import numpy as np
 
 from bakehouse_learner.replay.folded_decision import Known, decode, encode, merge
 from bakehouse_learner.replay.maturity import assess, guarded_values
+from bakehouse_learner.replay.ring_columns import RingColumns
 from bakehouse_learner.replay.row_decoder import Arrival, Successor
 from bakehouse_schemas.application.application import Application, Episodic
 from bakehouse_schemas.application.ranking import Ranking
 from bakehouse_schemas.application.reward import DecisionTimes, TimedOutcome
 
 _FIRST_GROWTH = 1_024
-_ALWAYS_WRITTEN = frozenset(
-    {
-        "observation",
-        "eligible",
-        "action",
-        "has_baseline",
-        "propensity",
-        "received_at_ms",
-        "decided_at_ms",
-        "policy_version",
-        "support",
-        "holdout",
-        "first",
-        "own",
-        "subject",
-        "simulated",
-        "cohort",
-        "online",
-        "explored",
-        "chance",
-    }
-)
-# not in checkpoints of earlier releases
-_FOR_FIGURES = frozenset(
-    {"subject", "simulated", "cohort", "online", "explored", "chance", "factors", "heard"}
-)
 
 
-class Ring:
+class Ring(RingColumns):
     """Columns `[C, …]` of at most `training.buffer` decisions.
 
     Public arrays are indexed by slot; `slots(start, stop)` turns sequence numbers into slots.
     """
-
-    observation: np.ndarray  # float32 [C, D]
-    eligible: np.ndarray  # bool [C, A]
-    action: np.ndarray  # as executed; of labels int32 positions, else float64 rows [C, W]
-    baseline: np.ndarray  # the same; see `has_baseline`
-    has_baseline: np.ndarray  # bool, the baseline answered
-    items: np.ndarray  # float32 [C, A, F], of a ranking
-    propensity: np.ndarray  # float64
-    received_at_ms: np.ndarray  # int64, broker
-    decided_at_ms: np.ndarray  # int64, client
-    matured_at_ms: np.ndarray  # int64, broker time from which nothing more is awaited
-    policy_version: np.ndarray  # int64
-    support: np.ndarray  # bool, importance weights may use it
-    holdout: np.ndarray  # bool
-    first: np.ndarray  # bool, begins an episode
-    usable: np.ndarray  # bool, not contested and of a finite reward
-    reward: np.ndarray  # float64, so far
-    matured: np.ndarray  # bool
-    dirty: np.ndarray  # bool, new or amended since it was last trained on
-    ended: np.ndarray  # bool, an `end` came
-    timed_out: np.ndarray  # bool, no successor within the episode's timeout
-    has_next: np.ndarray  # bool
-    next_observation: np.ndarray  # float32 [C, D]
-    next_eligible: np.ndarray  # bool [C, A]
-    next_sequence: np.ndarray  # int64, of the resident successor; −1: none
-    previous_sequence: np.ndarray  # int64, of the resident predecessor; −1: none
-    sequence: np.ndarray  # int64, whose decision is in the slot; −1: nobody's
-    predicted: np.ndarray  # bool, the three below were recorded
-    candidate: np.ndarray  # float32 [C, A], of labels; else float64 [C, 1], of the action taken
-    anchor: np.ndarray  # the same
-    model: np.ndarray  # float32 [C, A], rewards of labels; else [C, 1], of the context
-    era: np.ndarray  # int64, of the evaluation when it predicted
-    guarded: np.ndarray  # float64 [C, G], what the decision adds to each guardrail
-    own: np.ndarray  # float64, the policy's probability of the action, exploration taken out
-    # for figures, see `bakehouse_learner.replay.origin` and `bakehouse_learner.replay.maturity`
-    subject: np.ndarray  # uint64
-    simulated: np.ndarray  # bool
-    cohort: np.ndarray  # int8
-    online: np.ndarray  # bool
-    explored: np.ndarray  # bool
-    chance: np.ndarray  # float64
-    factors: np.ndarray  # float64 [C, parts], of several parts
-    heard: np.ndarray  # int8
 
     def __init__(self, application: Application) -> None:
         self._application = application
@@ -104,65 +36,10 @@ class Ring:
         self.episodic = isinstance(application.problem, Episodic)
         self._steps = application.problem.n_step if isinstance(application.problem, Episodic) else 1
         self.capacity = application.training.buffer
-        self.shape = space = application.shape
-        self.labels = space.kind == "discrete"
-        wide, actions = (application.encoder.size,), (space.choices,)
-        row, kind = ((), np.int32) if self.labels else ((space.width,), np.float64)
-        predicted = actions if self.labels else (1,)
-        chance = np.float32 if self.labels else np.float64  # a density may be beyond float32
-        described = (space.choices, space.features) if space.kind == "ranking" else (0, 0)
-        successor = (wide, actions) if self.episodic else ((0,), (0,))
-        self._layout: dict[str, tuple[Any, tuple[int, ...], float]] = {
-            "observation": (np.float32, wide, 0),
-            "eligible": (bool, actions, 0),
-            "action": (kind, row, 0),
-            "baseline": (kind, row, -1),
-            "has_baseline": (bool, (), 0),
-            "items": (np.float32, described, 0),
-            "propensity": (np.float64, (), 1),
-            "received_at_ms": (np.int64, (), 0),
-            "decided_at_ms": (np.int64, (), 0),
-            "matured_at_ms": (np.int64, (), 0),
-            "policy_version": (np.int64, (), 0),
-            "support": (bool, (), 0),
-            "holdout": (bool, (), 0),
-            "first": (bool, (), 0),
-            "usable": (bool, (), 0),
-            "reward": (np.float64, (), 0),
-            "matured": (bool, (), 0),
-            "dirty": (bool, (), 0),
-            "ended": (bool, (), 0),
-            "timed_out": (bool, (), 0),
-            "has_next": (bool, (), 0),
-            "next_observation": (np.float32, successor[0], 0),
-            "next_eligible": (bool, successor[1], 0),
-            "next_sequence": (np.int64, (), -1),
-            "previous_sequence": (np.int64, (), -1),
-            "sequence": (np.int64, (), -1),
-            "predicted": (bool, (), 0),
-            "candidate": (chance, predicted, 0),
-            "anchor": (chance, predicted, 0),
-            "model": (np.float32, predicted, 0),
-            "era": (np.int64, (), 0),
-            "guarded": (np.float64, (len(application.gate.guardrails),), 0),
-            "own": (np.float64, (), 0),
-            "subject": (np.uint64, (), 0),
-            "simulated": (bool, (), 0),
-            "cohort": (np.int8, (), 0),
-            "online": (bool, (), 0),
-            "explored": (bool, (), 0),
-            "chance": (np.float64, (), math.nan),
-            "factors": (np.float64, (len(space.segments) if space.kind == "parts" else 0,), 0),
-            "heard": (np.int8, (), 0),
-        }
-        self._cleared = [  # before a slot is written anew
-            (name, initial)
-            for name, (_, shape, initial) in self._layout.items()
-            if name not in _ALWAYS_WRITTEN and 0 not in shape
-        ]
+        self.shape = application.shape
+        self.labels = self.shape.kind == "discrete"
         self.allocated = 0
-        for name, (kind, shape, _) in self._layout.items():
-            setattr(self, name, np.zeros((0, *shape), dtype=kind))
+        super().__init__(application)
         self.ids: list[str] = []
         self._known: list[bytes] = []  # what the fold needs of each, encoded
         self._next_id: dict[int, str] = {}  # slot → decision_id of its successor
@@ -268,8 +145,7 @@ class Ring:
             self._evict(slot)
         elif slot >= self.allocated:
             self._grow()
-        for name, initial in self._cleared:
-            getattr(self, name)[slot] = initial
+        self._clear(slot)
         self.sequence[slot] = self.head
         self.head += 1
         if slot == len(self.ids):
@@ -287,31 +163,15 @@ class Ring:
         return slot
 
     def _write(self, slot: int, arrival: Arrival) -> None:
-        self.observation[slot] = arrival.observation
-        self.eligible[slot] = arrival.eligible
+        self._copy_in(slot, arrival)
         self.action[slot] = self._kept(arrival.action)
         self.has_baseline[slot] = arrival.baseline is not None
         if arrival.baseline is not None:
             self.baseline[slot] = self._kept(arrival.baseline)
         if arrival.items is not None:
             self.items[slot] = arrival.items
-        self.propensity[slot] = arrival.known.propensity
-        self.received_at_ms[slot] = arrival.known.received_at_ms
-        self.decided_at_ms[slot] = arrival.decided_at_ms
-        self.policy_version[slot] = arrival.policy_version
-        self.support[slot] = arrival.support
-        self.holdout[slot] = arrival.holdout
-        self.first[slot] = arrival.first
-        self.own[slot] = arrival.own
-        origin = arrival.origin
-        self.subject[slot] = origin.subject
-        self.simulated[slot] = origin.simulated
-        self.cohort[slot] = origin.cohort
-        self.online[slot] = origin.online
-        self.explored[slot] = origin.explored
-        self.chance[slot] = origin.chance
-        if origin.factors:
-            self.factors[slot] = origin.factors
+        if arrival.origin.factors:
+            self.factors[slot] = arrival.origin.factors
 
     def _evict(self, slot: int) -> None:
         self._forgotten_ms = max(self._forgotten_ms, int(self.received_at_ms[slot]))
@@ -323,10 +183,7 @@ class Ring:
 
     def _grow(self) -> None:
         self.allocated = min(max(2 * self.allocated, _FIRST_GROWTH), self.capacity)
-        for name, (kind, shape, _) in self._layout.items():
-            grown = np.zeros((self.allocated, *shape), dtype=kind)
-            grown[: self.head] = getattr(self, name)[: self.head]
-            setattr(self, name, grown)
+        self._allocate(self.allocated, self.head)
 
     def _note_fresh(self, slot: int, old: Known | None, new: Known) -> None:
         if not new.outcomes:
@@ -472,7 +329,6 @@ class Ring:
 
     def state(self) -> dict[str, Any]:
         """Everything, as arrays that no later change touches."""
-        used = {name: getattr(self, name)[: self.size].copy() for name in self._layout}
         lists = {
             "next_id": list(self._next_id.items()),
             "awaited": list(self._awaited.items()),
@@ -484,7 +340,7 @@ class Ring:
             "passed_by": self.passed_by,
             "guardrails": self._guardrails,
         }
-        return used | {
+        return self._arrays(self.size) | {
             "json": lists,
             "ids": _as_bytes("\n".join(self.ids).encode()),
             "known": _as_bytes(b"\n".join(self._known)),
@@ -496,20 +352,8 @@ class Ring:
         self.head = lists["head"]
         self.allocated = self.size
         others_now = lists.get("guardrails", []) != self._guardrails  # on the page
-        for name, (kind, shape, initial) in self._layout.items():
-            saved: Any = state.get(name)
-            if name == "guarded" and (saved is None or others_now):
-                saved = np.zeros((self.size, *shape))  # made anew below
-            if name in _FOR_FIGURES and saved is None:
-                saved = np.full((self.size, *shape), initial)
-            if saved is None:
-                raise ValueError(f"ring column {name} is missing; expected {(self.size, *shape)}")
-            column = np.array(saved, dtype=kind)
-            if column.shape != (self.size, *shape):
-                raise ValueError(
-                    f"ring column {name} has shape {column.shape}: expected {(self.size, *shape)}"
-                )
-            setattr(self, name, column)
+        # those are made again below
+        self._take_arrays(state, self.size, without=("guarded",) if others_now else ())
         self.ids = _lines(state["ids"].tobytes().decode())
         self._known = [line.encode() for line in _lines(state["known"].tobytes().decode())]
         self._index = {decision_id: slot for slot, decision_id in enumerate(self.ids)}
