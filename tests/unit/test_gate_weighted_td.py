@@ -8,7 +8,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from bakehouse_learner.ope.weighted_td import Steps, ValueDifference, weighted_td_difference
+from bakehouse_learner.ope.weighted_td import LoggedSteps, ValueDifference, weighted_td_difference
 
 GAMMA = 0.5
 LOW = 0.6  # a policy draws uniformly from [LOW, 1]; the log from [0, 1]
@@ -16,7 +16,7 @@ LOW = 0.6  # a policy draws uniformly from [LOW, 1]; the log from [0, 1]
 
 def _walk(
     episodes: int, *, noise: float = 0.0, seed: int = 0
-) -> tuple[Steps, np.ndarray, np.ndarray]:
+) -> tuple[LoggedSteps, np.ndarray, np.ndarray]:
     """State 0: a number u pays 1 − u and leads, with probability u, to state 1, where u pays 4u
     and it is over. One-hot states; u logged uniformly."""
     rng = np.random.default_rng(seed)
@@ -29,7 +29,7 @@ def _walk(
             rows.append((1, second, 4.0 * second, 0.0, episode))
     state, number, reward, discount, episode_of = (np.array(c) for c in zip(*rows, strict=True))
     states = np.eye(2)
-    steps = Steps(
+    steps = LoggedSteps(
         observation=states[state],
         reward=reward + noise * rng.standard_normal(len(rows)),
         discount=discount,

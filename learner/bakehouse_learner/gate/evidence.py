@@ -12,28 +12,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from bakehouse_learner.gate.action_probabilities import distribution_of, propensity_of
 from bakehouse_learner.gate.guardrails import Guards
+from bakehouse_learner.gate.leaving_estimate import LeavingEstimate
 from bakehouse_learner.gate.progressive_evaluation import ProgressiveEvaluation
 from bakehouse_learner.gate.rules import Evidence
-from bakehouse_learner.ope.fitted_q import Choice, Transitions, fitted_q_difference
-from bakehouse_learner.ope.ranking_difference import list_difference
 from bakehouse_learner.ope.reward_model import RewardModel
-from bakehouse_learner.ope.weighted_td import Steps, weighted_td_difference
-from bakehouse_learner.replay.episodes import discounted, episodes_from, terminal_slots
+from bakehouse_learner.replay.episodes import discounted, episodes_from
 from bakehouse_learner.replay.ring import Ring
-from bakehouse_learner.statistics.confidence_sequence import Interval
 from bakehouse_learner.statistics.recent_mean import RecentMean
 from bakehouse_learner.training.apprentice import matches
-from bakehouse_learner.training.normaliser import Normaliser, item_normaliser
+from bakehouse_learner.training.normaliser import Normaliser
 from bakehouse_schemas.application.application import Application, Episodic
 from bakehouse_schemas.application.exploration import Exploration
-from bakehouse_schemas.execution.base_policy import baseline_policy
-from bakehouse_schemas.execution.propensity import propensities
 from bakehouse_schemas.policy.policy import Policy
-
-ESTIMATED_ROWS = 5_000  # recent transitions that a fitted-Q difference is over
-ESTIMATE_EVERY_MS = 2_000
-_UNKNOWN = Interval(0.0, -math.inf, math.inf, 0)
 
 
 class _Told(NamedTuple):
@@ -45,39 +37,6 @@ class _Told(NamedTuple):
 
 
 _TYPES = (np.float64, np.float64, np.uint64)
-
-
-def baseline_distribution(ring: Ring, slots: np.ndarray) -> np.ndarray:
-    """Probability one on the baseline's action, all zeros where it has none. float64 `[n, A]`"""
-    distribution = np.zeros((len(slots), ring.eligible.shape[1]))
-    known = np.flatnonzero(ring.has_baseline[slots])
-    distribution[known, ring.baseline[slots[known]]] = 1.0
-    return distribution
-
-
-def distribution_of(policy: Policy | None, ring: Ring, slots: np.ndarray) -> np.ndarray:
-    """What a policy (None: version 0, the baseline) answers to resident contexts. `[n, A]`"""
-    if policy is None:
-        return baseline_distribution(ring, slots)
-    return policy.distribution(ring.observation[slots], ring.eligible[slots])
-
-
-def propensity_of(
-    policy: Policy | None, exploration: Exploration, ring: Ring, slots: np.ndarray
-) -> np.ndarray:
-    """Density with which a policy (None: version 0) would have executed resident actions. `[n]`
-
-    The executed density is what is evaluated, never a deterministic action, which no logged
-    number would ever equal.
-    """
-    shape, eligible = ring.shape, ring.eligible[slots]
-    if policy is None:
-        own = baseline_policy(shape, ring.baseline[slots], exploration)
-    else:
-        items = ring.items[slots] if shape.kind == "ranking" else None
-        temperature = exploration.temperature if exploration.kind == "softmax" else None
-        own = policy.base_policy(ring.observation[slots], eligible, items, temperature=temperature)
-    return propensities(shape, own, eligible, ring.action[slots], exploration)
 
 
 class Collector:
@@ -110,8 +69,7 @@ class Collector:
         self._predicted = ring.tail  # sequences below have been offered for prediction
         self._completed = ring.tail  # sequences below have matured and been taken
         self._begun = ring.tail  # episodes that began below have been told
-        self._estimate = _UNKNOWN
-        self._estimated_at_ms = -ESTIMATE_EVERY_MS
+        self._leaving = LeavingEstimate(application, normaliser)
 
     def replace_ring(self, ring: Ring) -> None:
         """Go on with a rebuilt ring, whose rows may have been trained on: none is evaluated."""
@@ -269,19 +227,21 @@ class Collector:
                 effective_sample=evaluation.effective_sample,
                 guardrails=tuple(self.guards.intervals()),
             )
-        if untried and candidate is not None and at_ms - self._estimated_at_ms >= ESTIMATE_EVERY_MS:
-            self._estimated_at_ms = at_ms
-            if isinstance(self._problem, Episodic):
-                self._estimate = self._of_episodes(candidate, self._problem.discount, exploration)
-            else:
-                self._estimate = self._of_lists(candidate)
+        if untried and candidate is not None:
+            self._leaving.update(
+                candidate,
+                self._ring,
+                up_to=self._completed,
+                exploration=exploration,
+                at_ms=at_ms,
+            )
         return Evidence(
             running=evaluation.episodes,
             scale=self._reward_std() if self._ranks else evaluation.return_std,
             effective_sample=float(evaluation.episodes.n),
             guardrails=tuple(self.guards.intervals()),
-            leaving=self._estimate if untried else None,
-            label=f"{self._method} difference, an estimate" if untried else "policy − holdout",
+            leaving=self._leaving.interval if untried else None,
+            label=self._leaving.label if untried else "policy − holdout",
         )
 
     def _reward_std(self) -> float:
@@ -290,100 +250,6 @@ class Collector:
         slots = ring.slots(ring.tail, ring.head)
         known = ring.reward[slots][ring.usable[slots] & ring.matured[slots]]
         return float(known.std()) if len(known) else 0.0
-
-    def _of_lists(self, candidate: Policy) -> Interval:
-        """The candidate's most probable lists against the baseline's, over recent decisions."""
-        ring = self._ring
-        slots = ring.slots(ring.tail, ring.head)
-        known = ring.usable[slots] & ring.matured[slots] & ring.has_baseline[slots]
-        slots = slots[known][-ESTIMATED_ROWS:]
-        if len(slots) == 0:
-            return _UNKNOWN
-        eligible, items = ring.eligible[slots], ring.items[slots]
-        scores = np.where(
-            eligible, candidate.scores(ring.observation[slots], items).astype(np.float64), -np.inf
-        )
-        wanted = np.argsort(-scores, axis=1, kind="stable")[:, : ring.shape.slots]
-        there = np.take_along_axis(eligible, wanted, axis=1)
-        return list_difference(
-            self._normaliser.apply(ring.observation[slots]),
-            item_normaliser(self._application).apply(items),
-            ring.action[slots].astype(int),
-            ring.reward[slots],
-            candidate=np.where(there, wanted, -1),
-            baseline=ring.baseline[slots].astype(int),
-            confidence=self._application.gate.confidence,
-        )
-
-    @property
-    def _method(self) -> str:
-        """How what an untried candidate would earn is estimated."""
-        if self._ranks:
-            return "position-based"
-        return "fitted-Q" if self._ring.labels else "weighted TD"
-
-    def _of_episodes(
-        self, candidate: Policy, discount: float, exploration: Exploration
-    ) -> Interval:
-        """What whole episodes would earn under the candidate against the baseline."""
-        ring = self._ring
-        # up to the first that is still open: an `end` closes a decision early, and of the newest
-        # decisions those alone that ended would be known
-        slots = ring.slots(ring.tail, max(self._completed, ring.tail))
-        following = np.where(
-            ring.next_sequence[slots] >= ring.tail, ring.next_sequence[slots] % ring.capacity, -1
-        )
-        over = terminal_slots(ring, self._problem)[slots]
-        known = ring.usable[slots] & ring.matured[slots]
-        known &= over | ((following >= 0) & ring.has_baseline[following])
-        if not ring.labels:  # a point has no density, and version 0's is around the baseline
-            known &= ring.support[slots] & ring.has_baseline[slots]
-        kept = np.flatnonzero(known)[-ESTIMATED_ROWS:]
-        slots, following, over = slots[kept], following[kept], over[kept]
-        starts = slots[ring.first[slots] & ring.has_baseline[slots]]
-        if len(slots) == 0 or len(starts) == 0:
-            return _UNKNOWN
-        after = np.where(over, slots, following)  # of a terminal step: anything that is finite
-        transitions = Transitions(
-            observation=self._normaliser.apply(ring.observation[slots]),
-            action=ring.action[slots],
-            reward=ring.reward[slots],
-            discount=np.where(over, 0.0, discount),
-            next_observation=self._normaliser.apply(ring.observation[after]),
-            episode=_episode_roots(ring, slots),
-        )
-        begun = self._normaliser.apply(ring.observation[starts])
-        confidence = self._application.gate.confidence
-        if not ring.labels:
-            zero = self._application.exploration.after(0)
-            different = weighted_td_difference(
-                Steps(
-                    transitions.observation,
-                    transitions.reward,
-                    transitions.discount,
-                    transitions.next_observation,
-                    transitions.episode,
-                    ring.propensity[slots],
-                ),
-                begun,
-                candidate=propensity_of(candidate, exploration, ring, slots),
-                version_0=propensity_of(None, zero, ring, slots),
-                most_weight=1.0 / self._application.exploration.floor,
-                confidence=confidence,
-            )
-            return Interval(different.estimate, different.lower, different.upper, different.steps)
-        found = fitted_q_difference(
-            transitions,
-            begun,
-            candidate=Choice(
-                distribution_of(candidate, ring, after), distribution_of(candidate, ring, starts)
-            ),
-            baseline=Choice(
-                baseline_distribution(ring, after), baseline_distribution(ring, starts)
-            ),
-            confidence=confidence,
-        )
-        return Interval(found.estimate, found.lower, found.upper, found.transitions)
 
     def state(self) -> dict[str, Any]:
         """Everything: `json` as JSON carries it, the rest arrays."""
@@ -397,8 +263,7 @@ class Collector:
                 "predicted": self._predicted,
                 "completed": self._completed,
                 "begun": self._begun,
-                "estimate": [_finite(number) for number in self._estimate],
-                "estimated_at_ms": self._estimated_at_ms,
+                **self._leaving.state(),
             },
             "model": self.model.state(),
         }
@@ -416,26 +281,4 @@ class Collector:
         self._predicted = saved["predicted"]
         self._completed = saved["completed"]
         self._begun = saved["begun"]
-        mean, lower, upper, n = saved["estimate"]
-        self._estimate = Interval(
-            math.nan if mean is None else mean,
-            -math.inf if lower is None else lower,
-            math.inf if upper is None else upper,
-            n,
-        )
-        self._estimated_at_ms = saved["estimated_at_ms"]
-
-
-def _episode_roots(ring: Ring, slots: np.ndarray) -> np.ndarray:
-    """The earliest resident decision of each one's episode, by sequence. int64 `[n]`"""
-    root: np.ndarray = ring.sequence[slots]
-    while True:
-        previous = ring.previous_sequence[root % ring.capacity]
-        moved = previous >= ring.tail
-        if not moved.any():
-            return root
-        root = np.where(moved, previous, root)
-
-
-def _finite(number: float) -> float | None:
-    return number if math.isfinite(number) else None
+        self._leaving.restore(saved)

@@ -12,8 +12,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from bakehouse_learner.gate.action_probabilities import distribution_of
 from bakehouse_learner.gate.deployment import Standing
-from bakehouse_learner.gate.evidence import Collector, distribution_of
+from bakehouse_learner.gate.evidence import Collector
 from bakehouse_learner.gate.guardrails import broken
 from bakehouse_learner.gate.rollout_step import widened
 from bakehouse_learner.gate.rules import Evidence, GateReport, action_shift, decide, score_limit

@@ -23,7 +23,7 @@ from bakehouse_learner.ope.fitted_q import BURN_IN, LEAST_FREEDOM, RIDGE, TIGHTE
 from bakehouse_learner.statistics.confidence_sequence import ROUNDING, boundary
 
 
-class Steps(NamedTuple):
+class LoggedSteps(NamedTuple):
     """Single steps (not n-step sums) whose reward has matured, from any logging policy."""
 
     observation: np.ndarray  # float [n, D], normalised
@@ -47,7 +47,7 @@ class ValueDifference(NamedTuple):
 
 
 def weighted_td_difference(
-    steps: Steps,
+    steps: LoggedSteps,
     start_observation: np.ndarray,
     *,
     candidate: np.ndarray,
@@ -123,7 +123,7 @@ class _Fit(NamedTuple):
 class _Regression:
     """The same rows for any number of policies."""
 
-    def __init__(self, steps: Steps, start: np.ndarray) -> None:
+    def __init__(self, steps: LoggedSteps, start: np.ndarray) -> None:
         self._steps = steps
         features = Features(steps.observation)
         self._now = features(steps.observation)  # [n, P]
