@@ -1,6 +1,6 @@
 """The files of a studio's own log as one table: Parquet or CSV, one file or a folder of any depth.
 
-A CSV knows no types, so each of its cells is read as the text that it is; `history_layout` makes a
+A CSV knows no types, so each of its cells is read as the text that it is; `layout` makes a
 number of it where the column is one of numbers. Only an empty cell is missing, quoted or not: `NA`,
 `null` and `None` are texts like any other.
 

@@ -27,29 +27,26 @@ has nothing else; in all others a text is what it says. Numbers of DECIMAL colum
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute
 
 from bakehouse_learner.offline.history import values
 from bakehouse_learner.offline.history.columns import REPLAY_SCHEMA
+from bakehouse_learner.offline.history.log_columns import BY_THE_FILE, LogColumns
 from bakehouse_learner.replay.row_decoder import COLUMNS
 from bakehouse_schemas.application.actions import Continuous, Discrete
 from bakehouse_schemas.application.application import Application, Episodic
-from bakehouse_schemas.application.observation import Boolean, Feature, Numeric, Vector
-from bakehouse_schemas.application.ranking import Ranking
+from bakehouse_schemas.application.observation import Boolean, Feature, Vector
 from bakehouse_schemas.application.reward import Reward
 from bakehouse_schemas.errors import ApplicationError, InvalidContext, InvalidHistory
 from bakehouse_schemas.events.checks import choices_of
 from bakehouse_schemas.numbers import in_short
 
-PROBLEMS_TOLD = 5
 START_MS = 1_700_000_000_000  # decisions without a time are counted from here
-BY_THE_FILE = "reward"
 _NOT = (None, False, 0, "")
 
 
@@ -65,29 +62,19 @@ class Laid(NamedTuple):
 
 
 def replay_rows(application: Application, table: pa.Table, named: str) -> Laid:
-    """See the module.
+    """A log as rows of `replay`; see the module for the columns that it may have.
 
     Raises:
         InvalidHistory: naming rows (from 1, the heading not counted) and columns.
     """
-    return _Log(application, table, named).laid()
+    return _Layout(application, LogColumns(application, table, named)).laid()
 
 
-class _Log:
-    def __init__(self, application: Application, table: pa.Table, named: str) -> None:
-        self.application, self.named = application, named
-        self.names = list(table.column_names)
-        self.size = table.num_rows
-        numbers = _columns_of_numbers(application)
-        self.columns: dict[str, list[Any]] = {
-            name: _cells(table.column(name), numbers=name in numbers) for name in self.names
-        }
-        self.problems: list[str] = []
-        self.problem_count = 0
+class _Layout:
+    def __init__(self, application: Application, log: LogColumns) -> None:
+        self.application, self.log = application, log
+        self.size, self.names = log.size, log.names
         self.notes: list[str] = []
-        if self.size == 0:
-            raise InvalidHistory(f"{named} holds no rows: expected at least one decision")
-        self._need_columns()
         self.by_file = self._rewarded_by_the_file()
 
     def laid(self) -> Laid:
@@ -98,12 +85,12 @@ class _Log:
         given = self._propensities()
         eligible = self._eligible(items, actions)
         baselines = self._actions("baseline_action", items)
-        cohorts = self._checked("cohort", values.cohort)
+        cohorts = self.log.checked("cohort", values.cohort)
         outcomes = self._outcomes(times)
-        ends = self._checked("end", values.boolean)
+        ends = self.log.checked("end", values.boolean)
         ids = self._ids()
         previous = self._previous(ids, times)
-        self._raise_problems()
+        self.log.raise_problems()
         for at, over in enumerate(ends):
             if over:
                 outcomes[at].append(_outcome(f"{ids[at]}:end", "end", times[at], at))
@@ -160,33 +147,6 @@ class _Log:
             timed="outcomes" in self.names and not self.by_file,
         )
 
-    def _need_columns(self) -> None:
-        features = [feature.name for feature in self.application.observation]
-        if "action" not in self.names:
-            raise InvalidHistory(
-                f"{self.named} has the columns {self.names}: expected `action` among them, "
-                "what was done"
-            )
-        if "context" not in self.names and not set(features) & set(self.names):
-            raise InvalidHistory(
-                f"{self.named} has the columns {self.names}: expected a column for each feature "
-                f"({', '.join(features)}), or `context` with all of them as JSON"
-            )
-        if "context" not in self.names:
-            self._need_features()
-
-    def _need_features(self) -> None:
-        lacking = [
-            feature.name
-            for feature in self.application.observation
-            if feature.default is None and feature.name not in self.names
-        ]
-        if lacking:
-            raise InvalidHistory(
-                f"{self.named} has the columns {self.names}: expected {', '.join(lacking)} among "
-                "them, as these features have no default; nothing was learned"
-            )
-
     def _rewarded_by_the_file(self) -> bool:
         """Whether `reward` is what is to be learned; tells what there is to make a reward of."""
         weights = self.application.reward.weights
@@ -206,7 +166,7 @@ class _Log:
             )
             return True
         raise InvalidHistory(
-            f"{self.named} has the columns {self.names}: expected outcomes to make a reward of: "
+            f"{self.log.described}: expected outcomes to make a reward of: "
             + (f"a column for each of {', '.join(wanted)}, or " if wanted else "")
             + "`outcomes` as JSON, or `reward`, the reward itself"
         )
@@ -219,49 +179,17 @@ class _Log:
             {BY_THE_FILE: 1.0}, window=rule.window, default=0.0, early=rule.early, closes_after=1
         )
 
-    def _refuse(self, row: int, column: str, came: Any, expected: str) -> None:
-        self.problem_count += 1
-        if len(self.problems) < PROBLEMS_TOLD:
-            self.problems.append(
-                f"row {row + 1}, column {column!r}: {in_short(came)} came, "
-                + (expected if "expected" in expected else f"expected {expected}")
-            )
-
-    def _raise_problems(self) -> None:
-        if self.problems:
-            more = self.problem_count - len(self.problems)
-            raise InvalidHistory(
-                f"{self.named}: "
-                + "; ".join(self.problems)
-                + (f"; and {more} more" if more else "")
-                + "; nothing was learned"
-            )
-
-    def _checked(
-        self, column: str, check: Callable[[Any], tuple[Any, str | None]], *, needed: bool = False
-    ) -> list[Any]:
-        """Values of a column, None where empty; `check` gives a value, or what was expected."""
-        found: list[Any] = [None] * self.size
-        for at, came in enumerate(self.columns.get(column, ())):
-            if came is None or (came == "" and not needed):
-                if needed:
-                    self._refuse(at, column, came, check(None)[1] or "a value")
-                continue
-            value, expected = check(came)
-            if expected is not None:
-                self._refuse(at, column, came, expected)
-            found[at] = value
-        return found
-
     def _items(self) -> list[Any]:
         """What there was to rank, None where nothing is ranked."""
         actions = self.application.actions
         if not isinstance(actions, Ranking):
             return [None] * self.size
-        found = [values.parsed_json(came) for came in self.columns.get("items", [None] * self.size)]
+        found = [
+            values.parsed_json(came) for came in self.log.columns.get("items", [None] * self.size)
+        ]
         for at, items in enumerate(found):
             if (expected := actions.problem_with_items(items)) is not None:
-                self._refuse(at, "items", items, expected)
+                self.log.refuse(at, "items", items, expected)
                 found[at] = None
         return found
 
@@ -269,7 +197,7 @@ class _Log:
         """Actions as JSON carries them, checked."""
         actions = self.application.actions
         found: list[Any] = [None] * self.size
-        for at, came in enumerate(self.columns.get(column, ())):
+        for at, came in enumerate(self.log.columns.get(column, ())):
             if came in (None, "") and column != "action":
                 continue
             action: Any = came if isinstance(came, str) else str(came)
@@ -278,7 +206,7 @@ class _Log:
                 if isinstance(actions, Continuous) and not isinstance(action, list):
                     action = [action]  # a column of plain numbers
             if (problem := actions.problem_with(action, items[at])) is not None:
-                self._refuse(at, column, came, problem)
+                self.log.refuse(at, column, came, problem)
             else:
                 found[at] = action
         return found
@@ -286,36 +214,36 @@ class _Log:
     def _propensities(self) -> list[float | None]:
         numbers = self.application.shape.dims > 0
         check = values.density if numbers else values.propensity
-        given = self._checked("propensity", check)
+        given = self.log.checked("propensity", check)
         if not isinstance(self.application.actions, Discrete) and None in given:
-            cohorts = self.columns.get("cohort", [None] * self.size)
+            cohorts = self.log.columns.get("cohort", [None] * self.size)
             for at, (one, cohort) in enumerate(zip(given, cohorts, strict=True)):
                 if one is None and cohort != "holdout":
-                    self._refuse(
+                    self.log.refuse(
                         at, "propensity", None, "a number: only that of labels can be estimated"
                     )
         return given
 
     def _eligible(self, items: Sequence[Any], actions: Sequence[Any]) -> list[list[str] | None]:
         found: list[list[str] | None] = [None] * self.size
-        for at, came in enumerate(self.columns.get("eligible_actions", ())):
+        for at, came in enumerate(self.log.columns.get("eligible_actions", ())):
             if came in (None, ""):
                 continue
             possible = list(choices_of(self.application, items[at]))
             named = values.parsed_json(came)
             if not isinstance(named, list) or not named or not {*map(str, named)} <= {*possible}:
-                self._refuse(
+                self.log.refuse(
                     at, "eligible_actions", came, f"a JSON list of some of {in_short(possible)}"
                 )
             elif isinstance(actions[at], str) and actions[at] not in named:
-                self._refuse(at, "action", actions[at], f"one of its eligible_actions, {named}")
+                self.log.refuse(at, "action", actions[at], f"one of its eligible_actions, {named}")
             else:
                 found[at] = named
         return found
 
     def _contexts(self, items: Sequence[Any]) -> tuple[list[dict[str, Any]], list[list[float]]]:
         features = [f for f in self.application.observation if f.name in self.names]
-        texts = self.columns.get("context", [None] * self.size)
+        texts = self.log.columns.get("context", [None] * self.size)
         encode = self.application.encoder.encode
         contexts: list[dict[str, Any]] = []
         observations: list[list[float]] = []
@@ -323,12 +251,12 @@ class _Log:
         for at in range(self.size):
             context, expected = values.json_object(texts[at])
             if expected is not None:
-                self._refuse(at, "context", texts[at], expected)
+                self.log.refuse(at, "context", texts[at], expected)
                 contexts.append({})
                 observations.append([])
                 continue
             for feature in features:
-                value = self.columns[feature.name][at]
+                value = self.log.columns[feature.name][at]
                 if value is not None:
                     context[feature.name] = _feature_value(feature, value)
             contexts.append(context)
@@ -344,8 +272,8 @@ class _Log:
                     wanted = f"{what}, as its feature has no default"
                 else:
                     wanted = said.strip().removeprefix("expected ").rpartition(", got ")[0]
-                self._refuse(at, named, came, wanted)
-            if not has_baseline and not self.problems:
+                self.log.refuse(at, named, came, wanted)
+            if not has_baseline and not self.log.problems:
                 try:
                     self.application.baseline_action(context, items[at])
                 except ApplicationError as error:
@@ -357,11 +285,11 @@ class _Log:
         if "decided_at" not in self.names:
             self.notes.append("no column `decided_at`: rows are taken a second apart, in order")
             return [START_MS + 1000 * at for at in range(self.size)]
-        found = self._checked("decided_at", values.time_ms, needed=True)
+        found = self.log.checked("decided_at", values.time_ms, needed=True)
         return [START_MS if time_ms is None else time_ms for time_ms in found]
 
     def _ids(self) -> list[str]:
-        given = self.columns.get("decision_id")
+        given = self.log.columns.get("decision_id")
         ids = [
             f"row-{at + 1}" if given is None or given[at] is None else str(given[at])
             for at in range(self.size)
@@ -369,7 +297,7 @@ class _Log:
         first: dict[str, int] = {}
         for at, decision_id in enumerate(ids):
             if first.setdefault(decision_id, at) != at:
-                self._refuse(
+                self.log.refuse(
                     at, "decision_id", decision_id,
                     f"each once, and row {first[decision_id] + 1} has it too",
                 )  # fmt: skip
@@ -380,28 +308,29 @@ class _Log:
         if not isinstance(self.application.problem, Episodic):
             return [None] * self.size
         if "previous_decision_id" in self.names:
-            return [None if p is None else str(p) for p in self.columns["previous_decision_id"]]
+            return [None if p is None else str(p) for p in self.log.columns["previous_decision_id"]]
         if "episode_id" not in self.names:
             raise InvalidHistory(
-                f"{self.named} has the columns {self.names}: the problem is episodic, so expected "
+                f"{self.log.described}: the problem is episodic, so expected "
                 "`episode_id` (and `step`), or `decision_id` and `previous_decision_id`"
             )
-        episodes = self.columns["episode_id"]
-        steps = self._checked("step", values.number)
+        episodes = self.log.columns["episode_id"]
+        steps = self.log.checked("step", values.number)
         by_step = "step" in self.names
         order = sorted(
-            range(self.size), key=lambda at: (steps[at] or 0.0, at) if by_step else (times[at], at)
+            range(self.size),
+            key=lambda at: (steps[at] or 0.0, at) if by_step else (times[at], at),
         )
         previous: list[str | None] = [None] * self.size
         last: dict[Any, int] = {}
         for at in order:
             episode = episodes[at]
             if episode is None:
-                self._refuse(at, "episode_id", None, "the episode that the decision is part of")
+                self.log.refuse(at, "episode_id", None, "the episode that the decision is part of")
                 continue
             if episode in last:
                 if by_step and steps[last[episode]] == steps[at]:
-                    self._refuse(at, "step", steps[at], "each step of an episode once")
+                    self.log.refuse(at, "step", steps[at], "each step of an episode once")
                 previous[at] = ids[last[episode]]
             last[episode] = at
         return previous
@@ -409,7 +338,7 @@ class _Log:
     def _outcomes(self, times: Sequence[int]) -> list[list[dict[str, Any]]]:
         found: list[list[dict[str, Any]]] = [[] for _ in range(self.size)]
         if "outcomes" in self.names:
-            for at, listed in enumerate(self._checked("outcomes", values.outcome_list)):
+            for at, listed in enumerate(self.log.checked("outcomes", values.outcome_list)):
                 for number, one in enumerate(listed or ()):
                     after_ms = round(1000 * (one.get("after_s") or 0.0))
                     found[at].append(
@@ -422,10 +351,10 @@ class _Log:
         weights = self.application.reward.weights
         names = [BY_THE_FILE] if self.by_file else [n for n in weights if n in self.names]  # type: ignore[union-attr] # a function of outcomes has no columns
         for name in names:
-            column = self._checked(name, values.number, needed=self.by_file)
+            column = self.log.checked(name, values.number, needed=self.by_file)
             for at, value in enumerate(column):
                 if value not in _NOT or (self.by_file and value is not None):
-                    one = self.columns[name][at] is True
+                    one = self.log.columns[name][at] is True
                     found[at].append(
                         _outcome(
                             f"row-{at + 1}:{name}", "reward", times[at], at,
@@ -438,27 +367,9 @@ class _Log:
         for name in ("subject_id", "episode_id"):
             if name in self.names:
                 numbers: dict[Any, int] = {}
-                whose: Iterable[Any] = self.columns[name]
+                whose: Iterable[Any] = self.log.columns[name]
                 return np.array([numbers.setdefault(one, len(numbers)) for one in whose])
         return np.arange(self.size)
-
-
-def _columns_of_numbers(application: Application) -> set[str]:
-    """Columns of numbers, or of true and false; in all others a text is what it says."""
-    weights = application.reward.weights
-    features = [f.name for f in application.observation if isinstance(f, (Numeric, Boolean))]
-    outcomes = list(weights) if isinstance(weights, Mapping) else []
-    return {*features, *outcomes, BY_THE_FILE, "propensity", "step", "end"}
-
-
-def _cells(column: pa.ChunkedArray, *, numbers: bool) -> list[Any]:
-    """Values, None where empty; what is no number is empty, as pandas has it."""
-    if pa.types.is_floating(column.type):
-        column = pa.compute.if_else(pa.compute.is_nan(column), None, column)
-    cells: list[Any] = column.to_pylist()
-    if pa.types.is_decimal(column.type):
-        return [values.without_decimals(cell) for cell in cells]
-    return [values.typed(cell) for cell in cells] if numbers else cells
 
 
 def _feature_value(feature: Feature, value: Any) -> Any:
