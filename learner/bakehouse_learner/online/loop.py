@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +22,7 @@ from bakehouse_learner.learning import Learning
 from bakehouse_learner.online.bus import Bus
 from bakehouse_learner.online.checkpointing import Saving
 from bakehouse_learner.online.publisher import Announcing, Tracker
+from bakehouse_learner.online.status import LastTraining, application_status
 from bakehouse_learner.online.traced import Traced
 from bakehouse_learner.replay.buffer_size import RoomWatch
 from bakehouse_learner.replay.rebuild import newest_rows, rebuild
@@ -117,14 +117,10 @@ class ApplicationLoop:
         self._trained_at: float | None = None
         self._asked_ms = 0  # the latest wish for a training that was carried out
         self._read_s = 0.0
-        self._kept_back = 0  # candidates that the gate did not let through
         self._problem: str | None = None
         self._not_before = -math.inf  # after a failure
         self._incomplete = False  # rows were passed by while reading
-        self._losses: dict[str, float] = {}
-        self._report: dict[str, Any] = {}
-        self._seconds: dict[str, float] = {}
-        self._passes: deque[float] = deque(maxlen=100)  # seconds from row read to pointer sent
+        self._last = LastTraining()
 
     @property
     def version(self) -> int:
@@ -350,13 +346,14 @@ class ApplicationLoop:
             self._traced.trained(
                 candidate, learning.traced, began_ms=plan.at_ms, ended_ms=self._wall_ms()
             )
-        self._losses, self._report = candidate.losses, candidate.report.as_dict()
-        self._seconds = {"read": self._read_s} | candidate.seconds
+        last = self._last
+        last.losses, last.report = candidate.losses, candidate.report.as_dict()
+        last.seconds = {"read": self._read_s} | candidate.seconds
         self._read_s = 0.0
-        self._kept_back += not candidate.report.publish
+        last.refused += not candidate.report.publish
         began = self._clock()
         self.announcing.carry_out(candidate, learning)
-        self._seconds["publish"] = self._clock() - began
+        last.seconds["publish"] = self._clock() - began
         self.watch.trained(candidate, plan, self.announcing.run())
 
     def _snapshot(self) -> dict[str, Any]:
@@ -384,41 +381,14 @@ class ApplicationLoop:
 
     def status(self) -> dict[str, Any]:
         """What a person wants to see of this application now."""
-        learning, ring = self.learning, self.learning.ring
-        standing = learning.standing
-        report = self._report
-        return {
-            "version": standing.current.number,
-            "candidate": learning.version,
-            "anchor": standing.anchor.number,
-            "canary": standing.current.canary if standing.current.number else 0.0,
-            "apprentice": standing.apprentice,
-            "compression": learning.compressing.status(),
-            "match_rate": None if learning.evidence is None else learning.evidence.match.mean,
-            "frozen": standing.frozen,
-            "last_freeze": standing.last_freeze,
-            "problem": self._problem,
-            "stream_time_ms": self._stream_time_ms,
-            "replay_version": self.tail.version,
-            "lag_versions": max(self._bus.replay_version() - self.tail.version, 0),
-            "experiences": ring.size,
-            "decisions": learning.decisions,
-            "unusable": int(np.count_nonzero(~ring.usable[: ring.size])),
-            "matured": int(np.count_nonzero(ring.matured[: ring.size])),
-            "buffer": ring.capacity,
-            "room": self._room.status(),
-            "trainings": learning.trainings,
-            "published": self.announcing.published,
-            "candidates_refused": self._kept_back,
-            "losses": self._losses,
-            "exploration": self.application.exploration.after(learning.decisions).logged(),
-            "gate": {
-                name: report[name]
-                for name in ("candidate", "publish", "reason", "rules", "evidence")
-                if name in report
-            },
-            "foreign": self._decoder.foreign,
-            "refused": self._decoder.refused,
-            "passed_by": ring.passed_by,
-            "seconds": {name: round(value, 4) for name, value in self._seconds.items()},
-        }
+        return application_status(
+            self.learning,
+            self._last,
+            decoder=self._decoder,
+            room=self._room.status(),
+            stream_time_ms=self._stream_time_ms,
+            replay_version=self.tail.version,
+            newest_replay_version=self._bus.replay_version(),
+            published=self.announcing.published,
+            problem=self._problem,
+        )
