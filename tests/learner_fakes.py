@@ -174,7 +174,7 @@ class Play:
 
     def second(self, loop: ApplicationLoop | None, *, players: int = 60) -> None:
         """One second passes: a commit, and a turn of the learner."""
-        answering = self.answering or (loop.learning.standing.current if loop else Version(0))
+        answering = self.answering or (loop.learning.deployment.current if loop else Version(0))
         version, policy = answering.number, answering.policy
         began = self.clock.wall_ms()
         rows = []
@@ -211,8 +211,8 @@ def arrays_of(learning: Learning) -> dict[str, np.ndarray]:
     evidence = learning.evidence.state()
     return state | {
         "evaluation": np.array(json.dumps(evidence["json"], sort_keys=True)),
-        "current": np.array(learning.standing.current.number),
-        "anchor": np.array(learning.standing.anchor.number),
+        "current": np.array(learning.deployment.current.number),
+        "anchor": np.array(learning.deployment.anchor.number),
         "version": np.array(learning.version),
     }
 

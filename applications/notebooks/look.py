@@ -121,7 +121,7 @@ def plot_curve(axes: Axes, result: Result) -> None:
 def answers(result: Result, application: Application, contexts: list[Any]) -> list[Any]:
     """What the last policy answers, without exploration: its most likely action in each context."""
     assert result.learning is not None
-    policy, actions = result.learning.standing.current.policy, application.actions
+    policy, actions = result.learning.deployment.current.policy, application.actions
     if policy is None:
         return [application.baseline_action(c, c.get("items")) for c in contexts]
     found = []

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from bakehouse_learner.gate.candidate import Candidate
-from bakehouse_learner.gate.deployment import Standing
+from bakehouse_learner.gate.deployment import Deployment
 from bakehouse_learner.gate.evidence import Collector
 from bakehouse_learner.gate.policy_version import Version, policy_of, version_from, version_state
-from bakehouse_learner.gate.review import report_on
-from bakehouse_learner.gate.rules import GateReport
+from bakehouse_learner.gate.report import GateReport
+from bakehouse_learner.gate.review import review_candidate
 from bakehouse_learner.replay.ring import Ring
 from bakehouse_learner.replay.row_decoder import Arrival
 from bakehouse_learner.statistics.recent_mean import RecentMean
@@ -59,7 +59,7 @@ class Learning:
         self.evidence: Collector | None = None
         self.version = 0  # of the newest candidate
         self.candidate: Policy | None = None
-        self.standing = Standing(application)
+        self.deployment = Deployment(application)
         self.decisions_before = 0  # read by earlier lives of this learner
         self.trainings = 0
         self._unpublished_ms: list[int] = []
@@ -80,12 +80,12 @@ class Learning:
     def begin_under(self, champion: Version) -> None:
         """Start anew (the checkpoint is lost) while a policy of an earlier life answers."""
         self.version = champion.number
-        self.standing.begin_under(champion, self.evidence)
+        self.deployment.begin_under(champion, self.evidence)
 
     def _learn_anew(self) -> None:
         """From here on every row teaches something else: how the rules answer, or what pays."""
         self.ring.dirty[: self.ring.size] = True
-        if self.standing.apprentice:
+        if self.deployment.apprentice:
             self.candidate = None  # learned from rewards: how it matches says nothing of the next
             if self.evidence is not None:
                 self.evidence.match = RecentMean()
@@ -120,7 +120,7 @@ class Learning:
         clock = _Laps()
         self.version = plan.version
         if plan.released:
-            self.standing.release(plan.version, self.evidence)
+            self.deployment.release(plan.version, self.evidence)
         self._settle(plan.stream_time_ms)
         if self.agent is None:
             if not self._can_normalise():
@@ -132,7 +132,7 @@ class Learning:
             self._normalise_with(normaliser)
         self.compressing.watch(self.ring, self.normaliser)
         assert self.evidence is not None
-        self.evidence.predict(self.candidate, self.standing.anchor.policy, self._exploration())
+        self.evidence.predict(self.candidate, self.deployment.anchor.policy, self._exploration())
         clock.lap("predict")
         trained = self._train_agent(plan)
         if trained is None:
@@ -143,11 +143,11 @@ class Learning:
         exported, policy, scores = self._export(losses)
         clock.lap("export")
         self.evidence.complete()
-        self.standing.steps.see(self.evidence.decided_by)
+        self.deployment.steps.see(self.evidence.decided_by)
         self.evidence.tell_episodes()
         self.expected.remember(self.ring, plan.stream_time_ms)
         clock.lap("evaluate")
-        report = report_on(
+        review = review_candidate(
             plan,
             policy,
             newest=self.candidate,
@@ -156,13 +156,14 @@ class Learning:
             application=self.application,
             ring=self.ring,
             collector=self.evidence,
-            standing=self.standing,
+            deployment=self.deployment,
             exploration=self._exploration(),
         )
+        report = review.report
         clock.lap("gate")
         candidate = self._described(plan, exported, report, losses, new, clock.seconds)
         self._unpublished_ms = [] if report.publish else self._unpublished_ms[-MOST_RECEIVED_TIMES:]
-        if self.standing.follow(report, policy, exported, self.evidence, at_ms=plan.at_ms):
+        if self.deployment.follow(review, policy, exported, self.evidence, at_ms=plan.at_ms):
             self._learn_anew()
         return candidate
 
@@ -183,8 +184,8 @@ class Learning:
         self.agent = self._build(self.setup)
         self._sound = self.agent.state()
         self.evidence = Collector(self.application, self.ring, normaliser)
-        if self.standing.proving:
-            self.evidence.evaluation.move_anchor(self.standing.anchor.number)
+        if self.deployment.proving:
+            self.evidence.evaluation.move_anchor(self.deployment.anchor.number)
 
     def _can_normalise(self) -> bool:
         return self.ring.size >= min(self._rows_to_begin, self.ring.capacity)
@@ -205,7 +206,7 @@ class Learning:
         ring = self.ring
         returns = self.expected.returns(ring, plan.stream_time_ms)
         trainable = np.flatnonzero(returns.trainable)
-        if self.standing.apprentice:
+        if self.deployment.apprentice:
             trainable = trainable[ring.has_baseline[trainable]]
         if len(trainable) == 0:
             return None
@@ -217,7 +218,7 @@ class Learning:
             new=new,
             trainable=trainable,
             application=self.application,
-            apprentice=self.standing.apprentice,
+            apprentice=self.deployment.apprentice,
             priorities=self.priorities,
             rng=np.random.default_rng(plan.seed),
         )
@@ -285,7 +286,7 @@ class Learning:
             golden_eligible=ring.eligible[golden].copy(),
             golden_items=None if (items := self._items(golden)) is None else items.copy(),
             seconds=seconds,
-            last_freeze=self.standing.untold_freeze,
+            last_freeze=self.deployment.untold_freeze,
         )
 
     def state(self) -> dict[str, Any]:
@@ -299,15 +300,15 @@ class Learning:
                 "trainings": self.trainings,
                 "remembered": self.expected.remembered,
                 "decisions_before": self.decisions_before,
-                **self.standing.state(),
+                **self.deployment.state(),
                 "unpublished_ms": list(self._unpublished_ms),
                 "has_candidate": self.candidate is not None,
             },
             "ring": self.ring.state(),
             "remaining": self.expected.remaining.state(),
             "priorities": self.priorities.state(),
-            "current": version_state(self.standing.current),
-            "anchor": version_state(self.standing.anchor),
+            "current": version_state(self.deployment.current),
+            "anchor": version_state(self.deployment.anchor),
             **(
                 {}
                 if self.agent is None or self.evidence is None or self.normaliser is None
@@ -360,12 +361,12 @@ class Learning:
         current, anchor = (
             version_from(state[which], self.application.shape) for which in ("current", "anchor")
         )
-        self.standing.restore(saved, current, anchor)
+        self.deployment.restore(saved, current, anchor)
         self.version = saved["version"]
         self.trainings = saved["trainings"]
         self.decisions_before = saved["decisions_before"]
         self._unpublished_ms = saved["unpublished_ms"]
-        if self.standing.meet(saved.get("mode", self.application.mode), self.evidence):
+        if self.deployment.meet(saved.get("mode", self.application.mode), self.evidence):
             self._learn_anew()
 
 

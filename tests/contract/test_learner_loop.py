@@ -138,7 +138,7 @@ def test_without_its_checkpoint_a_learner_begins_anew_and_must_prove_itself(
     while play.bus.pointers[-1].version == last:
         play.second(again)
         assert play.clock.s < 120
-    assert again.learning.standing.anchor.number >= last
+    assert again.learning.deployment.anchor.number >= last
 
 
 def test_versions_go_on_where_pointer_and_bundle_are_all_that_is_left(tmp_path: Path) -> None:
@@ -155,10 +155,10 @@ def test_a_policy_that_turns_out_worse_is_taken_back_until_someone_looks(tmp_pat
     play = Play(tmp_path)
     loop = play.loop()
     loop.start()
-    while loop.learning.standing.anchor.number == 0:
+    while loop.learning.deployment.anchor.number == 0:
         play.second(loop)
         assert play.clock.s < 120
-    anchor = loop.learning.standing.anchor.number
+    anchor = loop.learning.deployment.anchor.number
 
     class Stubborn(LinearAgent):
         """From now on, the worst that there is."""
@@ -171,17 +171,17 @@ def test_a_policy_that_turns_out_worse_is_taken_back_until_someone_looks(tmp_pat
 
     assert isinstance(loop.learning.agent, LinearAgent)
     loop.learning.agent.__class__ = Stubborn
-    while not loop.learning.standing.frozen:
+    while not loop.learning.deployment.frozen:
         play.second(loop)
         assert play.clock.s < 240, loop.status()["gate"]
-    back_to = loop.learning.standing.anchor.number
+    back_to = loop.learning.deployment.anchor.number
     assert play.bus.pointers[-1].version == back_to >= anchor
-    assert loop.learning.standing.current.number == back_to
+    assert loop.learning.deployment.current.number == back_to
     play.second(loop)
     assert play.bus.pointers[-1].version == back_to
     assert loop.status()["gate"]["reason"].startswith("frozen")
     # a release that was said before the freeze is no release, whatever else is said after it
-    frozen_at_ms = loop.learning.standing.frozen_at_ms
+    frozen_at_ms = loop.learning.deployment.frozen_at_ms
     play.bus.said = Control(
         application="game",
         explore_share=0.2,
@@ -189,12 +189,12 @@ def test_a_policy_that_turns_out_worse_is_taken_back_until_someone_looks(tmp_pat
         released_at_ms=frozen_at_ms - 1,
     )
     play.second(loop)
-    assert loop.learning.standing.frozen
+    assert loop.learning.deployment.frozen
     play.bus.said = Control(
         application="game", at_ms=frozen_at_ms + 2, released_at_ms=frozen_at_ms + 2
     )
     play.second(loop)
-    assert not loop.learning.standing.frozen
+    assert not loop.learning.deployment.frozen
     assert play.bus.pointers[-1].version == loop.learning.version
     # why it was frozen is in the first policy after it, and in that one alone
     told = read_manifest(Path(str(play.bus.pointers[-1].uri))).gate["last_freeze"]
@@ -332,7 +332,7 @@ def test_old_bundles_go_and_those_that_someone_needs_stay(tmp_path: Path) -> Non
     loop.bundles.prune(loop.announcing.named_versions(loop.learning))
     kept = loop.bundles.versions()
     newest = [pointer.version for pointer in play.bus.pointers[-5:]]
-    anchor = {loop.learning.standing.anchor.number} - {0}
+    anchor = {loop.learning.deployment.anchor.number} - {0}
     assert set(kept) == {pinned, *newest} | anchor
 
 

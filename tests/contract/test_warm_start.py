@@ -90,7 +90,7 @@ def test_a_learner_begins_with_what_was_left_in_its_home(tmp_path: Path) -> None
     np.testing.assert_array_equal(weights(learning), weights(made.learning))
     assert learning.lineage == made.learning.lineage
     assert learning.ring.size == 1_500
-    assert (learning.version, learning.standing.current.number, play.bus.pointers) == (0, 0, [])
+    assert (learning.version, learning.deployment.current.number, play.bus.pointers) == (0, 0, [])
     assert not (tmp_path / "learner" / "game" / FILE).exists()
     resumed = play.loop()  # from the checkpoint, which now holds it all
     resumed.start()
@@ -130,11 +130,11 @@ def test_a_policy_that_answers_goes_on_until_the_newcomer_has_proved_itself(
     resumed = play.loop()
     resumed.start()
     learning = resumed.learning
-    assert (learning.standing.current.number, learning.standing.anchor.number) == (
+    assert (learning.deployment.current.number, learning.deployment.anchor.number) == (
         answering,
         answering,
     )
-    assert learning.standing.proving
+    assert learning.deployment.proving
     assert learning.ring.size == 1_500 + loop.learning.ring.size  # the table's rows are in as well
     published = len(play.bus.pointers)
     play.second(resumed)

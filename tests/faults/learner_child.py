@@ -137,7 +137,7 @@ def commit(home: Path, table: Table, step: int, loop: ApplicationLoop) -> None:
     A third of the outcomes comes with the commit after; those are kept in a file until then.
     """
     rng = np.random.default_rng([7, step])
-    application, current = loop.application, loop.learning.standing.current
+    application, current = loop.application, loop.learning.deployment.current
     players = PLAYERS if application.compression is None else 2 * PLAYERS
     rows, late = [], []
     for at in range(players):

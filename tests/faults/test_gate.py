@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from bakehouse_learner.gate.progressive_evaluation import ProgressiveEvaluation
-from bakehouse_learner.gate.rules import Evidence, GateReport, decide
+from bakehouse_learner.gate.report import Evidence, GateReport
+from bakehouse_learner.gate.rules import decide
 from bakehouse_schemas.application.application import Gate
 
 pytestmark = pytest.mark.full

@@ -617,7 +617,7 @@ def test_under_a_rollback_learning_goes_on_from_what_the_pinned_policy_meets(
     loop.start()
     while len(play.bus.pointers) < 2:
         play.second(loop)
-    play.answering = loop.learning.standing.current  # serving says so, whatever comes
+    play.answering = loop.learning.deployment.current  # serving says so, whatever comes
     pinned = play.answering.number
     play.bus.said = Control(application="game", pinned_version=pinned, by="ops", at_ms=1)
     evaluated = loop.status()["gate"]["evidence"]["n"]
@@ -627,10 +627,10 @@ def test_under_a_rollback_learning_goes_on_from_what_the_pinned_policy_meets(
     assert learning.version == pinned + 30
     assert (learning.ring.policy_version[: learning.ring.size] == pinned).any()
     status = loop.status()
-    assert status["gate"]["evidence"]["n"] > evaluated or learning.standing.anchor.number > pinned
+    assert status["gate"]["evidence"]["n"] > evaluated or learning.deployment.anchor.number > pinned
     assert play.bus.pointers[-1].version == learning.version, "ready for the release"
     assert pinned in loop.bundles.versions(), "people are served from it"
-    answers = learning.standing.current.policy
+    answers = learning.deployment.current.policy
     assert answers is not None
     seen = np.array([[0.1], [0.9]], np.float32)
     assert answers.distribution(seen, np.ones((2, 2), bool)).tolist() == [[1.0, 0.0], [0.0, 1.0]]

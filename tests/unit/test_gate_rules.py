@@ -4,7 +4,8 @@ import math
 import numpy as np
 import pytest
 
-from bakehouse_learner.gate.rules import Evidence, GateReport, action_shift, decide, score_limit
+from bakehouse_learner.gate.report import Evidence, GateReport
+from bakehouse_learner.gate.rules import action_shift, decide, score_limit
 from bakehouse_learner.statistics.confidence_sequence import Interval
 from bakehouse_schemas.application.application import Gate
 

@@ -8,9 +8,10 @@ import math
 import numpy as np
 import pytest
 
-from bakehouse_learner.gate.guardrails import Guards, broken
+from bakehouse_learner.gate.guardrails import Guards, is_violated
 from bakehouse_learner.gate.progressive_evaluation import ProgressiveEvaluation
-from bakehouse_learner.gate.rules import Evidence, GateReport, decide
+from bakehouse_learner.gate.report import Evidence, GateReport
+from bakehouse_learner.gate.rules import decide
 from bakehouse_learner.insight.lift import Lift
 from bakehouse_learner.insight.sums import WeightedSums
 from bakehouse_learner.offline.tuning.objectives import paired
@@ -224,7 +225,7 @@ QUIT, BOUGHT = Guardrail("quit", most=0.2), Guardrail("bought", least=0.08)
 
 
 def guarded(policy: float, rules: float, n: int, guardrail: Guardrail) -> bool:
-    """Whether it is broken, when policies always had one value and rules a share of ones."""
+    """Whether it is violated, when policies always had one value and rules a share of ones."""
     guards, rng = Guards([guardrail], alpha=0.05), np.random.default_rng(5)
     before = (rng.random((1_000, 1)) < rules).astype(float)
     guards.update(np.zeros((0, 1)), before)
@@ -233,7 +234,7 @@ def guarded(policy: float, rules: float, n: int, guardrail: Guardrail) -> bool:
     again = Guards([guardrail], alpha=0.05)
     again.restore(json.loads(json.dumps(guards.state())))
     assert again.intervals() == guards.intervals()
-    return broken(*guards.intervals()[0])
+    return is_violated(*guards.intervals()[0])
 
 
 def test_an_outcome_that_never_comes_under_policies_but_comes_to_others_breaks_its_least() -> None:

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
-from bakehouse_learner.gate.guardrails import Guards, broken
-from bakehouse_learner.gate.rollout import Steps
-from bakehouse_learner.gate.rules import Evidence, decide
+from bakehouse_learner.gate.guardrails import Guards, is_violated
+from bakehouse_learner.gate.report import Evidence
+from bakehouse_learner.gate.rollout import RolloutSteps
+from bakehouse_learner.gate.rules import decide
 from bakehouse_learner.replay.maturity import guarded_values
 from bakehouse_learner.statistics.confidence_sequence import Interval
 from bakehouse_learner.statistics.recent_mean import RecentMean
@@ -20,7 +21,7 @@ QUIT = Guardrail("quit", most=0.2)
 
 
 def test_a_rollout_goes_from_nobody_to_everybody_a_step_at_a_time() -> None:
-    steps = Steps([0.1, 0.5, 1.0], decisions_a_step=100)
+    steps = RolloutSteps([0.1, 0.5, 1.0], decisions_a_step=100)
     assert (steps.share, steps.is_due()) == (0.0, False)  # nothing was let out yet
     steps.forward(version=7)
     steps.see(np.full(99, 7))
@@ -38,7 +39,7 @@ def test_a_rollout_goes_from_nobody_to_everybody_a_step_at_a_time() -> None:
 
 
 def test_a_rollout_goes_back_a_step_at_a_time_and_stops_at_once() -> None:
-    steps = Steps([0.1, 0.5, 1.0], decisions_a_step=100)
+    steps = RolloutSteps([0.1, 0.5, 1.0], decisions_a_step=100)
     for version in range(3):
         steps.forward(version)
     steps.back(4)
@@ -50,7 +51,7 @@ def test_a_rollout_goes_back_a_step_at_a_time_and_stops_at_once() -> None:
 
 
 def test_a_rollout_that_is_resumed_has_forgotten_nothing() -> None:
-    steps, resumed = (Steps([0.1, 1.0], decisions_a_step=100) for _ in range(2))
+    steps, resumed = (RolloutSteps([0.1, 1.0], decisions_a_step=100) for _ in range(2))
     steps.forward(40)
     steps.see(np.full(99, 40))
     resumed.restore(steps.state())
@@ -70,7 +71,10 @@ def test_a_rollout_that_is_resumed_has_forgotten_nothing() -> None:
 def test_a_rollout_whose_page_names_other_shares_goes_on_at_no_more_than_it_had_come_to(
     before: list[float], now: list[float], share: float
 ) -> None:
-    steps, resumed = Steps(before, decisions_a_step=10), Steps(now, decisions_a_step=10)
+    steps, resumed = (
+        RolloutSteps(before, decisions_a_step=10),
+        RolloutSteps(now, decisions_a_step=10),
+    )
     for version in range(3 if len(before) == 4 else 1):
         steps.forward(version)
     steps.see(np.full(10, 9))
@@ -114,10 +118,10 @@ def test_a_guardrail_counts_its_outcomes_within_the_window_and_adds_up_their_val
     assert guarded_values(guardrails, rule, DecisionTimes(0, 0), outcomes) == [1.0, 4.0]
 
 
-def test_a_guardrail_is_broken_where_its_mean_is_surely_beyond_it() -> None:
-    assert not broken(QUIT, Interval(0.25, 0.19, 0.31, 500))
-    assert broken(QUIT, Interval(0.25, 0.21, 0.29, 2_000))
-    assert broken(Guardrail("spent", least=1.0), Interval(0.5, 0.1, 0.9, 2_000))
+def test_a_guardrail_is_violated_where_its_mean_is_surely_beyond_it() -> None:
+    assert not is_violated(QUIT, Interval(0.25, 0.19, 0.31, 500))
+    assert is_violated(QUIT, Interval(0.25, 0.21, 0.29, 2_000))
+    assert is_violated(Guardrail("spent", least=1.0), Interval(0.5, 0.1, 0.9, 2_000))
 
 
 def test_guardrails_err_together_no_more_often_than_the_gate_may() -> None:
@@ -128,7 +132,7 @@ def test_guardrails_err_together_no_more_often_than_the_gate_may() -> None:
         for _ in range(20):
             quits, bought = rng.random(50) < 0.2, rng.random(50) < 0.1  # exactly at the bounds
             guards.update(np.stack([quits, bought], axis=1).astype(float))
-        wrong += any(broken(*one) for one in guards.intervals())
+        wrong += any(is_violated(*one) for one in guards.intervals())
     assert wrong <= 0.05 * 200
 
 

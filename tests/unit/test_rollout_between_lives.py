@@ -45,8 +45,8 @@ def test_a_page_that_now_says_apprentice_gives_players_back_to_the_rules(tmp_pat
     loop = play.loop()
     loop.start()
     assert play.bus.pointers[-1].version == 0
-    assert loop.learning.standing.apprentice
-    while loop.learning.standing.current.number == 0:
+    assert loop.learning.deployment.apprentice
+    while loop.learning.deployment.current.number == 0:
         play.second(loop)
         assert play.clock.s < 120, loop.status()["gate"]
     assert "match with the baseline" in loop.status()["gate"]["reason"]
@@ -61,13 +61,13 @@ def test_a_page_that_is_online_now_learns_from_rewards_and_the_apprentice_goes_o
     play.application = GAME
     loop = play.loop()
     loop.start()
-    assert not loop.learning.standing.apprentice
-    assert play.bus.pointers[-1].version == loop.learning.standing.current.number == answering
+    assert not loop.learning.deployment.apprentice
+    assert play.bus.pointers[-1].version == loop.learning.deployment.current.number == answering
     while play.bus.pointers[-1].version == answering:
         play.second(loop)
         assert play.clock.s < 120, loop.status()["gate"]
     assert loop.status()["canary"] == 1.0
-    assert loop.learning.standing.anchor.number >= answering
+    assert loop.learning.deployment.anchor.number >= answering
 
 
 def test_a_pause_in_which_decisions_are_only_logged_forgets_no_evidence(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_a_pause_in_which_decisions_are_only_logged_forgets_no_evidence(tmp_path
         loop = play.loop()
         loop.start()
         loop.close()
-        assert loop.learning.standing.current.number == answering
+        assert loop.learning.deployment.current.number == answering
         assert loop.learning.evidence is not None
         assert loop.learning.evidence.evaluation.era == 1
 
@@ -91,8 +91,8 @@ def test_an_apprentice_without_a_checkpoint_does_not_wait_for_evidence_of_what_a
     play.application = APPRENTICE
     loop = play.loop()
     loop.start()
-    assert loop.learning.standing.current.number == play.bus.pointers[-1].version == 0
-    assert not loop.learning.standing.proving
+    assert loop.learning.deployment.current.number == play.bus.pointers[-1].version == 0
+    assert not loop.learning.deployment.proving
     assert loop.learning.version > 0  # numbers are not given twice
 
 
@@ -105,8 +105,8 @@ def test_a_learner_without_a_checkpoint_goes_on_at_the_share_that_the_policy_ans
     (tmp_path / "learner" / "game" / "checkpoint.npz").unlink()
     loop = play.loop()
     loop.start()
-    assert (loop.status()["canary"], loop.learning.standing.steps.share) == (share, share)
-    assert loop.learning.standing.apprentice
+    assert (loop.status()["canary"], loop.learning.deployment.steps.share) == (share, share)
+    assert loop.learning.deployment.apprentice
 
 
 def test_a_canary_of_rewards_that_are_all_alike_is_widened(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_a_guardrail_acts_while_someone_has_frozen_what_is_published(tmp_path: P
     play.bus.said = Control(application="game", frozen=True, at_ms=play.clock.wall_ms())
     for _ in range(20):
         play.second(loop)
-    assert play.bus.pointers[-1].version == loop.learning.standing.current.number == 0
+    assert play.bus.pointers[-1].version == loop.learning.deployment.current.number == 0
     assert len(play.bus.pointers) == 2
     assert "guardrail 'won'" in loop.status()["last_freeze"]["reason"]
 
@@ -141,15 +141,15 @@ def test_an_apprentice_that_had_graduated_and_was_stopped_learns_the_rules_again
     play = Play(tmp_path, application=replace(APPRENTICE, gate=gate, rollout=rollout))
     loop = play.loop()
     loop.start()
-    while not loop.learning.standing.frozen:
+    while not loop.learning.deployment.frozen:
         play.second(loop)
         assert play.clock.s < 120, loop.status()["gate"]
     assert loop.learning.trainings and play.bus.pointers[-1].version == 0
-    assert loop.learning.standing.apprentice and not loop.learning.standing.proving
+    assert loop.learning.deployment.apprentice and not loop.learning.deployment.proving
     now_ms = play.clock.wall_ms() + 1
     play.bus.said = Control(application="game", at_ms=now_ms, released_at_ms=now_ms)
     stopped = loop.learning.version
-    while loop.learning.standing.current.number == 0:
+    while loop.learning.deployment.current.number == 0:
         play.second(loop)
         assert play.clock.s < 240, loop.status()["gate"]
     assert play.bus.pointers[-1].version > stopped

@@ -89,8 +89,8 @@ def test_a_guardrail_takes_the_policy_back_for_good_however_much_it_wins() -> No
     assert stopped[0].report.rollback_to == 0
     assert "guardrail 'quit'" in stopped[0].report.reason
     assert result.learning is not None
-    assert result.learning.standing.frozen
-    assert result.learning.standing.current.number == 0
+    assert result.learning.deployment.frozen
+    assert result.learning.deployment.current.number == 0
     assert not any(c.report.publish for c in candidates[candidates.index(stopped[0]) :])
 
 
@@ -100,8 +100,8 @@ def test_a_guardrail_that_holds_stops_nothing() -> None:
     gate = Gate(margin=0.1, guardrails=[Guardrail("quit", most=0.15)])
     result, _ = watched(replace(ONLINE, gate=gate), world, 4_000)
     assert result.learning is not None
-    assert result.learning.standing.current.number > 0
-    assert not result.learning.standing.frozen
+    assert result.learning.deployment.current.number > 0
+    assert not result.learning.deployment.frozen
 
 
 def test_an_apprentice_matches_the_rules_graduates_and_then_learns_to_beat_them() -> None:
@@ -117,10 +117,10 @@ def test_an_apprentice_matches_the_rules_graduates_and_then_learns_to_beat_them(
     assert published(candidates)[:3] == [0.05, 0.5, 1.0]
     assert result.learning is not None
     assert (
-        not result.learning.standing.apprentice
+        not result.learning.deployment.apprentice
     )  # everyone has it: from then on rewards are learned
     x = np.linspace(0, 1, 101, dtype=np.float32)[:, None]
-    policy = result.learning.standing.current.policy
+    policy = result.learning.deployment.current.policy
     assert policy is not None
     answers = policy.distribution(x, np.ones((101, 2), bool)).argmax(axis=1)
     assert answers[(x[:, 0] > 0.6) & (x[:, 0] < 0.75)].all()  # where the rules go left, and lose

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bakehouse_learner.gate.rules import GateReport
+from bakehouse_learner.gate.report import GateReport
 from bakehouse_learner.training.agent import Exported
 from bakehouse_schemas.application.exploration import Exploration
 

@@ -1,8 +1,8 @@
 """Who answers the players now, and how did we get there?
 
-The gate says what is to become of a candidate; this carries it out, as far as it is about who
+The review says what is to become of a candidate; this carries it out, as far as it is about who
 answers. An apprentice learns to match the rules until everyone has its policy, from then on what
-pays; a learner that begins anew under a policy goes on with it until a candidate has shown itself.
+pays; a learner that starts over under a policy goes on with it until a candidate has proven itself.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ from typing import Any
 
 from bakehouse_learner.gate.evidence import Collector
 from bakehouse_learner.gate.policy_version import BASELINE, Version
-from bakehouse_learner.gate.rollout import Steps
-from bakehouse_learner.gate.rules import GateReport
+from bakehouse_learner.gate.report import Review
+from bakehouse_learner.gate.rollout import RolloutSteps
 from bakehouse_learner.training.agent import Exported
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.policy.policy import Policy
 
 
-class Standing:
-    """Where one application's policies stand with its players.
+class Deployment:
+    """Which policies of one application answer, and how far their rollout is.
 
-    Every change of the anchor is told to the collector, None before there is one: evidence then
-    begins anew, against the anchor of now.
+    The collector (None before there is one) follows every change of the anchor: evidence then
+    starts over, against the anchor of now.
     """
 
     def __init__(self, application: Application) -> None:
         self._mode = application.mode
         self.current = BASELINE  # answers now
         self.anchor = BASELINE  # the last that was shown to be good
-        self.steps = Steps(
+        self.steps = RolloutSteps(
             application.rollout.shares(application.mode), application.rollout.decisions_a_step
         )
         # learns to match the rules, until it answers everyone
@@ -83,19 +83,20 @@ class Standing:
 
     def follow(
         self,
-        report: GateReport,
+        review: Review,
         policy: Policy | None,
         exported: Exported | None,
         collector: Collector,
         *,
         at_ms: int,
     ) -> bool:
-        """Carry out what the gate decided about a candidate.
+        """Carry out what the review of a candidate says.
 
         Returns:
             whether the apprenticeship begins or ends: the rows then teach something else.
         """
-        was_apprentice = self.apprentice
+        report, was_apprentice = review.report, self.apprentice
+        self.steps, self.proving, collector.match = review.steps, review.proving, review.match
         if report.publish:
             made_in = self._mode == "apprentice"
             self.current = Version(report.candidate, policy, exported, report.canary, made_in)
@@ -104,9 +105,10 @@ class Standing:
             collector.evaluation.move_anchor(report.candidate)
         if report.freeze:
             self.frozen, self.frozen_at_ms = True, at_ms
-            said = report.as_dict()
+            described = report.as_dict()
             self.last_freeze = {"at_ms": at_ms} | {
-                name: said[name] for name in ("candidate", "current", "anchor", "reason", "rules")
+                name: described[name]
+                for name in ("candidate", "current", "anchor", "reason", "rules")
             }
         if report.rollback_to == 0:
             self.current, self.proving = BASELINE, False

@@ -16,7 +16,7 @@ from bakehouse_learner.gate.action_probabilities import distribution_of, propens
 from bakehouse_learner.gate.guardrails import Guards
 from bakehouse_learner.gate.leaving_estimate import LeavingEstimate
 from bakehouse_learner.gate.progressive_evaluation import ProgressiveEvaluation
-from bakehouse_learner.gate.rules import Evidence
+from bakehouse_learner.gate.report import Evidence
 from bakehouse_learner.ope.reward_model import RewardModel
 from bakehouse_learner.replay.episodes import discounted, episodes_from
 from bakehouse_learner.replay.ring import Ring
@@ -212,7 +212,7 @@ class Collector:
         at_ms: int,
         exploration: Exploration,
     ) -> Evidence:
-        """What the gate may hold a candidate against; see `bakehouse_learner.gate.rules.Evidence`.
+        """What the gate may hold a candidate against; see `bakehouse_learner.gate.report.Evidence`.
 
         Args:
             exploration: with which the candidate would be executed.

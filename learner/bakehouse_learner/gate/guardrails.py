@@ -74,7 +74,7 @@ class Guards:
                     moments.restore(saved["everybody"])
 
 
-def broken(guardrail: Guardrail, interval: Interval) -> bool:
+def is_violated(guardrail: Guardrail, interval: Interval) -> bool:
     """Whether the mean is surely beyond a bound."""
     above = guardrail.most is not None and interval.lower > guardrail.most
     below = guardrail.least is not None and interval.upper < guardrail.least

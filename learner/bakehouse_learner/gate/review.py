@@ -1,7 +1,8 @@
 """What was seen of one candidate, and what is said of it?
 
-The gate holds what was seen against its rules. Two things overrule it: a policy of an earlier life
-answers until a candidate has shown itself, and nobody gets in while anything is frozen.
+The gate holds what was seen against its rules. Two things overrule it: a policy that answered
+before a restart goes on until a candidate has proven itself, and nobody gets in while anything is
+frozen. Nothing changes here: `Deployment.follow` carries out what the review says.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from dataclasses import replace
 import numpy as np
 
 from bakehouse_learner.gate.action_probabilities import distribution_of
-from bakehouse_learner.gate.deployment import Standing
+from bakehouse_learner.gate.deployment import Deployment
 from bakehouse_learner.gate.evidence import Collector
-from bakehouse_learner.gate.guardrails import broken
-from bakehouse_learner.gate.rollout_step import widened
-from bakehouse_learner.gate.rules import Evidence, GateReport, action_shift, decide, score_limit
+from bakehouse_learner.gate.guardrails import is_violated
+from bakehouse_learner.gate.report import Evidence, GateReport, Review
+from bakehouse_learner.gate.rollout_step import advance_rollout
+from bakehouse_learner.gate.rules import action_shift, decide, score_limit
 from bakehouse_learner.replay.ring import Ring
 from bakehouse_learner.training.apprentice import LEAST
 from bakehouse_learner.training.plan import Plan
@@ -28,7 +30,7 @@ from bakehouse_schemas.policy.policy import Policy
 RECENT = 256  # contexts on which an action shift is measured
 
 
-def report_on(
+def review_candidate(
     plan: Plan,
     policy: Policy | None,
     *,
@@ -38,53 +40,58 @@ def report_on(
     application: Application,
     ring: Ring,
     collector: Collector,
-    standing: Standing,
+    deployment: Deployment,
     exploration: Exploration,
-) -> GateReport:
-    """What becomes of the candidate of a plan. It is still to be carried out, but for two things:
-    the rollout's step is taken, and who has shown itself need not do so again.
+) -> Review:
+    """What becomes of the candidate of a plan.
 
     Args:
-        policy: the candidate; None: it has left the reals.
-        newest: the last that had not; it is what evidence is about.
+        policy: the candidate; None: its weights or scores are not finite.
+        newest: the last whose were; it is what evidence is about.
         losses: of the training that made it, by name.
         golden_scores: the candidate's, float `[G, A]`
         exploration: with which it would be executed.
     """
-    evidence = _seen(plan, newest, application, collector, standing, exploration)
+    evidence = _seen(plan, newest, application, collector, deployment, exploration)
     report = decide(
         application.gate,
         candidate=plan.version,
-        current=standing.current.number,
-        anchor=standing.anchor.number,
+        current=deployment.current.number,
+        anchor=deployment.anchor.number,
         losses=losses,
         golden_scores=golden_scores,
         largest_score=_largest_score(policy, application, collector),
-        shift=_shift(policy, ring, standing.current.policy),
+        shift=_shift(policy, ring, deployment.current.policy),
         evidence=evidence,
     )
-    if standing.proving and report.publish:
-        report = _proven(report, evidence, standing, margin=application.gate.margin)
+    proving = deployment.proving
+    if proving and report.publish:
+        held_back = _held_back(report, evidence, margin=application.gate.margin)
+        proving, report = held_back is not None, held_back or report
     # a freeze keeps candidates out; it does not let what answers do harm
-    harmful = standing.current.number > 0 and any(broken(*one) for one in evidence.guardrails)
-    if harmful or not (plan.frozen or standing.frozen):
-        return widened(
+    harmful = deployment.current.number > 0 and any(
+        is_violated(*one) for one in evidence.guardrails
+    )
+    if harmful or not (plan.frozen or deployment.frozen):
+        advanced = advance_rollout(
             report,
             evidence,
-            steps=standing.steps,
-            collector=collector,
+            steps=deployment.steps,
+            match=collector.match,
             application=application,
-            apprentice=standing.apprentice,
+            apprentice=deployment.apprentice,
         )
-    return replace(
+        return Review(*advanced, proving)
+    frozen = replace(
         report,
         publish=False,
         new_anchor=False,
         leaves_version_0=False,
         rollback_to=None,
         freeze=False,
-        reason=f"frozen: version {standing.current.number} goes on answering; {report.reason}",
+        reason=f"frozen: version {deployment.current.number} goes on answering; {report.reason}",
     )
+    return Review(frozen, deployment.steps, collector.match, proving)
 
 
 def _seen(
@@ -92,16 +99,16 @@ def _seen(
     newest: Policy | None,
     application: Application,
     collector: Collector,
-    standing: Standing,
+    deployment: Deployment,
     exploration: Exploration,
 ) -> Evidence:
     evidence = collector.evidence(
         newest,
-        untried=standing.current.number == 0 or standing.proving,
+        untried=deployment.current.number == 0 or deployment.proving,
         at_ms=plan.at_ms,
         exploration=exploration,
     )
-    if standing.apprentice:
+    if deployment.apprentice:
         match = collector.match
         rate = match.mean if match.n >= LEAST else 0.0
         evidence = replace(evidence, match=(rate, application.rollout.match))
@@ -131,22 +138,19 @@ def _largest_score(policy: Policy | None, application: Application, collector: C
     )
 
 
-def _proven(
-    report: GateReport, evidence: Evidence, standing: Standing, *, margin: float
-) -> GateReport:
-    """The report, with the candidate held back until one has shown itself."""
+def _held_back(report: GateReport, evidence: Evidence, *, margin: float) -> GateReport | None:
+    """The report with the candidate held back; None where one has proven itself."""
     least = -margin * evidence.scale
-    shown = evidence.leaving if evidence.leaving is not None else evidence.running
+    shown = evidence.on_leaving
     if shown.lower > least:
-        standing.proving = False
-        return report
+        return None
     return replace(
         report,
         publish=False,
         leaves_version_0=False,
         new_anchor=False,
         reason=(
-            f"begun anew: version {standing.current.number} goes on answering until the lower "
+            f"begun anew: version {report.current} goes on answering until the lower "
             f"bound ({evidence.label}), {shown.lower:.4g}, is above {least:.4g}"
         ),
     )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 
-class Steps:
+class RolloutSteps:
     """Where a rollout stands.
 
     Args:

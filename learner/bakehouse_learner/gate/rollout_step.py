@@ -1,40 +1,44 @@
-"""To how many subjects a candidate goes: step by step, and back where it falls behind.
-
-Pure but for the steps themselves, which it takes, and for an apprentice's rate of matches, which
-begins anew with a step back.
-"""
+"""To how many subjects does a candidate go? Step by step, and back where it falls behind. Pure."""
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
+from typing import NamedTuple
 
-from bakehouse_learner.gate.evidence import Collector
-from bakehouse_learner.gate.rollout import Steps
-from bakehouse_learner.gate.rules import Evidence, GateReport
+from bakehouse_learner.gate.report import Evidence, GateReport
+from bakehouse_learner.gate.rollout import RolloutSteps
 from bakehouse_learner.statistics.recent_mean import REMEMBERED, RecentMean
 from bakehouse_learner.training.apprentice import LEAST, SLACK
 from bakehouse_schemas.application.application import Application
 
 
-def widened(
+class Advanced(NamedTuple):
+    """A rollout after a candidate was reviewed."""
+
+    report: GateReport  # with the share of subjects that the candidate is to answer
+    steps: RolloutSteps
+    match: RecentMean  # begins again with a step back
+
+
+def advance_rollout(
     report: GateReport,
     evidence: Evidence,
     *,
-    steps: Steps,
-    collector: Collector,
+    steps: RolloutSteps,
+    match: RecentMean,
     application: Application,
     apprentice: bool,
-) -> GateReport:
-    """The report with the share of subjects that the candidate is to answer.
+) -> Advanced:
+    """Take the step that is due, forward or back; nothing that is passed in changes.
 
     Args:
         report: of the gate, which lets the candidate pass or does not.
-        steps: where the rollout stands; moved.
-        collector: holds the rate at which an apprentice matches the rules.
+        steps: where the rollout stands.
+        match: rate at which an apprentice matches the rules.
         apprentice: it learns to match them.
     """
-    version, match = report.candidate, collector.match
-    wanted = application.rollout.match
+    steps, version, wanted = copy(steps), report.candidate, application.rollout.match
     if report.leaves_version_0:
         steps.forward(version)
     elif report.rollback_to == 0:
@@ -43,18 +47,19 @@ def widened(
         steps.back(version)
     elif report.publish and apprentice and _falls_behind(match, wanted):
         steps.back(version)
-        said = _match_words(match, wanted)
+        words = _match_words(match, wanted)
         # what the policy answers from here on, that alone, says what comes next
-        collector.match = RecentMean()
+        match = RecentMean()
         if steps.step < 0:
-            return replace(
+            stopped = replace(
                 report,
                 publish=False,
                 new_anchor=False,
                 rollback_to=0,
-                reason=f"{said}: the baseline answers again",
+                reason=f"{words}: the baseline answers again",
             )
-        report = replace(report, reason=f"a step back: {said}")
+            return Advanced(stopped, steps, match)
+        report = replace(report, reason=f"a step back: {words}")
     elif report.publish and steps.is_due():
         ready = not apprentice or (match.n >= LEAST and match.mean >= wanted)
         if ready and _nothing_against(evidence, application.gate.margin):
@@ -62,7 +67,8 @@ def widened(
             report = replace(
                 report, reason=f"widened to {steps.share:.0%} of subjects; {report.reason}"
             )
-    return replace(report, canary=steps.share if steps.step >= 0 else 1.0)
+    canary = steps.share if steps.step >= 0 else 1.0
+    return Advanced(replace(report, canary=canary), steps, match)
 
 
 def _falls_behind(match: RecentMean, wanted: float) -> bool:

@@ -8,78 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
-from bakehouse_learner.gate.guardrails import broken
-from bakehouse_learner.statistics.confidence_sequence import BURN_IN, Interval
+from bakehouse_learner.gate.guardrails import is_violated
+from bakehouse_learner.gate.reasons import reason_for
+from bakehouse_learner.gate.report import Evidence, GateReport, Rule, number
+from bakehouse_learner.statistics.confidence_sequence import Interval
 from bakehouse_schemas.application.application import Gate
 from bakehouse_schemas.application.rollout import Guardrail
 
 SCORE_SLACK = 10.0  # how far beyond the rewards seen a score may lie and still be believed
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One rule, what it measured, and what that was held against."""
-
-    name: str
-    number: float | None  # None: not measurable yet
-    threshold: float
-    passed: bool
-
-
-@dataclass(frozen=True)
-class GateReport:
-    """What was decided about one candidate, and why. Goes into its manifest and MLflow."""
-
-    candidate: int
-    current: int  # the version that answers now
-    anchor: int
-    publish: bool
-    leaves_version_0: bool
-    new_anchor: bool  # the candidate becomes the anchor once it is published
-    rollback_to: int | None
-    freeze: bool  # until someone looks
-    reason: str
-    rules: tuple[Rule, ...]
-    evidence: Mapping[str, Any] = field(default_factory=dict)
-    canary: float = 1.0  # share of subjects that it answers
-
-    def as_dict(self) -> dict[str, Any]:
-        """As JSON carries it: no infinities, no NaN."""
-        described = asdict(self)
-        described["rules"] = [asdict(rule) for rule in self.rules]
-        described["evidence"] = {name: _number(value) for name, value in self.evidence.items()}
-        return described
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What evaluation says when the gate is asked.
-
-    Args:
-        running: candidate − anchor a decision (bandit), or policy − holdout an episode
-            (episodic): rules 3 and 4, and rule 2 of a bandit.
-        leaving: what rule 2 looks at where that is something else (episodic: the fitted-Q
-            difference); None: `running`.
-        scale: standard deviation of a reward (bandit) or of a return (episodic).
-        effective_sample: decisions' worth of evidence, reported beside the bounds.
-        label: what `leaving` or `running` is, such as "paired difference".
-        guardrails: with the bounds on their means over decisions of policies.
-        match: of an apprentice, the rate at which it agrees with the baseline and the rate that
-            it must reach; rule 2 is then about this alone.
-    """
-
-    running: Interval
-    scale: float
-    effective_sample: float
-    leaving: Interval | None = None
-    label: str = "paired difference"
-    guardrails: tuple[tuple[Guardrail, Interval], ...] = ()
-    match: tuple[float, float] | None = None  # of an apprentice: its rate, and the one wanted
 
 
 def score_limit(
@@ -129,7 +69,7 @@ def decide(
     3. Afterwards candidates pass, unless the upper bound is below 0: back to the anchor, frozen.
     4. A candidate that passes becomes the anchor when the lower bound is above 0.
 
-    A guardrail that is surely broken takes every policy back: to version 0, frozen.
+    A guardrail that is surely violated takes every policy back: to version 0, frozen.
 
     Args:
         gate: the application's thresholds.
@@ -140,32 +80,12 @@ def decide(
         shift: see `action_shift`.
         evidence: what evaluation says now.
     """
-    learned = float(np.mean(np.isfinite(list(losses.values())))) if losses else 1.0
-    finite = float(np.mean(np.isfinite(golden_scores))) if golden_scores.size else 0.0
-    largest = float(np.max(np.abs(golden_scores))) if finite == 1.0 else math.inf
-    sound = (
-        Rule("finite share of losses", learned, 1.0, learned == 1.0),
-        Rule("finite share of golden scores", finite, 1.0, finite == 1.0),
-        Rule("largest golden score", _number(largest), largest_score, largest <= largest_score),
-        Rule("action shift", shift, gate.action_shift, shift <= gate.action_shift),
-    )
+    sound = _soundness(gate, losses, golden_scores, largest_score=largest_score, shift=shift)
     running = evidence.running
-    leaving = evidence.leaving if evidence.leaving is not None else running
-    not_worse = Rule("upper bound", _number(running.upper), 0.0, not running.upper < 0)
-    better = Rule("lower bound moves the anchor", _number(running.lower), 0.0, running.lower > 0)
-    least = -gate.margin * evidence.scale
-    enough = Rule(
-        f"lower bound to leave version 0 ({evidence.label})",
-        _number(leaving.lower),
-        least,
-        # an interval without width comes of what has not varied: it bounds nothing
-        least < leaving.lower < leaving.upper and leaving.upper >= 0,
-    )
-    if evidence.match is not None:
-        rate, wanted = evidence.match
-        enough = Rule("match with the baseline", rate, wanted, rate >= wanted)
+    not_worse = Rule("upper bound", number(running.upper), 0.0, not running.upper < 0)
+    better = Rule("lower bound moves the anchor", number(running.lower), 0.0, running.lower > 0)
+    enough = _enough(gate, evidence)
     guards = tuple(_guard(*one) for one in evidence.guardrails)
-    judged = (enough, better) if current == 0 else (not_worse, better, *guards)
 
     failed = next((rule for rule in sound if not rule.passed), None)
     # The evidence is about what has been answering, so a bad candidate does not excuse it.
@@ -173,36 +93,6 @@ def decide(
     roll_back = current > 0 and (stopped is not None or not not_worse.passed)
     back_to = anchor if stopped is None else 0
     publish = failed is None and not roll_back and (current > 0 or enough.passed)
-    if stopped is not None:
-        reason = (
-            f"{stopped.name} is {_shown(stopped.number)}, expected {_bound_words(stopped)}: the "
-            "baseline (version 0) answers again; frozen until someone looks"
-        )
-    elif roll_back and current == anchor:
-        reason = (
-            f"the upper bound of {_of(running)} fell below 0: candidates are worse than "
-            f"{_named(anchor)}, which goes on answering; frozen until someone looks"
-        )
-    elif roll_back:
-        reason = (
-            f"the upper bound of {_of(running)} fell below 0: version {current} is worse than "
-            f"{_named(anchor)}, which answers again; frozen until someone looks"
-        )
-    elif failed is not None:
-        reason = (
-            f"refused: {failed.name} is {_shown(failed.number)}, expected "
-            f"{'at least' if failed.name.startswith('finite') else 'at most'} "
-            f"{failed.threshold:g}; version {current} goes on answering"
-        )
-    elif current == 0 and evidence.match is not None:
-        does = "leaves" if enough.passed else "waits at"
-        reason = f"{does} version 0: {enough.name} {rate:.1%}, wanted {wanted:.1%}"
-    elif current == 0 and not enough.passed:
-        reason = _waiting(leaving, least, evidence.label)
-    elif current == 0:
-        reason = f"leaves version 0: {evidence.label} {_of(leaving)}, lower bound above {least:.4g}"
-    else:
-        reason = f"published; {_of(running)} against {_named(anchor)}"
     return GateReport(
         candidate=candidate,
         current=current,
@@ -212,66 +102,81 @@ def decide(
         new_anchor=publish and better.passed,
         rollback_to=back_to if roll_back and current != back_to else None,
         freeze=roll_back,
-        reason=reason,
-        rules=sound + judged,
-        evidence={
-            "label": evidence.label,
-            "mean": running.mean,
-            "lower": running.lower,
-            "upper": running.upper,
-            "n": running.n,
-            "leaving_mean": leaving.mean,
-            "leaving_lower": leaving.lower,
-            "leaving_upper": leaving.upper,
-            "leaving_n": leaving.n,
-            "scale": evidence.scale,
-            "margin": gate.margin,
-            "effective_sample": evidence.effective_sample,
-        },
+        reason=reason_for(
+            evidence,
+            current=current,
+            anchor=anchor,
+            failed=failed,
+            stopped=stopped,
+            roll_back=roll_back,
+            enough=enough,
+        ),
+        rules=sound + ((enough, better) if current == 0 else (not_worse, better, *guards)),
+        evidence=_numbers(gate, evidence),
+    )
+
+
+def _soundness(
+    gate: Gate,
+    losses: Mapping[str, float],
+    golden_scores: np.ndarray,
+    *,
+    largest_score: float,
+    shift: float,
+) -> tuple[Rule, ...]:
+    """Rule 1, in its parts."""
+    learned = float(np.mean(np.isfinite(list(losses.values())))) if losses else 1.0
+    finite = float(np.mean(np.isfinite(golden_scores))) if golden_scores.size else 0.0
+    largest = float(np.max(np.abs(golden_scores))) if finite == 1.0 else math.inf
+    return (
+        Rule("finite share of losses", learned, 1.0, learned == 1.0),
+        Rule("finite share of golden scores", finite, 1.0, finite == 1.0),
+        Rule("largest golden score", number(largest), largest_score, largest <= largest_score),
+        Rule("action shift", shift, gate.action_shift, shift <= gate.action_shift),
+    )
+
+
+def _enough(gate: Gate, evidence: Evidence) -> Rule:
+    """Rule 2: what it takes to leave version 0."""
+    if evidence.match is not None:
+        rate, wanted = evidence.match
+        return Rule("match with the baseline", rate, wanted, rate >= wanted)
+    leaving, least = evidence.on_leaving, -gate.margin * evidence.scale
+    return Rule(
+        f"lower bound to leave version 0 ({evidence.label})",
+        number(leaving.lower),
+        least,
+        # an interval without width comes of what has not varied: it bounds nothing
+        least < leaving.lower < leaving.upper and leaving.upper >= 0,
     )
 
 
 def _guard(guardrail: Guardrail, interval: Interval) -> Rule:
-    """The bound that is nearer to being broken, as a rule."""
+    """The bound that is nearer to being violated, as a rule."""
     over = guardrail.most is not None
     if guardrail.most is not None and guardrail.least is not None:
         over = interval.lower - guardrail.most > guardrail.least - interval.upper
     threshold = guardrail.most if over else guardrail.least
     assert threshold is not None
-    side, number = ("lower", interval.lower) if over else ("upper", interval.upper)
+    side, bound = ("lower", interval.lower) if over else ("upper", interval.upper)
     name = f"guardrail {guardrail.outcome!r}, {side} bound of its mean"
-    return Rule(name, _number(number), threshold, not broken(guardrail, interval))
+    return Rule(name, number(bound), threshold, not is_violated(guardrail, interval))
 
 
-def _bound_words(rule: Rule) -> str:
-    side = "at most" if rule.name.endswith("lower bound of its mean") else "at least"
-    return f"{side} {rule.threshold:g}"
-
-
-def _waiting(leaving: Interval, least: float, label: str) -> str:
-    if not math.isfinite(leaving.lower) or leaving.lower == leaving.upper:
-        few = "too few" if leaving.n < BURN_IN else "too few, or too much alike,"
-        return f"waits at version 0: {leaving.n} decisions are {few} for bounds ({label})"
-    if leaving.upper < 0:
-        return f"stays at version 0: shown to be worse than the baseline, {label} {_of(leaving)}"
-    return f"waits at version 0: {label} {_of(leaving)}, expected a lower bound above {least:.4g}"
-
-
-def _of(interval: Interval) -> str:
-    return (
-        f"{_shown(interval.mean)} ({_shown(interval.lower)} to {_shown(interval.upper)}, "
-        f"n = {interval.n})"
-    )
-
-
-def _named(anchor: int) -> str:
-    return "the baseline (version 0)" if anchor == 0 else f"version {anchor}"
-
-
-def _shown(value: float | None) -> str:
-    return "unknown" if value is None or not math.isfinite(value) else f"{value:.4g}"
-
-
-def _number(value: Any) -> Any:
-    """The value, None for a float that JSON cannot carry."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _numbers(gate: Gate, evidence: Evidence) -> dict[str, Any]:
+    """What the rules looked at, for the report."""
+    running, leaving = evidence.running, evidence.on_leaving
+    return {
+        "label": evidence.label,
+        "mean": running.mean,
+        "lower": running.lower,
+        "upper": running.upper,
+        "n": running.n,
+        "leaving_mean": leaving.mean,
+        "leaving_lower": leaving.lower,
+        "leaving_upper": leaving.upper,
+        "leaving_n": leaving.n,
+        "scale": evidence.scale,
+        "margin": gate.margin,
+        "effective_sample": evidence.effective_sample,
+    }

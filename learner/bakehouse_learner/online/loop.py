@@ -319,7 +319,7 @@ class ApplicationLoop:
 
     def _train(self, *, asked: bool = False) -> None:
         name, learning = self.application.name, self.learning
-        standing = learning.standing
+        deployment = learning.deployment
         control = self._bus.control(name)
         version = learning.version + 1
         plan = Plan(
@@ -328,10 +328,10 @@ class ApplicationLoop:
             stream_time_ms=max(self._stream_time_ms, 0),
             seed=training_seed(self.application.training, version),
             frozen=control is not None and control.frozen,
-            released=standing.frozen
+            released=deployment.frozen
             and control is not None
             and not control.frozen
-            and control.released_at_ms > standing.frozen_at_ms,
+            and control.released_at_ms > deployment.frozen_at_ms,
             asked=asked,
             at_ms=self._wall_ms(),
         )

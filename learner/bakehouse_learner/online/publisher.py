@@ -104,7 +104,7 @@ class Announcing:
     def point_again(self, learning: Learning) -> None:
         """Announce what answers, if the crash has prevented that."""
         pointer = self._bus.pointer(self._name)
-        current = learning.standing.current.number
+        current = learning.deployment.current.number
         if current != (pointer.version if pointer else 0):
             try:
                 self._bus.publish(self._bundles.pointer_to(current, self._wall_ms()))
@@ -113,8 +113,8 @@ class Announcing:
 
     def named_versions(self, learning: Learning) -> set[int]:
         """Versions whose bundles stay: someone may go back to them."""
-        standing = learning.standing
-        named = {standing.anchor.number, standing.current.number}
+        deployment = learning.deployment
+        named = {deployment.anchor.number, deployment.current.number}
         control = self._bus.control(self._name)
         if control is not None and control.pinned_version is not None:
             named.add(control.pinned_version)
@@ -124,7 +124,7 @@ class Announcing:
         return self._bundles.write(
             candidate,
             lineage=learning.lineage,
-            anchor=learning.standing.anchor.number,
+            anchor=learning.deployment.anchor.number,
             previous=candidate.report.current,
             at_ms=self._wall_ms(),
             mlflow_run=self.run(),

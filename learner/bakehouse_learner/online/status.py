@@ -43,17 +43,17 @@ def application_status(
         published: policies, by this process.
         problem: with which the last turn failed.
     """
-    ring, standing, report = learning.ring, learning.standing, last.report
+    ring, deployment, report = learning.ring, learning.deployment, last.report
     return {
-        "version": standing.current.number,
+        "version": deployment.current.number,
         "candidate": learning.version,
-        "anchor": standing.anchor.number,
-        "canary": standing.current.canary if standing.current.number else 0.0,
-        "apprentice": standing.apprentice,
+        "anchor": deployment.anchor.number,
+        "canary": deployment.current.canary if deployment.current.number else 0.0,
+        "apprentice": deployment.apprentice,
         "compression": learning.compressing.status(),
         "match_rate": None if learning.evidence is None else learning.evidence.match.mean,
-        "frozen": standing.frozen,
-        "last_freeze": standing.last_freeze,
+        "frozen": deployment.frozen,
+        "last_freeze": deployment.last_freeze,
         "problem": problem,
         "stream_time_ms": stream_time_ms,
         "replay_version": replay_version,

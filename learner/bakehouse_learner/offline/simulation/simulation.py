@@ -251,11 +251,11 @@ class _Simulation:
         if report.publish:
             answering = Answering(
                 candidate.version,
-                learning.standing.current.policy,
+                learning.deployment.current.policy,
                 candidate.exploration,
                 report.canary,
             )
-            kept = (0, self.learning.standing.anchor.number, candidate.version)
+            kept = (0, self.learning.deployment.anchor.number, candidate.version)
             self.answered = {n: a for n, a in self.answered.items() if n in kept} | {
                 candidate.version: answering
             }
