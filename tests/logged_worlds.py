@@ -11,7 +11,7 @@ import numpy as np
 
 from bakehouse_learner.offline.evaluation.target_policies import Target, distribution
 from bakehouse_learner.replay.ring import Ring
-from bakehouse_learner.replay.row_decoder import Decoder
+from bakehouse_learner.replay.row_decoder import RowDecoder
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.application.exploration import NONE
 from bakehouse_schemas.execution.propensity import draw_action, executed_distribution, one_hot
@@ -45,7 +45,7 @@ def played(
 def ring_of(application: Application, rows: Sequence[dict[str, Any]]) -> Ring:
     """The rows as the learner holds them, all that may be closed being closed."""
     ring = Ring(replace(application, training=replace(application.training, buffer=200_000)))
-    ring.ingest(Decoder(application).decode(arrow(rows)))
+    ring.ingest(RowDecoder(application).decode(arrow(rows)))
     latest_ms = max(row["decided_at_ms"] for row in rows)
     ring.mature(latest_ms)
     ring.time_out(latest_ms)

@@ -24,11 +24,11 @@ from bakehouse_learner.replay.row_decoder import Arrival
 from bakehouse_learner.statistics.recent_mean import RecentMean
 from bakehouse_learner.training.agent import Agent, Exported, Setup
 from bakehouse_learner.training.autoencoder_monitor import Compressing
-from bakehouse_learner.training.imputed_returns import Expected
+from bakehouse_learner.training.imputed_returns import ImputedReturns
 from bakehouse_learner.training.normaliser import Normaliser, fit_normaliser, static_normaliser
 from bakehouse_learner.training.plan import Plan
 from bakehouse_learner.training.priorities import Priorities
-from bakehouse_learner.training.train_agent import rehearse, teach
+from bakehouse_learner.training.train_agent import compile_agent, train_agent
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.application.exploration import Exploration
 from bakehouse_schemas.errors import BundleError
@@ -51,7 +51,7 @@ class Learning:
         self.application = application
         self._build = build
         self.ring = Ring(application)
-        self.expected = Expected(application, self.ring)
+        self.imputed = ImputedReturns(application, self.ring)
         self.normaliser: Normaliser | None = None
         self.lineage = ""
         self.setup: Setup | None = None
@@ -102,7 +102,7 @@ class Learning:
         """Go on with a ring that was rebuilt from the table."""
         self.decisions_before = max(self.decisions - ring.head, 0)
         self.ring = ring
-        self.expected.remembered = ring.tail
+        self.imputed.remembered = ring.tail
         self.priorities = Priorities()
         if self.evidence is not None:
             self.evidence.replace_ring(ring)
@@ -112,7 +112,7 @@ class Learning:
         self._settle(stream_time_ms)
         if self.agent is None and not self._can_normalise():
             return 0
-        trainable = self.expected.returns(self.ring, stream_time_ms).trainable
+        trainable = self.imputed.returns(self.ring, stream_time_ms).trainable
         return int(np.count_nonzero(trainable & self.ring.dirty[: self.ring.size]))
 
     def train(self, plan: Plan) -> Candidate | None:
@@ -145,7 +145,7 @@ class Learning:
         self.evidence.complete()
         self.deployment.steps.see(self.evidence.decided_by)
         self.evidence.tell_episodes()
-        self.expected.remember(self.ring, plan.stream_time_ms)
+        self.imputed.remember(self.ring, plan.stream_time_ms)
         clock.lap("evaluate")
         review = review_candidate(
             plan,
@@ -170,7 +170,7 @@ class Learning:
     def warm_up(self) -> None:
         """Compile the training function before there is anything to train on."""
         if self.agent is not None and self.agent.learns_from_minibatches:
-            rehearse(self.agent, self.application)
+            compile_agent(self.agent, self.application)
 
     def _normalise_with(self, normaliser: Normaliser) -> None:
         """Begin a lineage: every weight assumes the normaliser, and the compressor behind it."""
@@ -204,14 +204,14 @@ class Learning:
         """Losses, and how many rows were new or amended; None where none can be trained on."""
         assert self.agent is not None
         ring = self.ring
-        returns = self.expected.returns(ring, plan.stream_time_ms)
+        returns = self.imputed.returns(ring, plan.stream_time_ms)
         trainable = np.flatnonzero(returns.trainable)
         if self.deployment.apprentice:
             trainable = trainable[ring.has_baseline[trainable]]
         if len(trainable) == 0:
             return None
         new = trainable[ring.dirty[trainable]]
-        losses = teach(
+        losses = train_agent(
             self.agent,
             ring,
             returns,
@@ -298,14 +298,14 @@ class Learning:
                 "reward": self.application.reward.fingerprint,
                 "version": self.version,
                 "trainings": self.trainings,
-                "remembered": self.expected.remembered,
+                "remembered": self.imputed.remembered,
                 "decisions_before": self.decisions_before,
                 **self.deployment.state(),
                 "unpublished_ms": list(self._unpublished_ms),
                 "has_candidate": self.candidate is not None,
             },
             "ring": self.ring.state(),
-            "remaining": self.expected.remaining.state(),
+            "remaining": self.imputed.remaining.state(),
             "priorities": self.priorities.state(),
             "current": version_state(self.deployment.current),
             "anchor": version_state(self.deployment.anchor),
@@ -339,7 +339,7 @@ class Learning:
                 "the checkpoint's rewards are of another rule than the application's is now"
             )
         self.ring.restore(state["ring"])
-        self.expected.restore(state["remaining"], saved["remembered"])
+        self.imputed.restore(state["remaining"], saved["remembered"])
         if "priorities" in state:  # not in checkpoints of earlier releases
             self.priorities.restore(state["priorities"])
         if "normaliser" in state:

@@ -31,8 +31,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bakehouse_learner.replay.ring import Ring
-from bakehouse_learner.replay.row_decoder import COLUMNS
-from bakehouse_learner.replay.row_decoder import Decoder as RingDecoder
+from bakehouse_learner.replay.row_decoder import COLUMNS, RowDecoder
 from bakehouse_learner.replay.tail import Tail
 from bakehouse_schemas.ids import uuid7
 from bakehouse_schemas.process.settings import Settings
@@ -115,7 +114,7 @@ class Life:
         self.active_files = len(self._table.files())
         self.files_on_disk = sum(1 for _ in self._root.glob("application=*/**/*.parquet"))
         self._tail = Tail(str(self._root), application.name, self._table.version)
-        self._decoder = RingDecoder(application)
+        self._decoder = RowDecoder(application)
         self._ring = Ring(application)
 
     def turn(self) -> Turn:

@@ -157,7 +157,7 @@ def test_a_log_without_times_does_not_teach_that_outcomes_come_at_once(tmp_path:
     left_in(tmp_path, GAME, log_of_a_game(tmp_path))
     loop = Play(tmp_path).loop()
     loop.start()
-    assert loop.learning.expected.remaining.matured == 0
+    assert loop.learning.imputed.remaining.matured == 0
     history, made = trained(GAME, log_of_a_game(tmp_path))
     timed = warm_start_of(made.learning, history.arrivals, GAME, timed=True)
     assert int(timed["remaining"]["next"]) == 1_200

@@ -27,7 +27,7 @@ from bakehouse_learner.learning import Learning
 from bakehouse_learner.online.kafka_bus import KafkaBus
 from bakehouse_learner.online.loop import ApplicationLoop
 from bakehouse_learner.replay.rebuild import rebuild
-from bakehouse_learner.replay.row_decoder import Decoder
+from bakehouse_learner.replay.row_decoder import RowDecoder
 from bakehouse_learner.training.agent import Agent as LearnerAgent
 from bakehouse_learner.training.agent import Setup
 from bakehouse_learner.training.batch import Batch
@@ -410,7 +410,7 @@ def _each_counts_once(learning: Learning, history: History) -> None:
 def test_no_decision_enters_twice_and_no_linear_statistic_counts_a_row_twice(
     history: History, resume_at: int, train_between: bool
 ) -> None:
-    learning, decoder = Learning(TWICE, _fresh_lin_ucb), Decoder(TWICE)
+    learning, decoder = Learning(TWICE, _fresh_lin_ucb), RowDecoder(TWICE)
     for at, rows in enumerate(history.batches):
         if at == resume_at:
             state = learning.state()
@@ -430,7 +430,7 @@ def test_a_ring_rebuilt_from_the_table_counts_every_row_once_as_well(
     tmp_path_factory: pytest.TempPathFactory, history: History, read_before: int
 ) -> None:
     table = Table(tmp_path_factory.mktemp("tables"))
-    learning, decoder = Learning(TWICE, _fresh_lin_ucb), Decoder(TWICE)
+    learning, decoder = Learning(TWICE, _fresh_lin_ucb), RowDecoder(TWICE)
     for at, rows in enumerate(batch for batch in history.batches if batch):
         table.append(rows)
         if at < read_before:

@@ -12,7 +12,7 @@ import pytest
 from bakehouse_learner.agents import build_agent
 from bakehouse_learner.gate.policy_version import policy_of
 from bakehouse_learner.learning import Learning
-from bakehouse_learner.replay.row_decoder import Decoder
+from bakehouse_learner.replay.row_decoder import RowDecoder
 from bakehouse_learner.training.agent import Setup
 from bakehouse_learner.training.autoencoder import Compressor, compressor_from, fit_compressor
 from bakehouse_learner.training.normaliser import static_normaliser
@@ -110,7 +110,7 @@ def rows_of(application: Application, values: np.ndarray, *, at_ms: int) -> Any:
         decision(application, {"signals": row.tolist()}, "left", at_ms=at_ms + at, propensity=0.5)
         for at, row in enumerate(values)
     ]
-    return Decoder(application).decode(arrow(made))
+    return RowDecoder(application).decode(arrow(made))
 
 
 def trained(learning: Learning, plan: Callable[[int], Any], versions: range) -> None:

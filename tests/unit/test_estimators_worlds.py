@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bakehouse_learner.offline.evaluation.policy_value import material
-from bakehouse_learner.offline.evaluation.report import Asked, report
+from bakehouse_learner.offline.evaluation.report import ReportSettings, report
 from bakehouse_learner.offline.evaluation.target_policies import Target, find_target
 from bakehouse_schemas.loading import Loaded, load_application
 from tests.fakes import publish_policy
@@ -41,7 +41,7 @@ def test_intervals_cover_what_policies_really_earn(name: str, players: int, tmp_
         rows = played(one.world, one.application, players, seed=seed)
         found = material(ring_of(one.application, rows), one.application, targets)
         assert found.logged.n == players
-        answer = report(found, targets, [0.0] * len(targets), Asked(0.95, 0))
+        answer = report(found, targets, [0.0] * len(targets), ReportSettings(0.95, 0))
         real = {t.name: truth(one.world, one.application, rows, t) for t in targets}
         for policy in answer["policies"]:
             if policy["verdict"] == "a guess":
@@ -74,7 +74,7 @@ def test_a_policy_that_the_log_seldom_follows_is_called_a_guess(tmp_path: Path) 
     target = find_target("3", one.application, tmp_path / one.application.name)
     rows = played(one.world, one.application, 500, seed=0)
     found = material(ring_of(one.application, rows), one.application, [target])
-    answer = report(found, [target], [0.0], Asked(0.95, 0))
+    answer = report(found, [target], [0.0], ReportSettings(0.95, 0))
     (policy,) = answer["policies"]
     assert policy["verdict"] == "a guess"
     assert policy["diagnosis"]["effective_sample"] < 100
@@ -93,7 +93,7 @@ def test_of_the_logging_policy_itself_the_estimate_is_the_mean_reward(tmp_path: 
         zero = find_target("0", one.application, tmp_path)
         ring = ring_of(one.application, played(one.world, one.application, 200, seed=1))
         found = material(ring, one.application, [zero])
-        answer = report(found, [zero], [0.0], Asked(0.95, 0))
+        answer = report(found, [zero], [0.0], ReportSettings(0.95, 0))
         means = {e["name"]: e["mean"] for e in answer["policies"][0]["estimates"]}
         for estimator in unbiased:
             assert means[estimator] == pytest.approx(answer["as_logged"]["mean"], abs=1e-9)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bakehouse_learner.offline.evaluation.policy_value import material
-from bakehouse_learner.offline.evaluation.report import Asked, report
+from bakehouse_learner.offline.evaluation.report import ReportSettings, report
 from bakehouse_learner.offline.evaluation.target_policies import find_target, propensity
 from bakehouse_learner.replay.ring import Ring
 from bakehouse_schemas.application.actions import Continuous, Discrete, Parts
@@ -131,7 +131,7 @@ def test_what_version_0_would_have_done_is_what_was_logged(
     zero = find_target("0", application, tmp_path)
     assert propensity(zero, ring, slots) == pytest.approx(ring.propensity[slots], rel=1e-9)
     found = material(ring, application, [zero])
-    answer = report(found, [zero], [0.0], Asked(0.95, 0))
+    answer = report(found, [zero], [0.0], ReportSettings(0.95, 0))
     means = {e["name"]: e["mean"] for e in answer["policies"][0]["estimates"]}
     assert set(means) == {"doubly robust", "switch-DR", "snips", "ips", "clipped ips"}
     for mean in means.values():
@@ -144,7 +144,7 @@ def test_the_interval_of_uniform_choice_covers_what_it_earns(
     ring = logged(application, 1_500)
     random = find_target("random", application, tmp_path)
     found = material(ring, application, [random])
-    answer = report(found, [random], [0.0], Asked(0.95, 0))
+    answer = report(found, [random], [0.0], ReportSettings(0.95, 0))
     real = UNIFORM[application.shape.kind]
     for estimate in answer["policies"][0]["estimates"]:
         assert estimate["lower"] < real < estimate["upper"], estimate["name"]

@@ -44,7 +44,7 @@ from bakehouse_learner.offline.world_fitting.agreement import (
 from bakehouse_learner.offline.world_fitting.world_data import Played, as_world, check_kind, played
 from bakehouse_learner.ope.estimate import plain
 from bakehouse_learner.replay.ring import Ring
-from bakehouse_learner.replay.row_decoder import Decoder
+from bakehouse_learner.replay.row_decoder import RowDecoder
 from bakehouse_schemas.application.actions import Continuous, Parts
 from bakehouse_schemas.application.agents import AGENTS
 from bakehouse_schemas.application.application import (
@@ -80,7 +80,7 @@ def history_of(application: Application, rows: Sequence[dict[str, Any]]) -> Hist
     """As `read_history` gives it."""
     return History(
         application=application,
-        arrivals=Decoder(application).decode(arrow(rows)),
+        arrivals=RowDecoder(application).decode(arrow(rows)),
         propensities="logged",
         notes=(),
         stream_time_ms=max(row["decided_at_ms"] for row in rows),

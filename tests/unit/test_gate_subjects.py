@@ -12,7 +12,7 @@ import pytest
 from bakehouse_learner.gate.evidence import Collector
 from bakehouse_learner.gate.progressive_evaluation import ProgressiveEvaluation
 from bakehouse_learner.replay.ring import Ring
-from bakehouse_learner.replay.row_decoder import Decoder
+from bakehouse_learner.replay.row_decoder import RowDecoder
 from bakehouse_learner.statistics.difference import DifferenceSequence
 from bakehouse_learner.training.normaliser import static_normaliser
 from bakehouse_schemas.application.application import Agent, Episodic, Rollout, seconds
@@ -44,9 +44,9 @@ def evaluated(players: int | None) -> ProgressiveEvaluation:
     normaliser = static_normaliser(CHAIN.encoder.bounds())
     assert normaliser is not None
     collector = Collector(CHAIN, ring, normaliser)
-    ring.ingest(Decoder(CHAIN).decode(arrow(rows)))
+    ring.ingest(RowDecoder(CHAIN).decode(arrow(rows)))
     ring.mature(T0 + 60_000)
-    ring.own[: ring.size] = ring.propensity[: ring.size]
+    ring.base_propensity[: ring.size] = ring.propensity[: ring.size]
     assert collector.tell_episodes() == 240
     return collector.evaluation
 

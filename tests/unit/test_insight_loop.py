@@ -17,7 +17,7 @@ from bakehouse_learner.insight.insight import Insight
 from bakehouse_learner.insight.record import MOST_BYTES, fitted, shortened
 from bakehouse_learner.online.loop import ApplicationLoop
 from bakehouse_learner.replay.ring import Ring
-from bakehouse_learner.replay.row_decoder import Decoder
+from bakehouse_learner.replay.row_decoder import RowDecoder
 from bakehouse_schemas.application.application import Agent, Episodic, Rollout, seconds
 from bakehouse_schemas.application.observation import Numeric
 from tests.learner_fakes import GAME, Play, loop_of, same
@@ -210,7 +210,7 @@ class Fed:
     def __init__(self, application: Any = GAME) -> None:
         self.application = application
         self.ring = Ring(application)
-        self.decoder = Decoder(application)
+        self.decoder = RowDecoder(application)
         self.insight = self.figures_of_nothing()
 
     def figures_of_nothing(self) -> Insight:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bakehouse_learner.replay.ring import Ring
-from bakehouse_learner.replay.row_decoder import Decoder
+from bakehouse_learner.replay.row_decoder import RowDecoder
 from bakehouse_schemas.application.application import (
     Agent,
     Application,
@@ -42,7 +42,7 @@ def episodic(**changes: Any) -> Application:
 
 
 def ring_of(*batches: list[dict[str, Any]], application: Application = BANDIT) -> Ring:
-    ring, decoder = Ring(application), Decoder(application)
+    ring, decoder = Ring(application), RowDecoder(application)
     for rows in batches:
         ring.ingest(decoder.decode(arrow(rows)))
     return ring
@@ -144,7 +144,7 @@ def test_only_what_changed_is_dirty() -> None:
     made, other = some_decision(), some_decision()
     ring = ring_of([made, other])
     ring.dirty[:] = False
-    decoder = Decoder(BANDIT)
+    decoder = RowDecoder(BANDIT)
     assert ring.ingest(decoder.decode(arrow([made, outcome(other, "won", after_ms=9)]))) == 1
     assert ring.dirty[:2].tolist() == [False, True]
     ring.dirty[:] = False
@@ -187,7 +187,7 @@ def test_an_amended_successor_amends_those_whose_return_reaches_it() -> None:
     links = [following(one, two) for one, two in pairwise(rows)]
     ring = ring_of([*rows, *links], application=game)
     ring.dirty[:] = False
-    ring.ingest(Decoder(game).decode(arrow([outcome(rows[4], "won", after_ms=50)])))
+    ring.ingest(RowDecoder(game).decode(arrow([outcome(rows[4], "won", after_ms=50)])))
     assert ring.dirty[:5].tolist() == [False, False, True, True, True]
 
 
@@ -212,7 +212,7 @@ def test_open_decisions_age_by_what_is_known_not_by_stream_time_alone() -> None:
 def test_a_restored_ring_goes_on_as_if_it_had_never_stopped(game: Application) -> None:
     rows = [decision(game, {"x": 0.1}, "a", at_ms=T0 + at) for at in range(130)]
     ring = ring_of(rows, application=game)
-    ring.ingest(Decoder(game).decode(arrow([following(rows[60], rows[61])])))
+    ring.ingest(RowDecoder(game).decode(arrow([following(rows[60], rows[61])])))
     restored = Ring(game)
     restored.restore(ring.state())
     news = [
@@ -222,7 +222,7 @@ def test_a_restored_ring_goes_on_as_if_it_had_never_stopped(game: Application) -
         following(rows[61], rows[62]),
     ]
     for each in (ring, restored):
-        each.ingest(Decoder(game).decode(arrow(news)))
+        each.ingest(RowDecoder(game).decode(arrow(news)))
     one, two = ring.state(), restored.state()
     assert one["json"] == two["json"]
     for name in one.keys() - {"json"}:
@@ -238,7 +238,7 @@ def test_a_state_that_was_taken_is_not_touched_by_what_comes_later() -> None:
     made = some_decision()
     ring = ring_of([made, outcome(made, "won", after_ms=100)])
     taken = ring.state()["json"]["fresh"]
-    ring.ingest(Decoder(BANDIT).decode(arrow([outcome(made, "paid", after_ms=200)])))
+    ring.ingest(RowDecoder(BANDIT).decode(arrow([outcome(made, "paid", after_ms=200)])))
     assert ring.fresh == {0: [T0 + 100, T0 + 200]}
     assert taken == [(0, [T0 + 100])]
 
@@ -249,6 +249,6 @@ def test_what_was_never_seen_is_not_trained_on_until_it_is() -> None:
     ring = ring_of([made, other, outcome(made, "won", after_ms=100)], application=game)
     assert ring.usable[:2].tolist() == [False, False]
     seen = outcome(made, None, after_ms=150, kind="activated")
-    ring.ingest(Decoder(game).decode(arrow([seen])))
+    ring.ingest(RowDecoder(game).decode(arrow([seen])))
     assert ring.usable[:2].tolist() == [True, False]
     assert ring.reward[0] == 1.0

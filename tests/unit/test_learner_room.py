@@ -14,7 +14,7 @@ import pytest
 from bakehouse.describe import describe, rate_words
 from bakehouse_learner.replay.buffer_size import RoomWatch, room_in
 from bakehouse_learner.replay.ring import Ring
-from bakehouse_learner.replay.row_decoder import Decoder
+from bakehouse_learner.replay.row_decoder import RowDecoder
 from bakehouse_schemas.application.actions import Continuous, Parts
 from bakehouse_schemas.application.application import (
     Agent,
@@ -141,7 +141,7 @@ def filled(application: Application, closes: Any, *, every_ms: int = 20) -> Ring
     for at in range(3 * application.training.buffer):
         row = decision(application, {"x": 0.5}, "left", at_ms=T0 + every_ms * at)
         rows += [row, *closes(at, row)]
-    ring.ingest(Decoder(application).decode(arrow(rows)))
+    ring.ingest(RowDecoder(application).decode(arrow(rows)))
     return ring
 
 
@@ -188,7 +188,7 @@ def test_of_episodes_the_last_decision_waits_for_the_timeout_unless_an_end_comes
             rows += [row, following(row, after)]
             row = after
         rows += [row, *([outcome(row, kind="end", after_ms=1)] if ends else [])]
-    ring.ingest(Decoder(application).decode(arrow(rows)))
+    ring.ingest(RowDecoder(application).decode(arrow(rows)))
     room = room_in(ring, application, T0)
     assert room is not None
     assert room.level == level

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bakehouse_learner.replay.folded_decision import decode, encode, merge
-from bakehouse_learner.replay.row_decoder import Decoder
+from bakehouse_learner.replay.row_decoder import RowDecoder
 from bakehouse_schemas.application.application import Application, Discrete, seconds
 from bakehouse_schemas.application.observation import Numeric
 from bakehouse_schemas.application.reward import Reward
@@ -28,18 +28,18 @@ GAME = Application(
 
 def test_a_context_without_observation_is_encoded_here() -> None:
     row = decision(GAME, {"x": 0.25}, "a", observation=None)
-    (arrival,) = Decoder(GAME).decode(arrow([row]))
+    (arrival,) = RowDecoder(GAME).decode(arrow([row]))
     assert arrival.observation.tolist() == [0.25]
 
 
 def test_a_baseline_that_was_not_logged_is_asked_again() -> None:
     row = decision(GAME, {"x": 0.75}, "a", baseline_action=None)
-    (arrival,) = Decoder(GAME).decode(arrow([row]))
+    (arrival,) = RowDecoder(GAME).decode(arrow([row]))
     assert arrival.baseline == 1
 
 
 def test_another_contract_is_history_and_counted() -> None:
-    decoder = Decoder(GAME)
+    decoder = RowDecoder(GAME)
     rows = [decision(GAME, {"x": 0.5}, "a", contract="another"), decision(GAME, {"x": 0.5}, "a")]
     assert len(decoder.decode(arrow(rows))) == 1
     assert (decoder.foreign, decoder.refused) == (1, 0)
@@ -60,14 +60,14 @@ def test_another_contract_is_history_and_counted() -> None:
     ],
 )
 def test_what_cannot_be_learned_from_is_refused_and_counted(changes: dict[str, object]) -> None:
-    decoder = Decoder(GAME)
+    decoder = RowDecoder(GAME)
     assert decoder.decode(arrow([decision(GAME, {"x": 0.5}, "a") | changes])) == []
     assert decoder.refused == 1
 
 
 def test_the_mask_says_which_labels_were_eligible() -> None:
     row = decision(GAME, {"x": 0.5}, "b", eligible_actions='["b"]')
-    (arrival,) = Decoder(GAME).decode(arrow([row]))
+    (arrival,) = RowDecoder(GAME).decode(arrow([row]))
     assert arrival.eligible.tolist() == [False, True]
 
 
@@ -75,7 +75,7 @@ def test_exploration_is_taken_out_of_the_propensity() -> None:
     # ε = 0.5 of two: 0.5·own + 0.25
     rows = [decision(GAME, {"x": 0.5}, "a", propensity=p) for p in (0.75, 0.25)]
     rows.append(decision(GAME, {"x": 0.5}, "a", exploration=None))
-    own = [arrival.own for arrival in Decoder(GAME).decode(arrow(rows))]
+    own = [arrival.base_propensity for arrival in RowDecoder(GAME).decode(arrow(rows))]
     assert own[:2] == [1.0, 0.0]
     assert math.isnan(own[2])
 
@@ -83,7 +83,7 @@ def test_exploration_is_taken_out_of_the_propensity() -> None:
 def test_a_successor_brings_its_observation_and_mask() -> None:
     first = decision(GAME, {"x": 0.5}, "a")
     second = decision(GAME, {"x": 0.75}, "b", eligible_actions='["b"]')
-    (arrival,) = Decoder(GAME).decode(arrow([following(first, second)]))
+    (arrival,) = RowDecoder(GAME).decode(arrow([following(first, second)]))
     observation, eligible = arrival.successors[second["decision_id"]]
     assert observation.tolist() == [0.75]
     assert eligible.tolist() == [False, True]
@@ -93,14 +93,14 @@ def test_a_successor_brings_its_observation_and_mask() -> None:
 def test_rows_with_and_without_outcomes_keep_their_own() -> None:
     rows = [decision(GAME, {"x": x}, "a") for x in (0.1, 0.2, 0.3)]
     rows[1] = outcome(rows[1], "won", after_ms=5, value=2.5)
-    counts = [arrival.known.outcomes for arrival in Decoder(GAME).decode(arrow(rows))]
+    counts = [arrival.known.outcomes for arrival in RowDecoder(GAME).decode(arrow(rows))]
     assert [len(outcomes) for outcomes in counts] == [0, 1, 0]
     assert counts[1][0].value == 2.5
 
 
 def test_what_is_known_survives_being_written_down() -> None:
     row = outcome(decision(GAME, {"x": 0.1}, "a", propensity=1 / 3), "won", after_ms=5)
-    (arrival,) = Decoder(GAME).decode(arrow([row]))
+    (arrival,) = RowDecoder(GAME).decode(arrow([row]))
     assert decode(encode(arrival.known)) == arrival.known
     assert merge(arrival.known, arrival.known) == arrival.known
 
@@ -108,14 +108,14 @@ def test_what_is_known_survives_being_written_down() -> None:
 def test_a_sliced_table_reads_the_same_as_its_rows() -> None:
     rows = [decision(GAME, {"x": x}, "a") for x in (0.1, 0.2, 0.3)]
     rows[2] = outcome(rows[2], "won", after_ms=5)
-    sliced = Decoder(GAME).decode(arrow(rows).slice(1))
-    whole = Decoder(GAME).decode(arrow(rows[1:]))
+    sliced = RowDecoder(GAME).decode(arrow(rows).slice(1))
+    whole = RowDecoder(GAME).decode(arrow(rows[1:]))
     assert [a.known for a in sliced] == [a.known for a in whole]
     np.testing.assert_array_equal(sliced[0].observation, whole[0].observation)
 
 
 def test_what_is_kept_of_a_decision_takes_no_more_memory_than_its_text() -> None:
-    (arrival,) = Decoder(GAME).decode(arrow([decision(GAME, {"x": 0.5}, "a")]))
+    (arrival,) = RowDecoder(GAME).decode(arrow([decision(GAME, {"x": 0.5}, "a")]))
     tracemalloc.start()
     try:
         kept = [encode(arrival.known) for _ in range(1_000)]

@@ -20,7 +20,7 @@ import pytest
 from kafka.errors import KafkaTimeoutError
 
 from bakehouse_learner.online.kafka_bus import KafkaBus
-from bakehouse_learner.replay.row_decoder import Decoder as LearnerDecoder
+from bakehouse_learner.replay.row_decoder import RowDecoder
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.errors import BaselineFailed, InvalidEvent, SpoolFull
 from bakehouse_schemas.ids import uuid7
@@ -471,7 +471,7 @@ def test_the_learner_logs_nothing_of_a_player(tmp_path: Path, heard: Heard) -> N
             {"exploration": MARK},
         )
     ]
-    decoder = LearnerDecoder(marked)
+    decoder = RowDecoder(marked)
     decoder.decode(arrow(rows))
     assert decoder.refused > 1
     bus = KafkaBus(Settings(home=tmp_path), process="1")

@@ -9,7 +9,7 @@ import pytest
 
 from bakehouse_learner.learning import Learning
 from bakehouse_learner.replay.ring import Ring
-from bakehouse_learner.replay.row_decoder import Decoder
+from bakehouse_learner.replay.row_decoder import RowDecoder
 from bakehouse_schemas.application.application import (
     Agent,
     Application,
@@ -160,7 +160,7 @@ def test_what_a_stopped_policy_had_decided_does_not_stop_the_one_after_a_release
 ) -> None:
     gate = Gate(guardrails=[Guardrail("won", most=0.1)])
     learning = Learning(replace(GAME, gate=gate), LinearAgent)
-    decoder = Decoder(learning.application)
+    decoder = RowDecoder(learning.application)
     assert learning.evidence is not None
     learning.evidence.begin_guards(version=8)
     for version, seen in ((7, 0), (8, 200)):
@@ -181,7 +181,7 @@ def test_a_page_that_names_another_guardrail_counts_its_outcome_in_what_is_still
     def game(outcome_name: str) -> Application:
         return replace(GAME, gate=Gate(guardrails=[Guardrail(outcome_name, most=0.1)]))
 
-    ring, decoder = Ring(game("won")), Decoder(GAME)
+    ring, decoder = Ring(game("won")), RowDecoder(GAME)
     made = decision(GAME, {"x": 0.5}, "left", propensity=0.5)
     rows = [made, outcome(made, "won", after_ms=10), outcome(made, "quit", value=3.0, after_ms=20)]
     ring.ingest(decoder.decode(arrow(rows)))

@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bakehouse.demo.loss_check import DECISION_COLUMNS
-from bakehouse_learner.replay.row_decoder import Arrival
-from bakehouse_learner.replay.row_decoder import Decoder as Rows
+from bakehouse_learner.replay.row_decoder import Arrival, RowDecoder
 from bakehouse_schemas.application.agents import AGENTS
 from bakehouse_schemas.application.application import Application, Rollout
 from bakehouse_schemas.application.exploration import Exploration
@@ -81,7 +80,7 @@ def read_back(application: Application, event: dict[str, Any]) -> tuple[dict[str
     (row,) = Decoder({application.name: application}, "decisions").single(record)
     assert "replay" in row, row["quarantined"]["reason"]
     table = pa.Table.from_pylist([row["replay"]], schema=arrow_schema("replay"))
-    decoder = Rows(application)
+    decoder = RowDecoder(application)
     arrivals = decoder.decode(table)
     assert decoder.refused == 0
     return row["replay"], arrivals[0]

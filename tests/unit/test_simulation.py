@@ -15,7 +15,7 @@ from bakehouse_learner.offline.simulation.virtual_players import (
     draw,
     version_zero,
 )
-from bakehouse_learner.replay.row_decoder import Decoder
+from bakehouse_learner.replay.row_decoder import RowDecoder
 from bakehouse_schemas.application.application import Application, EpsilonGreedy, Rollout
 from bakehouse_schemas.application.exploration import NONE
 from bakehouse_schemas.decisions import decide
@@ -210,13 +210,18 @@ def test_a_virtual_row_is_what_the_learner_would_have_read_from_the_table() -> N
             if told.kind == "reward":
                 after_ms = told.occurred_at_ms - row.decided_at_ms
                 logged = outcome(logged, told.name, after_ms=after_ms, outcome_id=told.outcome_id)
-        [read] = Decoder(application).decode(arrow([logged]))
+        [read] = RowDecoder(application).decode(arrow([logged]))
         assert read._replace(
-            known=row.known, own=0, successors={}, observation=0, eligible=0, origin=row.origin
-        ) == row._replace(own=0, successors={}, observation=0, eligible=0)
+            known=row.known,
+            base_propensity=0,
+            successors={},
+            observation=0,
+            eligible=0,
+            origin=row.origin,
+        ) == row._replace(base_propensity=0, successors={}, observation=0, eligible=0)
         np.testing.assert_array_equal(read.observation, row.observation)
         np.testing.assert_array_equal(read.eligible, row.eligible)
-        assert read.own == pytest.approx(row.own, abs=1e-12)
+        assert read.base_propensity == pytest.approx(row.base_propensity, abs=1e-12)
         assert read.successors.keys() == row.successors.keys()
         for came, made in zip(read.known.outcomes, row.known.outcomes, strict=True):
             assert came._replace(positions=()) == made._replace(positions=())

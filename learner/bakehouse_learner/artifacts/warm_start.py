@@ -52,7 +52,7 @@ def warm_start_of(
         "unpublished_ms": [],
     }
     if not timed:  # how long outcomes take is then still to be learned
-        of = learning.expected.remaining.groups
+        of = learning.imputed.remaining.groups
         state["remaining"] = RemainingReward(of, application.reward.window_ms).state()
         state["json"]["remembered"] = learning.ring.head
     return state

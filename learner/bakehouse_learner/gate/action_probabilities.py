@@ -36,9 +36,11 @@ def propensity_of(
     """
     shape, eligible = ring.shape, ring.eligible[slots]
     if policy is None:
-        own = baseline_policy(shape, ring.baseline[slots], exploration)
+        base_policy = baseline_policy(shape, ring.baseline[slots], exploration)
     else:
         items = ring.items[slots] if shape.kind == "ranking" else None
         temperature = exploration.temperature if exploration.kind == "softmax" else None
-        own = policy.base_policy(ring.observation[slots], eligible, items, temperature=temperature)
-    return propensities(shape, own, eligible, ring.action[slots], exploration)
+        base_policy = policy.base_policy(
+            ring.observation[slots], eligible, items, temperature=temperature
+        )
+    return propensities(shape, base_policy, eligible, ring.action[slots], exploration)

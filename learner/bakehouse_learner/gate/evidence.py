@@ -28,7 +28,7 @@ from bakehouse_schemas.application.exploration import Exploration
 from bakehouse_schemas.policy.policy import Policy
 
 
-class _Told(NamedTuple):
+class _EpisodeReturn(NamedTuple):
     """A finished episode's return, its weight, and whose it is."""
 
     value: float
@@ -114,9 +114,9 @@ class Collector:
         ring = self._ring
         slots = slots[ring.has_baseline[slots] & ring.usable[slots]]
         if len(slots) and ring.shape.kind != "ranking":
-            own = candidate.base_policy(ring.observation[slots], ring.eligible[slots])
+            base_policy = candidate.base_policy(ring.observation[slots], ring.eligible[slots])
             baseline = ring.baseline[slots].reshape(len(slots), -1)
-            self.match.update(matches(ring.shape, own, baseline))
+            self.match.update(matches(ring.shape, base_policy, baseline))
 
     def complete(self) -> int:
         """Take decisions up to the first that is still open; returns how many were evaluated."""
@@ -173,14 +173,14 @@ class Collector:
         if not self._by_returns:
             return 0
         discount = problem.discount if isinstance(problem, Episodic) else 1.0
-        told: dict[bool, list[_Told]] = {True: [], False: []}
+        returns: dict[bool, list[_EpisodeReturn]] = {True: [], False: []}
         episodes, self._begun = episodes_from(ring, max(self._begun, ring.tail), problem)
         for episode in episodes:
-            self._tell(episode, discount, told)
-        if told[True] or told[False]:
+            self._tell(episode, discount, returns)
+        if returns[True] or returns[False]:
             policy, holdout = (
                 [
-                    np.array([one[at] for one in told[side]], dtype)
+                    np.array([one[at] for one in returns[side]], dtype)
                     for at, dtype in enumerate(_TYPES)
                 ]
                 for side in (True, False)
@@ -192,17 +192,19 @@ class Collector:
                 policy_subject=policy[2],
                 holdout_subject=holdout[2],
             )
-        return len(told[True]) + len(told[False])
+        return len(returns[True]) + len(returns[False])
 
-    def _tell(self, slots: np.ndarray, discount: float, told: dict[bool, list[_Told]]) -> None:
+    def _tell(
+        self, slots: np.ndarray, discount: float, returns: dict[bool, list[_EpisodeReturn]]
+    ) -> None:
         ring = self._ring
         value, subject = discounted(ring.reward[slots], discount), int(ring.subject[slots[0]])
         if ring.holdout[slots].all():
-            told[False].append(_Told(value, 1.0, subject))
+            returns[False].append(_EpisodeReturn(value, 1.0, subject))
         elif (ring.support[slots] & (ring.policy_version[slots] > 0)).all():
-            weight = float(np.prod(ring.own[slots] / ring.propensity[slots]))
+            weight = float(np.prod(ring.base_propensity[slots] / ring.propensity[slots]))
             if math.isfinite(weight):
-                told[True].append(_Told(value, weight, subject))
+                returns[True].append(_EpisodeReturn(value, weight, subject))
 
     def evidence(
         self,

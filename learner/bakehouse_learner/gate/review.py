@@ -21,7 +21,7 @@ from bakehouse_learner.gate.report import Evidence, GateReport, Review
 from bakehouse_learner.gate.rollout_step import advance_rollout
 from bakehouse_learner.gate.rules import action_shift, decide, score_limit
 from bakehouse_learner.replay.ring import Ring
-from bakehouse_learner.training.apprentice import LEAST
+from bakehouse_learner.training.apprentice import DECISIONS_TO_COUNT
 from bakehouse_learner.training.plan import Plan
 from bakehouse_schemas.application.application import Application, Episodic
 from bakehouse_schemas.application.exploration import Exploration
@@ -110,7 +110,7 @@ def _seen(
     )
     if deployment.apprentice:
         match = collector.match
-        rate = match.mean if match.n >= LEAST else 0.0
+        rate = match.mean if match.n >= DECISIONS_TO_COUNT else 0.0
         evidence = replace(evidence, match=(rate, application.rollout.match))
     return evidence
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from bakehouse_learner.gate.report import Evidence, GateReport
 from bakehouse_learner.gate.rollout import RolloutSteps
 from bakehouse_learner.statistics.recent_mean import REMEMBERED, RecentMean
-from bakehouse_learner.training.apprentice import LEAST, SLACK
+from bakehouse_learner.training.apprentice import DECISIONS_TO_COUNT, MATCH_SLACK
 from bakehouse_schemas.application.application import Application
 
 
@@ -61,7 +61,7 @@ def advance_rollout(
             return Advanced(stopped, steps, match)
         report = replace(report, reason=f"a step back: {words}")
     elif report.publish and steps.is_due():
-        ready = not apprentice or (match.n >= LEAST and match.mean >= wanted)
+        ready = not apprentice or (match.n >= DECISIONS_TO_COUNT and match.mean >= wanted)
         if ready and _nothing_against(evidence, application.gate.margin):
             steps.forward(version)
             report = replace(
@@ -73,7 +73,7 @@ def advance_rollout(
 
 def _falls_behind(match: RecentMean, wanted: float) -> bool:
     """Whether an apprentice no longer matches the rules."""
-    return match.n >= REMEMBERED and match.mean < wanted - SLACK
+    return match.n >= REMEMBERED and match.mean < wanted - MATCH_SLACK
 
 
 def _match_words(match: RecentMean, wanted: float) -> str:

@@ -29,7 +29,7 @@ from bakehouse_schemas.policy.bundle import LoadedPolicy
 log = logging.getLogger(__name__)
 
 EVERY_S = 2.0
-AT_ONCE = 20  # decisions of one sample
+DECISIONS_A_SAMPLE = 20  # decisions of one sample
 POLICIES = 4  # that stay loaded
 WAITING = 4  # samples
 TOLERANCE = 1e-9  # relative difference of propensities up to which they are the same
@@ -128,7 +128,7 @@ class PropensityAudit:
         ]
         if not fresh:
             return []
-        drawn = self._rng.choice(fresh, size=min(AT_ONCE, len(fresh)), replace=False)
+        drawn = self._rng.choice(fresh, size=min(DECISIONS_A_SAMPLE, len(fresh)), replace=False)
         rows: list[dict[str, Any]] = table.select(COLUMNS).take(pa.array(drawn)).to_pylist()
         return rows
 

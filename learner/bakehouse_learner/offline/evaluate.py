@@ -16,7 +16,7 @@ import numpy as np
 
 from bakehouse_learner.offline.console import run_program
 from bakehouse_learner.offline.evaluation.policy_value import material
-from bakehouse_learner.offline.evaluation.report import Asked, report
+from bakehouse_learner.offline.evaluation.report import ReportSettings, report
 from bakehouse_learner.offline.evaluation.target_policies import Target, find_target
 from bakehouse_learner.offline.history.history import History, read_history
 from bakehouse_learner.ope.segments import segments
@@ -60,7 +60,7 @@ def evaluate(asked: argparse.Namespace) -> dict[str, Any]:
         found,
         targets,
         [0.0 if until is None else float(np.mean(received <= until)) for until in learned],
-        Asked(asked.confidence, asked.bootstrap),
+        ReportSettings(asked.confidence, asked.bootstrap),
         segment=segment,
     )
     answer["warnings"] += history.notes

@@ -185,10 +185,10 @@ def value_in_world(world: FittedWorld, target: Target, ring: Ring, slots: np.nda
     if ring.labels:
         worths = world.predicted_labels(observations)
         return float(np.mean(np.sum(distribution(target, ring, slots) * worths, axis=1)))
-    own, draws = target.own(ring, slots), np.random.default_rng(0)
+    base, draws = target.base_policy(ring, slots), np.random.default_rng(0)
     uniform = draws.random((len(slots), SAMPLES))
     rows = [
-        execute(ring.shape, own.at(at), ring.eligible[slot], target.exploration, float(u)).row
+        execute(ring.shape, base.at(at), ring.eligible[slot], target.exploration, float(u)).row
         for at, slot in enumerate(slots)
         for u in uniform[at]
     ]
@@ -198,8 +198,8 @@ def value_in_world(world: FittedWorld, target: Target, ring: Ring, slots: np.nda
 def contrary(target: Target, labels: bool) -> Target:
     """A poor policy on purpose: any label but what another would choose, or numbers mirrored."""
 
-    def own(ring: Ring, slots: np.ndarray) -> Any:
-        theirs = target.own(ring, slots)
+    def base_policy(ring: Ring, slots: np.ndarray) -> Any:
+        theirs = target.base_policy(ring, slots)
         if not labels:
             mirrored = ring.shape.low + ring.shape.high - theirs.mean
             return theirs._replace(mean=-theirs.mean if theirs.squashed else mirrored)
@@ -215,7 +215,9 @@ def contrary(target: Target, labels: bool) -> Target:
 
     how = "any other action than" if labels else "numbers mirrored of"
     return target._replace(
-        name=f"contrary to {target.name}", words=f"poor on purpose: {how} {target.name}", own=own
+        name=f"contrary to {target.name}",
+        words=f"poor on purpose: {how} {target.name}",
+        base_policy=base_policy,
     )
 
 

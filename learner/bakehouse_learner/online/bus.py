@@ -44,7 +44,7 @@ class Bus(Protocol):
         """Return when something was heard, or after this long."""
 
 
-class Heard:
+class BusState:
     """What has been heard so far; thread-safe by replacing, never changing, values."""
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ import orjson
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 
-from bakehouse_learner.online.bus import Heard
+from bakehouse_learner.online.bus import BusState
 from bakehouse_schemas.errors import BakehouseError, InvalidEvent
 from bakehouse_schemas.events.events import Control, PolicyPointer, Progress
 from bakehouse_schemas.events.validation import validated
@@ -35,7 +35,7 @@ class KafkaBus(threading.Thread):
         super().__init__(name="listener", daemon=True)
         self._settings = settings
         self._process = process
-        self._heard = Heard()
+        self._state = BusState()
         self._news = threading.Event()
         self._stopping = threading.Event()
         self.listening = threading.Event()  # all that was published before has been heard
@@ -45,16 +45,16 @@ class KafkaBus(threading.Thread):
         self.problem: str | None = None
 
     def stream_time_ms(self, replay_version: int) -> int:
-        return self._heard.stream_time_ms(replay_version)
+        return self._state.stream_time_ms(replay_version)
 
     def replay_version(self) -> int:
-        return self._heard.replay_version()
+        return self._state.replay_version()
 
     def control(self, application: str) -> Control | None:
-        return self._heard.control(application)
+        return self._state.control(application)
 
     def pointer(self, application: str) -> PolicyPointer | None:
-        return self._heard.pointer(application)
+        return self._state.pointer(application)
 
     def wait(self, seconds: float) -> None:
         self._news.wait(seconds)
@@ -168,9 +168,9 @@ class KafkaBus(threading.Thread):
             return
         try:
             if of_progress:
-                self._heard.progress(validated(Progress, parse_object(record.value)))
+                self._state.progress(validated(Progress, parse_object(record.value)))
             else:
-                self._heard.policies(
+                self._state.policies(
                     record.key.decode(), record.value, received_at_ms=record.timestamp
                 )
         except (InvalidEvent, UnicodeDecodeError) as error:

@@ -26,7 +26,7 @@ from bakehouse_learner.online.status import LastTraining, application_status
 from bakehouse_learner.online.traced import Traced
 from bakehouse_learner.replay.buffer_size import RoomWatch
 from bakehouse_learner.replay.rebuild import newest_rows, rebuild
-from bakehouse_learner.replay.row_decoder import COLUMNS, Decoder
+from bakehouse_learner.replay.row_decoder import COLUMNS, RowDecoder
 from bakehouse_learner.replay.tail import LogGap, Tail
 from bakehouse_learner.training.agent import Agent, Setup
 from bakehouse_learner.training.cadence import Cadence
@@ -79,7 +79,7 @@ class ApplicationLoop:
         self._wall_ms = wall_ms
         self._traced = None if tracer is None else Traced(tracer, application.name)
         self._table = f"{settings.tables.rstrip('/')}/replay"
-        self._decoder = Decoder(application)
+        self._decoder = RowDecoder(application)
         self._cadence = Cadence(application.training.every)
         self._folder = settings.home / "learner" / application.name
         self._checkpoint = self._folder / "checkpoint.npz"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bakehouse_learner.learning import Learning
-from bakehouse_learner.replay.row_decoder import Decoder
+from bakehouse_learner.replay.row_decoder import RowDecoder
 
 
 @dataclass
@@ -26,7 +26,7 @@ def application_status(
     learning: Learning,
     last: LastTraining,
     *,
-    decoder: Decoder,
+    decoder: RowDecoder,
     room: Mapping[str, Any] | None,
     stream_time_ms: int,
     replay_version: int,

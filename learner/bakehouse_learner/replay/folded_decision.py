@@ -23,7 +23,7 @@ class Position(NamedTuple):
     offset: int
 
 
-class KnownOutcome(NamedTuple):
+class FoldedOutcome(NamedTuple):
     """One outcome, without its payload and its successor's arrays."""
 
     outcome_id: str
@@ -51,21 +51,21 @@ class KnownOutcome(NamedTuple):
         )
 
 
-class Known(NamedTuple):
+class FoldedDecision(NamedTuple):
     """One decision as far as it is known: what decides contests, and its outcomes."""
 
     action: str  # JSON
     propensity: float
     context: str  # a digest: only equality matters
     positions: tuple[Position, ...]  # sorted
-    outcomes: tuple[KnownOutcome, ...]
+    outcomes: tuple[FoldedOutcome, ...]
     contested: bool
 
     @property
     def received_at_ms(self) -> int:
         return self.positions[0].received_at_ms
 
-    def first_of(self, kind: str) -> KnownOutcome | None:
+    def first_of(self, kind: str) -> FoldedOutcome | None:
         """The outcome of a kind that the broker received first, None if there is none."""
         found = [outcome for outcome in self.outcomes if outcome.kind == kind]
         return min(found, key=lambda outcome: outcome.positions[0]) if found else None
@@ -76,12 +76,12 @@ def digest(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def merge(first: Known, second: Known) -> Known:
+def merge(first: FoldedDecision, second: FoldedDecision) -> FoldedDecision:
     """Two copies of one decision as one, by the table's own fold."""
     return _from_row(merge_rows(_to_row(first), _to_row(second)))
 
 
-def _to_row(known: Known) -> dict[str, Any]:
+def _to_row(known: FoldedDecision) -> dict[str, Any]:
     return known._asdict() | {
         "positions": [position._asdict() for position in known.positions],
         "outcomes": [
@@ -91,19 +91,20 @@ def _to_row(known: Known) -> dict[str, Any]:
     }
 
 
-def _from_row(row: dict[str, Any]) -> Known:
+def _from_row(row: dict[str, Any]) -> FoldedDecision:
     outcomes = tuple(
-        KnownOutcome(**{**outcome, "positions": _positions(outcome["positions"])})
+        FoldedOutcome(**{**outcome, "positions": _positions(outcome["positions"])})
         for outcome in row["outcomes"]
     )
-    return Known(**{**row, "positions": _positions(row["positions"]), "outcomes": outcomes})
+    changed = {"positions": _positions(row["positions"]), "outcomes": outcomes}
+    return FoldedDecision(**row | changed)
 
 
 def _positions(rows: list[dict[str, Any]]) -> tuple[Position, ...]:
     return tuple(Position(**row) for row in rows)
 
 
-def encode(known: Known) -> bytes:
+def encode(known: FoldedDecision) -> bytes:
     """One line of JSON: a quarter of the memory of the tuples, and ready for a checkpoint."""
     line = orjson.dumps(
         (
@@ -121,16 +122,16 @@ def encode(known: Known) -> bytes:
     return bytes(memoryview(line))  # a copy: orjson's keeps the 4 to 8 KB that it grew to
 
 
-def decode(line: bytes) -> Known:
+def decode(line: bytes) -> FoldedDecision:
     """The inverse of `encode`."""
     action, propensity, context, positions, outcomes, contested = orjson.loads(line)
-    return Known(
+    return FoldedDecision(
         action,
         propensity,
         context,
         tuple(Position(*position) for position in positions),
         tuple(
-            KnownOutcome._make([*fields, tuple(Position(*position) for position in places)])
+            FoldedOutcome._make([*fields, tuple(Position(*position) for position in places)])
             for *fields, places in outcomes
         ),
         contested,

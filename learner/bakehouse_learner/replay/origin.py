@@ -115,8 +115,8 @@ class Origins:
         if density.get("kind") == "point":
             return 0.0
         exploration = validated(Exploration, json.loads(row["exploration"]))
-        own = base_policy_from_density(self._shape, dict(density))
-        return chance_of_exploring(self._shape, own, eligible, exploration)
+        base_policy = base_policy_from_density(self._shape, dict(density))
+        return chance_of_exploring(self._shape, base_policy, eligible, exploration)
 
     def _of_labels(self, logged: str | None) -> float:
         """All but the likeliest label: exploration leaves the policy's order as it is."""

@@ -11,7 +11,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
 from bakehouse_learner.replay.ring import Ring
-from bakehouse_learner.replay.row_decoder import COLUMNS, Arrival, Decoder
+from bakehouse_learner.replay.row_decoder import COLUMNS, Arrival, RowDecoder
 from bakehouse_learner.replay.tail import Added, Tail
 from bakehouse_schemas.application.application import Application
 
@@ -33,7 +33,7 @@ class Newest(NamedTuple):
     left_out_ms: int  # decisions received up to then exist and are left out; −1: none are
 
 
-def rebuild(table: str, application: Application, decoder: Decoder) -> Rebuilt:
+def rebuild(table: str, application: Application, decoder: RowDecoder) -> Rebuilt:
     """The newest decisions of the table, folded; an empty ring where there is no table yet.
 
     Hours are read from the newest back until the buffer is full. Within them the ring folds the
@@ -62,7 +62,7 @@ def newest_rows(
     """Every row of the `most` newest decisions in the table.
 
     Args:
-        decode: see `bakehouse_learner.replay.row_decoder.Decoder.decode`; is given
+        decode: see `bakehouse_learner.replay.row_decoder.RowDecoder.decode`; is given
             `bakehouse_learner.replay.row_decoder.COLUMNS`.
     """
     try:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from bakehouse_learner.replay.folded_decision import Known, decode, encode, merge
+from bakehouse_learner.replay.folded_decision import FoldedDecision, decode, encode, merge
 from bakehouse_learner.replay.maturity import assess, guarded_values
 from bakehouse_learner.replay.ring_columns import RingColumns
 from bakehouse_learner.replay.row_decoder import Arrival, Successor
@@ -90,7 +90,7 @@ class Ring(RingColumns):
         row, and what follows, is its whole history) or of one that has left the buffer: older
         than all that the buffer holds, so it is passed by. The two differ by broker time.
         """
-        touched: dict[int, Known] = {}
+        touched: dict[int, FoldedDecision] = {}
         for arrival in arrivals:
             self._see(arrival)
             slot = self._index.get(arrival.decision_id)
@@ -119,7 +119,7 @@ class Ring(RingColumns):
             changed += self._assess(slot, known)
         return changed
 
-    def known(self, slot: int) -> Known:
+    def known(self, slot: int) -> FoldedDecision:
         """What the fold needs of a resident decision."""
         return decode(self._known[slot])
 
@@ -185,7 +185,7 @@ class Ring(RingColumns):
         self.allocated = min(max(2 * self.allocated, _FIRST_GROWTH), self.capacity)
         self._allocate(self.allocated, self.head)
 
-    def _note_fresh(self, slot: int, old: Known | None, new: Known) -> None:
+    def _note_fresh(self, slot: int, old: FoldedDecision | None, new: FoldedDecision) -> None:
         if not new.outcomes:
             return
         seen = {outcome.outcome_id for outcome in old.outcomes} if old else set()
@@ -197,7 +197,7 @@ class Ring(RingColumns):
         if times:
             self.fresh.setdefault(int(self.sequence[slot]), []).extend(times)
 
-    def _link(self, slot: int, known: Known, successors: Mapping[str, Successor]) -> None:
+    def _link(self, slot: int, known: FoldedDecision, successors: Mapping[str, Successor]) -> None:
         outcome = known.first_of("next")
         if outcome is None or outcome.next_decision_id is None:
             return
@@ -217,7 +217,7 @@ class Ring(RingColumns):
         self.previous_sequence[successor] = self.sequence[slot]
         self.amended(slot)
 
-    def _assess(self, slot: int, known: Known) -> bool:
+    def _assess(self, slot: int, known: FoldedDecision) -> bool:
         """Reward and maturity from what is known; True where training should see it again."""
         times, outcomes = self._timed(slot, known)
         found = assess(self._rule, times, outcomes)
@@ -239,11 +239,11 @@ class Ring(RingColumns):
         self.amended(slot)
         return True
 
-    def _timed(self, slot: int, known: Known) -> tuple[DecisionTimes, list[TimedOutcome]]:
+    def _timed(self, slot: int, known: FoldedDecision) -> tuple[DecisionTimes, list[TimedOutcome]]:
         times = DecisionTimes(int(self.decided_at_ms[slot]), known.received_at_ms)
         return times, [outcome.timed() for outcome in known.outcomes if outcome.kind != "next"]
 
-    def _guard(self, slot: int, known: Known) -> None:
+    def _guard(self, slot: int, known: FoldedDecision) -> None:
         if guardrails := self._application.gate.guardrails:
             of_decision = self._timed(slot, known)
             self.guarded[slot] = guarded_values(guardrails, self._rule, *of_decision)
@@ -251,7 +251,7 @@ class Ring(RingColumns):
     def _kept(self, row: np.ndarray) -> Any:
         return int(row[0]) if self.labels else row
 
-    def _executed(self, known: Known) -> Any:
+    def _executed(self, known: FoldedDecision) -> Any:
         """What the game did in place of the decision; None where it did, or said, nothing else.
 
         A ranking's ids mean nothing without its items, which are not kept: it counts as decided.

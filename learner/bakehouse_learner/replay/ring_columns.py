@@ -26,6 +26,7 @@ class Column(NamedTuple):
         initial: value until something else is known.
         source: attribute of an `Arrival` that it is written from; None: `Ring` has its own way.
         optional: checkpoints of earlier releases lack it; they are restored at `initial`.
+        saved_as: its name in checkpoints, where that is another.
     """
 
     dtype: str
@@ -33,6 +34,7 @@ class Column(NamedTuple):
     initial: float = 0
     source: str | None = None
     optional: bool = False
+    saved_as: str | None = None
 
 
 class RingColumns:
@@ -74,7 +76,9 @@ class RingColumns:
     # what the decision adds to each guardrail
     guarded: Annotated[np.ndarray, Column("float64", "guardrails", optional=True)]
     # the policy's probability of the action, exploration taken out
-    own: Annotated[np.ndarray, Column("float64", source="own")]
+    base_propensity: Annotated[
+        np.ndarray, Column("float64", source="base_propensity", saved_as="own")
+    ]
     # see `bakehouse_learner.replay.origin`
     subject: Annotated[np.ndarray, Column("uint64", source="origin.subject", optional=True)]
     simulated: Annotated[np.ndarray, Column("bool", source="origin.simulated", optional=True)]
@@ -128,8 +132,11 @@ class RingColumns:
             column[slot] = value
 
     def _arrays(self, used: int) -> dict[str, np.ndarray]:
-        """Copies of the first `used` slots of every column, by name."""
-        return {name: getattr(self, name)[:used].copy() for name in COLUMNS}
+        """Copies of the first `used` slots of every column, by name in checkpoints."""
+        return {
+            column.saved_as or name: getattr(self, name)[:used].copy()
+            for name, column in COLUMNS.items()
+        }
 
     def _take_arrays(
         self, state: Mapping[str, Any], used: int, *, without: Collection[str] = ()
@@ -145,7 +152,7 @@ class RingColumns:
         for name, column in COLUMNS.items():
             dtype, shape = self._layout[name]
             expected = (used, *shape)
-            saved: Any = None if name in without else state.get(name)
+            saved: Any = None if name in without else state.get(column.saved_as or name)
             if saved is None and column.optional:
                 saved = np.full(expected, column.initial)
             if saved is None:

@@ -11,7 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from bakehouse_learner.replay.folded_decision import Known, KnownOutcome, Position, digest, merge
+from bakehouse_learner.replay.folded_decision import (
+    FoldedDecision,
+    FoldedOutcome,
+    Position,
+    digest,
+    merge,
+)
 from bakehouse_learner.replay.origin import UNKNOWN, Origin, Origins
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.application.ranking import Ranking
@@ -51,7 +57,7 @@ class Arrival(NamedTuple):
     """One row of the table, encoded."""
 
     decision_id: str
-    known: Known
+    known: FoldedDecision
     observation: np.ndarray  # float32 [D]
     eligible: np.ndarray  # bool [A]
     action: np.ndarray  # float64 [W], see `bakehouse_schemas.application.shape.Shape`
@@ -61,13 +67,15 @@ class Arrival(NamedTuple):
     support: bool  # drawn by a policy with a propensity below 1: importance weights may use it
     holdout: bool
     first: bool  # no predecessor: an episode begins
-    own: float  # the policy's own probability of the action, exploration taken out; NaN: unknown
+    base_propensity: (
+        float  # the policy's own probability of the action, exploration taken out; NaN: unknown
+    )
     successors: dict[str, Successor]  # by decision_id, of the `next` outcomes in this row
     items: np.ndarray | None = None  # float32 [A, F], of a ranking
     origin: Origin = UNKNOWN
 
 
-class Decoder:
+class RowDecoder:
     """Decodes rows of one application; counts what it passes over.
 
     Args:
@@ -131,7 +139,7 @@ class Decoder:
         row: dict[str, Any],
         observation: np.ndarray | None,
         positions: tuple[Position, ...],
-        outcomes: tuple[KnownOutcome, ...],
+        outcomes: tuple[FoldedOutcome, ...],
         successors: dict[str, Successor],
     ) -> Arrival | None:
         items, described = self._items(row["items"])
@@ -143,7 +151,7 @@ class Decoder:
             return None
         if propensity > 1 and not self._shape.dims:
             return None
-        known = Known(
+        known = FoldedDecision(
             row["action"],
             propensity,
             digest(row["context"]),
@@ -167,7 +175,9 @@ class Decoder:
             support=policy and self._drawn(density, propensity),
             holdout=row["cohort"] == "holdout",
             first=row["previous_decision_id"] is None,
-            own=self._own(row["exploration"], propensity, int(eligible.sum())),
+            base_propensity=self._base_propensity(
+                row["exploration"], propensity, int(eligible.sum())
+            ),
             successors=successors,
             items=described,
             origin=self._origins.of(row, density, eligible),
@@ -247,8 +257,8 @@ class Decoder:
             return None
         return self._application.actions.row_of(action, items)
 
-    def _own(self, exploration: str | None, propensity: float, eligible: int) -> float:
-        """Invert `(1 − ε)·own + ε/|eligible|`; see `bakehouse_schemas.execution.propensity`.
+    def _base_propensity(self, exploration: str | None, propensity: float, eligible: int) -> float:
+        """Invert `(1 − ε)·base + ε/|eligible|`; see `bakehouse_schemas.execution.propensity`.
 
         Of other actions than labels it is the executed propensity: they are judged as executed.
         """
@@ -270,12 +280,12 @@ class Decoder:
 
     def _outcome_lists(
         self, array: pa.Array
-    ) -> Iterator[tuple[tuple[KnownOutcome, ...], dict[str, Successor]]]:
+    ) -> Iterator[tuple[tuple[FoldedOutcome, ...], dict[str, Successor]]]:
         offsets, structs = array.offsets.to_pylist(), array.values
         if len(structs) == 0:
             yield from (((), {}) for _ in range(len(array)))
             return
-        fields = [structs.field(name).to_pylist() for name in KnownOutcome._fields[:-1]]
+        fields = [structs.field(name).to_pylist() for name in FoldedOutcome._fields[:-1]]
         places = list(_position_lists(structs.field("positions")))
         contexts = structs.field("next_context").to_pylist()
         masks = structs.field("next_eligible_actions").to_pylist()
@@ -286,7 +296,7 @@ class Decoder:
             for at in range(start, stop):
                 if not places[at]:
                     continue
-                outcome = KnownOutcome._make([*(values[at] for values in fields), places[at]])
+                outcome = FoldedOutcome._make([*(values[at] for values in fields), places[at]])
                 outcomes.append(outcome)
                 if outcome.next_decision_id is not None:
                     found = self._successor(observations[at].as_py(), contexts[at], masks[at])

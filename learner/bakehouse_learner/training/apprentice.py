@@ -12,27 +12,29 @@ import numpy as np
 from bakehouse_schemas.application.shape import Shape
 from bakehouse_schemas.execution.base_policy import BasePolicy
 
-LEAST = 500  # decisions before it counts
-NEAR = 0.05  # of a number's range: as good as the same
-SLACK = 0.05  # below the wanted rate before a step back
+DECISIONS_TO_COUNT = 500  # decisions before it counts
+SAME_WITHIN = 0.05  # of a number's range: as good as the same
+MATCH_SLACK = 0.05  # below the wanted rate before a step back
 
 
-def matches(shape: Shape, own: BasePolicy, baseline: np.ndarray) -> np.ndarray:
+def matches(shape: Shape, base_policy: BasePolicy, baseline: np.ndarray) -> np.ndarray:
     """Whether a policy's most likely answer is the baseline's: each label the same, each number
     within a twentieth of its range. bool `[n]`
 
     Args:
-        own: of the n contexts.
+        base_policy: of the n contexts.
         baseline: float64 `[n, W]`
     """
     agree = np.ones(len(baseline), dtype=bool)
     for part, (start, stop) in enumerate(shape.segments):
-        agree &= own.probabilities[:, start:stop].argmax(axis=1) == baseline[:, part]
+        agree &= base_policy.probabilities[:, start:stop].argmax(axis=1) == baseline[:, part]
     if shape.dims:
         span = shape.high - shape.low
-        mean = shape.low + span * (1 + np.tanh(own.mean)) / 2 if own.squashed else own.mean
+        mean = base_policy.mean
+        if base_policy.squashed:
+            mean = shape.low + span * (1 + np.tanh(mean)) / 2
         numbers = baseline[:, len(shape.segments) :]
-        agree &= (np.abs(mean - numbers) <= NEAR * span).all(axis=1)
+        agree &= (np.abs(mean - numbers) <= SAME_WITHIN * span).all(axis=1)
     return agree
 
 

@@ -19,7 +19,7 @@ from bakehouse_schemas.application.application import Application, Episodic
 from bakehouse_schemas.application.reward import DecisionTimes
 
 
-class Expected:
+class ImputedReturns:
     """Returns of one application's decisions, and what remains of the rewards of open ones."""
 
     def __init__(self, application: Application, ring: Ring) -> None:

@@ -19,7 +19,7 @@ from bakehouse_schemas.application.agents import AGENTS
 from bakehouse_schemas.application.application import Application
 
 
-def teach(
+def train_agent(
     agent: Agent,
     ring: Ring,
     returns: Returns,
@@ -75,7 +75,7 @@ def teach(
     return losses
 
 
-def rehearse(agent: Agent, application: Application) -> None:
+def compile_agent(agent: Agent, application: Application) -> None:
     """Train on rows of nothing, which compiles the training function; the agent forgets them."""
     before = {name: np.copy(value) for name, value in agent.state().items()}
     ring, training = Ring(application), application.training

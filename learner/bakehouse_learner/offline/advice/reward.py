@@ -19,7 +19,7 @@ from bakehouse_learner.offline.advice.sample import Sample
 from bakehouse_learner.ope.cross_fit import FOLDS, cross_fitted_rewards
 from bakehouse_learner.training.batch import Rows
 
-LEAST = 300  # decisions
+DECISIONS_NEEDED = 300  # decisions
 NEVER_SURE = 1e-3  # least probability of a predicted event, for a log-loss
 SURE = 2.326  # standard errors: one-sided 1%
 
@@ -38,7 +38,7 @@ def reward(sample: Sample, rng: np.random.Generator) -> list[Finding]:
     """Two findings: whether actions matter, and whether contexts do; of a ranking one."""
     slots = sample.drawn
     earned = sample.ring.reward[slots]
-    if len(slots) < LEAST or float(np.ptp(earned)) == 0:
+    if len(slots) < DECISIONS_NEEDED or float(np.ptp(earned)) == 0:
         return [_untold(len(slots), earned)]
     contexts = Contexts.of(sample.observation(slots))
     by_context = fitted(contexts, earned[:, None])[:, 0]
@@ -218,8 +218,8 @@ def _of_ranking(evidence: dict[str, float]) -> Finding:
 
 
 def _untold(decisions: int, earned: np.ndarray) -> Finding:
-    evidence = {"decisions": decisions, "least": LEAST}
-    if decisions >= LEAST:
+    evidence = {"decisions": decisions, "least": DECISIONS_NEEDED}
+    if decisions >= DECISIONS_NEEDED:
         return Finding(
             "reward", "now",
             f"Every decision earned the same, {float(earned[0]):g}: nothing can be learned.",

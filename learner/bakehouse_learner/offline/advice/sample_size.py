@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bakehouse_learner.offline.advice.finding import Finding
-from bakehouse_learner.offline.advice.reward import LEAST, action_values
+from bakehouse_learner.offline.advice.reward import DECISIONS_NEEDED, action_values
 from bakehouse_learner.offline.advice.sample import Sample
 from bakehouse_learner.replay.episodes import finished_episodes
 from bakehouse_learner.statistics.confidence_sequence import boundary
@@ -30,11 +30,11 @@ def patience(sample: Sample) -> Finding:
     policy's players and the holdout.
     """
     application, slots = sample.application, sample.drawn
-    if len(slots) < LEAST:
+    if len(slots) < DECISIONS_NEEDED:
         return Finding(
             "patience", "know",
             f"How long a difference takes to be seen cannot be said from {len(slots)} decisions.",
-            {"decisions": len(slots), "least": LEAST},
+            {"decisions": len(slots), "least": DECISIONS_NEEDED},
             "Ask again with more.",
         )  # fmt: skip
     units, values = _units(sample)
@@ -63,7 +63,7 @@ def patience(sample: Sample) -> Finding:
         "until seen": table,
     }
     what = "of the mean reward" if of_mean else "of a standard deviation (the mean is near 0)"
-    return _told(evidence, table, what, ways=list(ways))
+    return _finding(evidence, table, what, ways=list(ways))
 
 
 def units_until(difference: float, sd: float, alpha: float) -> float:
@@ -86,7 +86,7 @@ def _units(sample: Sample) -> tuple[str, np.ndarray]:
     if not isinstance(problem, Episodic):
         return "decisions", ring.reward[sample.drawn]
     finished = finished_episodes(ring, problem).members
-    if len(finished) < LEAST:
+    if len(finished) < DECISIONS_NEEDED:
         return "decisions", ring.reward[sample.drawn]
     returns = [float(ring.reward[e] @ problem.discount ** np.arange(len(e))) for e in finished]
     return "episodes", np.array(returns)
@@ -121,7 +121,7 @@ def _ruled(sample: Sample, slot: int, eligible: np.ndarray) -> np.ndarray:
     return np.asarray(eligible / max(int(eligible.sum()), 1))
 
 
-def _told(
+def _finding(
     evidence: dict[str, Any], table: dict[str, Any], what: str, *, ways: list[str]
 ) -> Finding:
     if not ways:

@@ -61,7 +61,7 @@ def sequence(sample: Sample, rng: np.random.Generator) -> Finding:
     # two looks share the level
     depends = [name for name, (tested, _, _) in ways.items() if tested.p < SIGNIFICANT / 2]
     how = "" if action.exact else " (by an estimate of how actions were chosen)"
-    return _told(depends, evidence, how, episodic=episodic)
+    return _finding(depends, evidence, how, episodic=episodic)
 
 
 def later_rewards(sample: Sample, after: np.ndarray) -> np.ndarray:
@@ -84,7 +84,9 @@ def later_rewards(sample: Sample, after: np.ndarray) -> np.ndarray:
     return total
 
 
-def _told(depends: list[str], evidence: dict[str, float], how: str, *, episodic: bool) -> Finding:
+def _finding(
+    depends: list[str], evidence: dict[str, float], how: str, *, episodic: bool
+) -> Finding:
     if depends and episodic:
         return Finding(
             "sequence", "know",

@@ -220,12 +220,13 @@ def logged_at_least(ring: Ring, slots: np.ndarray) -> np.ndarray:
     follows from the propensity where the policy's own probability is known
     (`bakehouse_schemas.execution.propensity`); where it is not, equal shares of the rest.
     """
-    eligible, propensity, own = ring.eligible[slots], ring.propensity[slots], ring.own[slots]
+    eligible, propensity = ring.eligible[slots], ring.propensity[slots]
+    base = ring.base_propensity[slots]
     count = np.maximum(eligible.sum(axis=1), 1)
     least = (1.0 - propensity) / np.maximum(count - 1, 1)
-    told = np.isfinite(own) & (np.abs(own - 1.0 / count) > 1e-9)
-    explored = (propensity[told] - own[told]) / (1.0 / count[told] - own[told])
-    least[told] = np.clip(explored, 0.0, 1.0) / count[told]
+    known = np.isfinite(base) & (np.abs(base - 1.0 / count) > 1e-9)
+    explored = (propensity[known] - base[known]) / (1.0 / count[known] - base[known])
+    least[known] = np.clip(explored, 0.0, 1.0) / count[known]
     logged = np.where(eligible, least[:, None], 0.0)
     logged[np.arange(len(slots)), ring.action[slots]] = propensity
     return np.asarray(logged)

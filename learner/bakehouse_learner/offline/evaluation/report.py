@@ -22,7 +22,7 @@ from bakehouse_learner.ope.intervals import (
 SMALL_SHARE = 0.5  # of decisions that can be used, below which it is worth saying
 
 
-class Asked(NamedTuple):
+class ReportSettings(NamedTuple):
     """How the report is to be made."""
 
     confidence: float
@@ -40,7 +40,7 @@ def report(
     material: Material,
     targets: Sequence[Target],
     learned_from: Sequence[float],
-    asked: Asked,
+    settings: ReportSettings,
     *,
     segment: tuple[str, Mapping[str, np.ndarray]] | None = None,
 ) -> dict[str, Any]:
@@ -53,18 +53,19 @@ def report(
     """
     diagnoses = [
         diagnose(
-            _weight(said), unsupported=missing, confidence=asked.confidence, units=material.units
+            _weight(said), unsupported=missing, confidence=settings.confidence, units=material.units
         )
         for said, missing in zip(material.by_target, material.unsupported, strict=True)
     ]
-    whole = _answer(material.logged, material.by_target, asked)
+    replicates = settings.replicates
+    whole = _answer(material.logged, material.by_target, settings)
     result = {
         "units": material.units,
         "n": material.logged.n,
         "decisions": material.decisions,
         "left_out": {why: n for why, n in material.left_out.items() if n},
-        "interval": f"bootstrap of {asked.replicates}" if asked.replicates else "always-valid",
-        "confidence": asked.confidence,
+        "interval": f"bootstrap of {replicates}" if replicates else "always-valid",
+        "confidence": settings.confidence,
         "warnings": _warnings(material, targets, diagnoses, learned_from),
         "as_logged": whole.logged.as_dict(),
         "policies": [
@@ -87,19 +88,19 @@ def report(
         ],
     }
     if segment is not None:
-        result["segments"] = _segments(material, targets, asked, *segment)
+        result["segments"] = _segments(material, targets, settings, *segment)
     return result
 
 
 def _answer(
-    logged: Contributions, by_target: Sequence[Sequence[Contributions]], asked: Asked
+    logged: Contributions, by_target: Sequence[Sequence[Contributions]], settings: ReportSettings
 ) -> _Answers:
     """Estimates and paired differences, all of the same units."""
     pairs = [
         [(a, b) for a in by_target[0] for b in other if a.name == b.name] for other in by_target[1:]
     ]
-    confidence = asked.confidence
-    if not asked.replicates:
+    confidence = settings.confidence
+    if not settings.replicates:
         return _Answers(
             [[always_valid(each, confidence=confidence) for each in said] for said in by_target],
             [
@@ -109,7 +110,7 @@ def _answer(
             always_valid(logged, confidence=confidence),
         )
     flat = [logged, *(each for said in by_target for each in said)]
-    drawn = bootstrap(flat, replicates=asked.replicates, seed=asked.seed)
+    drawn = bootstrap(flat, replicates=settings.replicates, seed=settings.seed)
     column = {id(each): drawn[:, at] for at, each in enumerate(flat)}
     return _Answers(
         [
@@ -130,11 +131,11 @@ def _answer(
 def _segments(
     material: Material,
     targets: Sequence[Target],
-    asked: Asked,
+    settings: ReportSettings,
     field: str,
     masks: Mapping[str, np.ndarray],
 ) -> dict[str, Any]:
-    each_at = asked._replace(confidence=1.0 - (1.0 - asked.confidence) / max(len(masks), 1))
+    each_at = settings._replace(confidence=1.0 - (1.0 - settings.confidence) / max(len(masks), 1))
     rows = []
     for name, mask in masks.items():
         # the first estimator is the one to read

@@ -26,21 +26,22 @@ class Target(NamedTuple):
     name: str  # as it was asked for
     words: str
     version: int | None  # None: no published policy
-    own: Callable[[Ring, np.ndarray], BasePolicy]  # of the contexts in these slots, int [n]
+    base_policy: Callable[[Ring, np.ndarray], BasePolicy]  # of the contexts in these slots, int [n]
     exploration: Exploration
     learned_until_ms: int | None  # stream time of what it has learned from; None: nothing
 
 
 def propensity(target: Target, ring: Ring, slots: np.ndarray) -> np.ndarray:
     """Probability or density that a target gives resident decisions' actions. float64 `[n]`"""
-    return _propensity(target, target.own(ring, slots), ring, slots, _rows(ring.action[slots]))
+    rows = _rows(ring.action[slots])
+    return _propensity(target, target.base_policy(ring, slots), ring, slots, rows)
 
 
 def distribution(target: Target, ring: Ring, slots: np.ndarray) -> np.ndarray:
     """What a target gives every label in the contexts of resident decisions. float64 `[n, A]`"""
-    own = target.own(ring, slots)
+    base_policy = target.base_policy(ring, slots)
     each = [
-        _propensity(target, own, ring, slots, np.full((len(slots), 1), label))
+        _propensity(target, base_policy, ring, slots, np.full((len(slots), 1), label))
         for label in range(ring.eligible.shape[1])
     ]
     return np.stack(each, axis=1)
@@ -87,14 +88,14 @@ def find_target(
         raise BakehouseError(
             f"policy {name!r}: expected a version such as 17, or champion, baseline or random"
         )
-    own, exploration, until = _baseline(first), first, None
+    base_policy, exploration, until = _baseline(first), first, None
     if version > 0:
         loaded = _load(policies, version, application)
         exploration, until = loaded.manifest.exploration, loaded.manifest.stream_time_ms
-        own = _published(loaded.policy, NONE if greedy else exploration)
+        base_policy = _published(loaded.policy, NONE if greedy else exploration)
     how = "without its exploration" if greedy else f"as it is executed, {_described(exploration)}"
     words = f"policy {version}, {how}"
-    return Target(name, words, version, own, NONE if greedy else exploration, until)
+    return Target(name, words, version, base_policy, NONE if greedy else exploration, until)
 
 
 def newest_version(policies: Path) -> int:
@@ -131,9 +132,9 @@ def _described(exploration: Exploration) -> str:
 
 
 def _propensity(
-    target: Target, own: BasePolicy, ring: Ring, slots: np.ndarray, rows: np.ndarray
+    target: Target, base_policy: BasePolicy, ring: Ring, slots: np.ndarray, rows: np.ndarray
 ) -> np.ndarray:
-    return propensities(ring.shape, own, ring.eligible[slots], rows, target.exploration)
+    return propensities(ring.shape, base_policy, ring.eligible[slots], rows, target.exploration)
 
 
 def _rows(actions: np.ndarray) -> np.ndarray:
@@ -146,7 +147,7 @@ def _published(
 ) -> Callable[[Ring, np.ndarray], BasePolicy]:
     temperature = exploration.temperature if exploration.kind == "softmax" else None
 
-    def own(ring: Ring, slots: np.ndarray) -> BasePolicy:
+    def base_policy(ring: Ring, slots: np.ndarray) -> BasePolicy:
         if len(slots) == 0:
             return _nothing(ring, slots)
         items = ring.items[slots] if ring.shape.kind == "ranking" else None
@@ -154,7 +155,7 @@ def _published(
             ring.observation[slots], ring.eligible[slots], items, temperature=temperature
         )
 
-    return own
+    return base_policy
 
 
 def _baseline(first: Exploration) -> Callable[[Ring, np.ndarray], BasePolicy]:
@@ -164,7 +165,7 @@ def _baseline(first: Exploration) -> Callable[[Ring, np.ndarray], BasePolicy]:
         first: exploration of version 0, whose spread a number has around the rules' own.
     """
 
-    def own(ring: Ring, slots: np.ndarray) -> BasePolicy:
+    def base_policy(ring: Ring, slots: np.ndarray) -> BasePolicy:
         rows = _rows(ring.baseline[slots])
         known = ring.has_baseline[slots].copy()
         if ring.labels:
@@ -177,7 +178,7 @@ def _baseline(first: Exploration) -> Callable[[Ring, np.ndarray], BasePolicy]:
             np.where(known[:, None], found.std, uniform.std),
         )
 
-    return own
+    return base_policy
 
 
 def _nothing(ring: Ring, slots: np.ndarray) -> BasePolicy:

@@ -21,7 +21,7 @@ from bakehouse_learner.offline.history.layout import replay_rows
 from bakehouse_learner.offline.history.propensity_model import estimate_propensities
 from bakehouse_learner.replay.rebuild import newest_rows
 from bakehouse_learner.replay.ring import Ring
-from bakehouse_learner.replay.row_decoder import Arrival, Decoder
+from bakehouse_learner.replay.row_decoder import Arrival, RowDecoder
 from bakehouse_schemas.application.application import Application, Episodic
 from bakehouse_schemas.errors import InvalidHistory
 
@@ -157,7 +157,7 @@ def _contexts(rows: pa.Table) -> dict[str, str]:
     return {decision: text for decision, text in zip(ids, texts, strict=True) if text is not None}
 
 
-class _Recoder(Decoder):
+class _Recoder(RowDecoder):
     """A decoder that takes rows of other contracts too, by encoding their contexts anew."""
 
     recoded = 0
@@ -207,7 +207,7 @@ def _from_layout(
     notes: Sequence[str] = (),
 ) -> History:
     laid = replay_rows(application, table, named)
-    arrivals = Decoder(laid.application).decode(laid.rows)
+    arrivals = RowDecoder(laid.application).decode(laid.rows)
     if len(arrivals) != laid.rows.num_rows:
         raise InvalidHistory(
             f"{named}: {laid.rows.num_rows - len(arrivals)} rows cannot be encoded, although each "

@@ -13,7 +13,7 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.study import Study
 from optuna.trial import TrialState
 
-LEAST = 4  # complete trials of which importance can be told
+TRIALS_NEEDED = 4  # complete trials of which importance can be told
 SIZE = (8.0, 4.8)  # inches
 SLICE = 3.2  # inches for each setting
 MOST = 6  # settings in one picture, the most important
@@ -27,7 +27,7 @@ def importances(study: Study, seed: int) -> dict[str, float]:
     Empty where trials are too few or all alike.
     """
     done = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.COMPLETE]
-    if len(done) < LEAST or len({t.value for t in done}) < 2:
+    if len(done) < TRIALS_NEEDED or len({t.value for t in done}) < 2:
         return {}
     try:
         with warnings.catch_warnings():

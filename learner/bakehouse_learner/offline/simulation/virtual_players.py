@@ -1,6 +1,6 @@
 """Players of a world in virtual time: their decisions, and the replay rows these become.
 
-Nothing waits and nobody is asked over a wire: a step makes all its decisions by one policy, and
+Nothing waits and nobody is requests over a wire: a step makes all its decisions by one policy, and
 rows come out in the order in which the table would show them.
 """
 
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bakehouse_learner.replay.folded_decision import Known, KnownOutcome, Position
+from bakehouse_learner.replay.folded_decision import FoldedDecision, FoldedOutcome, Position
 from bakehouse_learner.replay.row_decoder import Arrival, Successor
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.application.exploration import Exploration
@@ -62,13 +62,15 @@ class Drawn(NamedTuple):
 
     row: np.ndarray  # float64 [W]
     propensity: float
-    own: float  # the policy's own probability of a label; of other actions the propensity
+    base_propensity: (
+        float  # the policy's own probability of a label; of other actions the propensity
+    )
     executed: np.ndarray  # float64 [A], of labels
 
 
 def draw(
     application: Application,
-    own: BasePolicy,
+    base_policy: BasePolicy,
     eligible: np.ndarray,
     exploration: Exploration,
     uniform: float,
@@ -76,14 +78,14 @@ def draw(
     """Mix the policy's own distribution with exploration and draw, as serving does.
 
     Args:
-        own: of one context.
+        base_policy: of one context.
         exploration: `NONE` for the pure baseline of the holdout, of labels.
         uniform: in [0, 1).
     """
     if application.shape.kind != "discrete":
-        made = execute(application.shape, own, eligible, exploration, uniform)
-        return Drawn(made.row, made.propensity, made.propensity, own.probabilities[0])
-    executed = mine = own.probabilities[0]
+        made = execute(application.shape, base_policy, eligible, exploration, uniform)
+        return Drawn(made.row, made.propensity, made.propensity, base_policy.probabilities[0])
+    executed = mine = base_policy.probabilities[0]
     if exploration.kind != "none":
         executed = executed_distribution(
             mine, eligible, epsilon=exploration.epsilon, floor=exploration.floor
@@ -102,7 +104,7 @@ class Episode:
 
 
 @dataclass
-class Asked:
+class PlayerRequest:
     """A request, encoded."""
 
     at_ms: int
@@ -159,12 +161,12 @@ class VirtualPlayers:
         count = min(int(self.rng.poisson(self.rate_per_s * gap_ms / 1000)), most)
         times = np.sort(self.rng.integers(self.now_ms, until_ms, size=count)).tolist()
         if isinstance(self.world, EpisodicWorld):
-            asked = [self._step(self.world, at_ms) for at_ms in times]
+            requests = [self._step(self.world, at_ms) for at_ms in times]
         else:
-            asked = [self._request(self.world, at_ms) for at_ms in times]
+            requests = [self._request(self.world, at_ms) for at_ms in times]
         self.now_ms = until_ms
         self.decisions += count
-        return self._answer(asked, answering)
+        return self._answer(requests, answering)
 
     def rows(self, until_ms: int) -> list[Arrival]:
         """Rows that have become visible since the last call, in order."""
@@ -173,21 +175,21 @@ class VirtualPlayers:
             found.append(heapq.heappop(self._rows)[2])
         return found
 
-    def _request(self, world: BanditWorld, at_ms: int) -> Asked:
-        return self._asked(world.context(self.rng), at_ms, int(self.rng.integers(SUBJECTS)))
+    def _request(self, world: BanditWorld, at_ms: int) -> PlayerRequest:
+        return self._encoded(world.context(self.rng), at_ms, int(self.rng.integers(SUBJECTS)))
 
-    def _step(self, world: EpisodicWorld, at_ms: int) -> Asked:
+    def _step(self, world: EpisodicWorld, at_ms: int) -> PlayerRequest:
         if self._pausing and self._pausing[0][0] <= at_ms:
             episode = heapq.heappop(self._pausing)[2]
         else:
             start = world.start()
             at = self._pick(list(start.values()))
             episode = Episode(int(self.rng.integers(SUBJECTS)), list(start)[at])
-        asked = self._asked(world.context(episode.state, self.rng), at_ms, episode.subject)
-        asked.episode = episode
-        return asked
+        requests = self._encoded(world.context(episode.state, self.rng), at_ms, episode.subject)
+        requests.episode = episode
+        return requests
 
-    def _asked(self, context: Context, at_ms: int, subject: int) -> Asked:
+    def _encoded(self, context: Context, at_ms: int, subject: int) -> PlayerRequest:
         application, actions = self.application, self.application.actions
         offered, items = None, None
         eligible = self._everything
@@ -200,25 +202,25 @@ class VirtualPlayers:
         observation = application.encoder.encode(context)
         if offered is not None:
             context = {**context, "items": offered}
-        return Asked(at_ms, subject, context, observation, baseline, eligible, items)
+        return PlayerRequest(at_ms, subject, context, observation, baseline, eligible, items)
 
-    def _answer(self, asked: Sequence[Asked], answering: Answering) -> list[Logged]:
-        if not asked:
+    def _answer(self, requests: Sequence[PlayerRequest], answering: Answering) -> list[Logged]:
+        if not requests:
             return []
         zero = version_zero(self.application)
-        own = self._own(asked, answering)
+        base_policy = self._base_policy(requests, answering)
         share = 0.0 if answering.policy is None else answering.canary
-        ruled = own if answering.policy is None else self._own(asked, zero)
-        uniform = self.rng.random(len(asked)).tolist()
+        ruled = base_policy if answering.policy is None else self._base_policy(requests, zero)
+        uniform = self.rng.random(len(requests)).tolist()
         logged = []
-        for at, one in enumerate(asked):
+        for at, one in enumerate(requests):
             role = role_of(self._place(one.subject), share, self.application.mode)
             if not role.explores:  # the pure baseline
                 kept = one_hot(int(one.baseline[0]), len(one.eligible)) if self._labels else None
                 drawn = Drawn(one.baseline, 1.0, 1.0, one.eligible if kept is None else kept)
                 self._follow(one, drawn, version=0, role=role)
                 continue
-            who, mine = (answering, own) if role.by_policy else (zero, ruled)
+            who, mine = (answering, base_policy) if role.by_policy else (zero, ruled)
             drawn = draw(self.application, mine.at(at), one.eligible, who.exploration, uniform[at])
             action = self._follow(one, drawn, version=who.version, role=role)
             logged.append(
@@ -226,15 +228,15 @@ class VirtualPlayers:
             )
         return logged
 
-    def _own(self, asked: Sequence[Asked], answering: Answering) -> BasePolicy:
+    def _base_policy(self, requests: Sequence[PlayerRequest], answering: Answering) -> BasePolicy:
         if answering.policy is None:
-            rows = np.array([one.baseline for one in asked])  # [B, W]
+            rows = np.array([one.baseline for one in requests])  # [B, W]
             return baseline_policy(self.application.shape, rows, answering.exploration)
         exploration = answering.exploration
         return answering.policy.base_policy(
-            np.array([one.observation for one in asked]),  # [B, D]
-            np.array([one.eligible for one in asked]),  # [B, A]
-            np.array([one.items for one in asked]) if asked[0].items is not None else None,
+            np.array([one.observation for one in requests]),  # [B, D]
+            np.array([one.eligible for one in requests]),  # [B, A]
+            np.array([one.items for one in requests]) if requests[0].items is not None else None,
             temperature=exploration.temperature if exploration.kind == "softmax" else None,
         )
 
@@ -249,7 +251,7 @@ class VirtualPlayers:
             self._places[subject] = place_in_rollout(self.application.name, name, share)
         return self._places[subject]
 
-    def _follow(self, one: Asked, drawn: Drawn, *, version: int, role: Role) -> Any:
+    def _follow(self, one: PlayerRequest, drawn: Drawn, *, version: int, role: Role) -> Any:
         """Log a decision, and cause what comes of it; returns its action, as JSON carries it."""
         action = self.application.actions.action_of(drawn.row, one.context.get("items"))
         row = self._row(one, drawn, action, version=version, role=role)
@@ -276,12 +278,14 @@ class VirtualPlayers:
         heapq.heappush(self._pausing, (ready_at_ms, self._offset, episode))
         return action
 
-    def _row(self, one: Asked, drawn: Drawn, action: Any, *, version: int, role: Role) -> Arrival:
+    def _row(
+        self, one: PlayerRequest, drawn: Drawn, action: Any, *, version: int, role: Role
+    ) -> Arrival:
         position = self._position(one.at_ms)
         decision_id = _id(one.at_ms, position.offset)
         return Arrival(
             decision_id=decision_id,
-            known=Known(
+            known=FoldedDecision(
                 action=json.dumps(action),
                 propensity=drawn.propensity,
                 context=decision_id,  # nobody draws again here, so it need only differ
@@ -298,14 +302,14 @@ class VirtualPlayers:
             support=role.explores and (drawn.propensity < 1 or not self._labels),
             holdout=role is HOLDOUT,
             first=one.episode is None or one.episode.previous is None,
-            own=drawn.own,
+            base_propensity=drawn.base_propensity,
             successors={},
             items=one.items,
         )
 
     def _succeed(self, previous: Arrival, row: Arrival) -> None:
         at_ms, successor = row.decided_at_ms, row.decision_id
-        outcome = KnownOutcome(
+        outcome = FoldedOutcome(
             f"next:{successor}",
             "next",
             None,
@@ -337,13 +341,13 @@ class VirtualPlayers:
             position = self._position(row.decided_at_ms + round(arrives_s * 1000))
             self._tell(
                 row,
-                KnownOutcome(
+                FoldedOutcome(
                     outcome_id, kind, name, value, None, None, occurred_at_ms, (position,)
                 ),
                 {},
             )
 
-    def _tell(self, row: Arrival, outcome: KnownOutcome, successors: dict[str, Successor]) -> None:
+    def _tell(self, row: Arrival, outcome: FoldedOutcome, successors: dict[str, Successor]) -> None:
         told = row._replace(known=row.known._replace(outcomes=(outcome,)), successors=successors)
         self._show(told, outcome.received_at_ms)
 

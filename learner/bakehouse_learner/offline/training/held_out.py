@@ -9,7 +9,7 @@ from typing import Any
 
 from bakehouse_learner.artifacts.bundles import Bundles
 from bakehouse_learner.offline.evaluation.policy_value import material
-from bakehouse_learner.offline.evaluation.report import Asked, report
+from bakehouse_learner.offline.evaluation.report import ReportSettings, report
 from bakehouse_learner.offline.evaluation.target_policies import Target, find_target
 from bakehouse_learner.offline.history.history import History
 from bakehouse_learner.offline.training.train_on_history import Trained
@@ -34,7 +34,7 @@ def evaluate_held_out(history: History, trained: Trained) -> dict[str, Any] | No
     found = material(history.ring(), application, targets, after_ms=after_ms)
     if found.logged.n == 0:
         return None
-    return report(found, targets, [0.0] * len(targets), Asked(CONFIDENCE, 0))
+    return report(found, targets, [0.0] * len(targets), ReportSettings(CONFIDENCE, 0))
 
 
 def target_of(history: History, trained: Trained, folder: Path, *, greedy: bool = False) -> Target:
