@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any, cast
 
-from bakehouse_learner.artifacts.anchor_archive import Audit
+from bakehouse_learner.artifacts.anchor_archive import AnchorArchive
 from bakehouse_learner.online.kafka_bus import KafkaBus
 from bakehouse_learner.online.loop import ApplicationLoop
 from bakehouse_learner.online.mlflow_tracking import MlflowTracker
@@ -67,7 +67,7 @@ def main(refs: list[str]) -> int:
         agent_module(application.agent.name)
     tracer = open_tracer(settings, "learner", process=str(os.getpid()))
     tracker = MlflowTracker(settings, {each.name: each for each in applications})
-    audit = Audit(
+    audit = AnchorArchive(
         settings.home / "learner" / "anchors",
         build_agent,
         lambda folder, agent, setup: save_model(folder, cast(Any, agent), setup.application),

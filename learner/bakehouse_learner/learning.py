@@ -23,7 +23,7 @@ from bakehouse_learner.replay.ring import Ring
 from bakehouse_learner.replay.row_decoder import Arrival
 from bakehouse_learner.statistics.recent_mean import RecentMean
 from bakehouse_learner.training.agent import Agent, Exported, Setup
-from bakehouse_learner.training.autoencoder_monitor import Compressing
+from bakehouse_learner.training.autoencoder_monitor import AutoencoderMonitor
 from bakehouse_learner.training.imputed_returns import ImputedReturns
 from bakehouse_learner.training.normaliser import Normaliser, fit_normaliser, static_normaliser
 from bakehouse_learner.training.plan import Plan
@@ -60,12 +60,12 @@ class Learning:
         self.version = 0  # of the newest candidate
         self.candidate: Policy | None = None
         self.deployment = Deployment(application)
-        self.decisions_before = 0  # read by earlier lives of this learner
+        self.decisions_before = 0  # read by earlier runs of this learner
         self.trainings = 0
         self._unpublished_ms: list[int] = []
         self.priorities = Priorities()  # empty unless the agent asks for them
         self._sound: Mapping[str, np.ndarray] = {}  # the agent's last finite state
-        self.compressing = Compressing(application)
+        self.autoencoder = AutoencoderMonitor(application)
         self.is_traced: Callable[[str], bool] | None = None  # by decision_id; None: nothing is
         self.traced: list[str] = []  # of the rows that were new in the last training
         static = static_normaliser(application.encoder.bounds())
@@ -78,11 +78,11 @@ class Learning:
         return self.decisions_before + self.ring.head
 
     def begin_under(self, champion: Version) -> None:
-        """Start anew (the checkpoint is lost) while a policy of an earlier life answers."""
+        """Start over (the checkpoint is lost) while a policy of an earlier run answers."""
         self.version = champion.number
         self.deployment.begin_under(champion, self.evidence)
 
-    def _learn_anew(self) -> None:
+    def _relearn(self) -> None:
         """From here on every row teaches something else: how the rules answer, or what pays."""
         self.ring.dirty[: self.ring.size] = True
         if self.deployment.apprentice:
@@ -108,7 +108,7 @@ class Learning:
             self.evidence.replace_ring(ring)
 
     def news(self, stream_time_ms: int) -> int:
-        """How many rows a training at this stream time would see for the first time, or anew."""
+        """How many rows a training at this stream time would see that are new or amended."""
         self._settle(stream_time_ms)
         if self.agent is None and not self._can_normalise():
             return 0
@@ -128,9 +128,9 @@ class Learning:
             first = self.ring.slots(self.ring.tail, self.ring.head)[: self._rows_to_begin]
             bounds = self.application.encoder.bounds()
             normaliser = fit_normaliser(bounds, self.ring.observation[first])
-            self.compressing.fit(normaliser.apply(self.ring.observation[first]))
+            self.autoencoder.fit(normaliser.apply(self.ring.observation[first]))
             self._normalise_with(normaliser)
-        self.compressing.watch(self.ring, self.normaliser)
+        self.autoencoder.watch(self.ring, self.normaliser)
         assert self.evidence is not None
         self.evidence.predict(self.candidate, self.deployment.anchor.policy, self._exploration())
         clock.lap("predict")
@@ -164,7 +164,7 @@ class Learning:
         candidate = self._described(plan, exported, report, losses, new, clock.seconds)
         self._unpublished_ms = [] if report.publish else self._unpublished_ms[-MOST_RECEIVED_TIMES:]
         if self.deployment.follow(review, policy, exported, self.evidence, at_ms=plan.at_ms):
-            self._learn_anew()
+            self._relearn()
         return candidate
 
     def warm_up(self) -> None:
@@ -174,7 +174,7 @@ class Learning:
 
     def _normalise_with(self, normaliser: Normaliser) -> None:
         """Begin a lineage: every weight assumes the normaliser, and the compressor behind it."""
-        self.normaliser, compressor = normaliser, self.compressing.compressor
+        self.normaliser, compressor = normaliser, self.autoencoder.compressor
         fingerprint = hashlib.sha256(self.application.contract.encode())
         frozen = normaliser.arrays() | ({} if compressor is None else compressor.arrays)
         for name, array in sorted(frozen.items()):
@@ -235,7 +235,7 @@ class Learning:
     def _export(
         self, losses: Mapping[str, float]
     ) -> tuple[Exported | None, Policy | None, np.ndarray]:
-        """The candidate, None where it has left the reals, and its golden scores.
+        """The candidate, None where its weights or scores are not finite, and its golden scores.
 
         An agent whose loss, weights or scores are not finite goes back to where they last were.
         """
@@ -291,7 +291,7 @@ class Learning:
 
     def state(self) -> dict[str, Any]:
         """Everything: nested dictionaries of arrays and, under `json`, of what JSON carries."""
-        compressor = self.compressing.compressor
+        compressor = self.autoencoder.compressor
         return {
             "json": {
                 "contract": self.application.contract,
@@ -344,7 +344,7 @@ class Learning:
             self.priorities.restore(state["priorities"])
         if "normaliser" in state:
             arrays = state["normaliser"]
-            self.compressing.restore(state.get("compressor"), self.ring)
+            self.autoencoder.restore(state.get("compressor"), self.ring)
             self._normalise_with(
                 Normaliser(
                     arrays["normaliser_offset"],
@@ -367,7 +367,7 @@ class Learning:
         self.decisions_before = saved["decisions_before"]
         self._unpublished_ms = saved["unpublished_ms"]
         if self.deployment.meet(saved.get("mode", self.application.mode), self.evidence):
-            self._learn_anew()
+            self._relearn()
 
 
 class _Laps:

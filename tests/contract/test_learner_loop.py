@@ -61,7 +61,7 @@ def test_a_killed_learner_makes_the_same_policies_again(tmp_path: Path, killed_a
     for second in range(12):
         play.second(loop)
         if second == 5:
-            loop.saving.now()
+            loop.checkpointer.now()
         if second == killed_after:
             resumed = play.loop()  # what was not saved is gone; the plan log is not
             resumed.start()
@@ -100,7 +100,7 @@ def test_after_another_start_of_the_machine_the_buffer_is_rebuilt_from_the_table
     loop.start()
     for _ in range(4):
         play.second(loop)
-    loop.saving.now()
+    loop.checkpointer.now()
     play.second(loop)  # a plan that the checkpoint does not hold
     last = loop.learning.version
     # a power cut took the end of the table's log, and stream has written other rows there
@@ -329,7 +329,7 @@ def test_old_bundles_go_and_those_that_someone_needs_stay(tmp_path: Path) -> Non
     play.bus.said = Control(application="game", pinned_version=pinned, at_ms=1)
     while len(play.bus.pointers) < 22:
         play.second(loop, players=40)
-    loop.bundles.prune(loop.announcing.named_versions(loop.learning))
+    loop.bundles.prune(loop.publisher.named_versions(loop.learning))
     kept = loop.bundles.versions()
     newest = [pointer.version for pointer in play.bus.pointers[-5:]]
     anchor = {loop.learning.deployment.anchor.number} - {0}
@@ -350,7 +350,7 @@ def test_an_agent_of_tensorflow_resumes_to_the_same_weights(tmp_path: Path, name
     for second in range(6):
         play.second(loop)
         if second == 2:
-            loop.saving.now()
+            loop.checkpointer.now()
     resumed = play.loop(build_agent)
     resumed.start()
     same(loop.learning, resumed.learning)

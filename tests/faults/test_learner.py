@@ -521,7 +521,7 @@ def test_a_training_that_leaves_the_reals_is_refused_with_the_reason_and_undone(
         assert len(play.bus.pointers) == before
         for name in ("weight", "bias"):
             np.testing.assert_array_equal(arrays_of(loop.learning)[name], sound[name])
-    loop.saving.now()
+    loop.checkpointer.now()
     resumed = play.loop(Poisoned)  # a life that begins now knows the same sound state
     resumed.start()
     assert resumed.learning.candidate is not None and loop.learning.candidate is not None

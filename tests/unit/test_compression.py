@@ -131,7 +131,7 @@ def test_the_learner_fits_it_once_watches_it_and_says_when_observations_have_cha
     assert learning.train(plan(1)) is None  # one row is missing
     learning.ingest(rows_of(application, observed(latents(300, seed=1)), at_ms=T0 + 1_000))
     trained(learning, plan, range(2, 4))
-    status = learning.compressing.status()
+    status = learning.autoencoder.status()
     assert status is not None and not status["drifted"]
     assert status["lost_now"] < 0.3
     resumed = Learning(application, build_agent)
@@ -141,7 +141,7 @@ def test_the_learner_fits_it_once_watches_it_and_says_when_observations_have_cha
     for each in (learning, resumed):
         each.ingest(rows_of(application, strange, at_ms=T0 + 2_000))
         trained(each, plan, range(4, 5))
-        changed = each.compressing.status()
+        changed = each.autoencoder.status()
         assert changed is not None and changed["drifted"]
         assert changed["lost_when_fitted"] == status["lost_when_fitted"]  # it stays as it is
 

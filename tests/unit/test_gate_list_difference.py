@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from bakehouse_learner.ope.ranking_difference import list_difference
+from bakehouse_learner.ope.ranking_difference import ranking_difference
 
 SEEN = np.array([0.6, 0.3, 0.1])
 
@@ -31,7 +31,7 @@ def estimate(seed: int, n: int = 800, *, noise: float = 0.5) -> tuple[float, flo
     shown = np.argsort(rng.random((n, 6)), axis=1)[:, :3]
     best = np.argsort(-worth, axis=1)[:, :3]
     first = np.tile([0, 1, 2], (n, 1))
-    found = list_difference(
+    found = ranking_difference(
         observation,
         items,
         shown,
@@ -59,7 +59,7 @@ def test_the_same_lists_differ_by_nothing_and_have_no_bounds() -> None:
     rng = np.random.default_rng(1)
     observation, items, worth = lists(rng, 400)
     shown = np.argsort(rng.random((400, 6)), axis=1)[:, :3]
-    found = list_difference(
+    found = ranking_difference(
         observation, items, shown, earned(worth, shown),
         candidate=shown, baseline=shown, confidence=0.95,
     )  # fmt: skip
@@ -74,7 +74,7 @@ def test_an_empty_place_earns_nothing() -> None:
     shown[::2, 1:] = -1
     short = np.full_like(shown, -1)
     short[:, 0] = 0
-    found = list_difference(
+    found = ranking_difference(
         observation, items, shown, earned(worth, shown),
         candidate=np.tile([0, 1, 2], (600, 1)), baseline=short, confidence=0.95,
     )  # fmt: skip
@@ -85,7 +85,7 @@ def test_fewer_decisions_than_the_model_has_terms_say_nothing() -> None:
     rng = np.random.default_rng(3)
     observation, items, worth = lists(rng, 9)
     shown = np.argsort(rng.random((9, 6)), axis=1)[:, :3]
-    found = list_difference(
+    found = ranking_difference(
         observation, items, shown, earned(worth, shown),
         candidate=shown, baseline=shown, confidence=0.95,
     )  # fmt: skip
@@ -100,7 +100,7 @@ def test_wide_contexts_are_left_out_and_the_items_still_tell() -> None:
     worth = items[:, :, 0]
     shown = np.argsort(rng.random((n, 6)), axis=1)[:, :3]
     best, first = np.argsort(-worth, axis=1)[:, :3], np.tile([0, 1, 2], (n, 1))
-    found = list_difference(
+    found = ranking_difference(
         observation, items, shown, earned(worth, shown) + rng.normal(0, 0.3, n),
         candidate=best, baseline=first, confidence=0.95,
     )  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bakehouse_learner.artifacts.anchor_archive import Anchor, Audit
+from bakehouse_learner.artifacts.anchor_archive import Anchor, AnchorArchive
 from bakehouse_learner.training.agent import Setup
 from bakehouse_learner.training.normaliser import static_normaliser
 from bakehouse_schemas.application.application import Application, Discrete, seconds
@@ -41,7 +41,7 @@ def save(folder: Path, agent: Any, of: Setup) -> None:
 
 
 def test_an_anchor_is_written_with_the_weights_that_it_had(tmp_path: Path) -> None:
-    audit = Audit(tmp_path, LinearAgent, save)
+    audit = AnchorArchive(tmp_path, LinearAgent, save)
     audit.keep(anchor(3, 0.5))
     audit.keep(anchor(4, 0.75))  # within a minute: not kept
     audit.start()
@@ -55,7 +55,7 @@ def test_a_failure_is_counted_and_nothing_else(tmp_path: Path) -> None:
     def fail(*_: Any) -> None:
         raise RuntimeError("no graph")
 
-    audit = Audit(tmp_path, LinearAgent, fail)
+    audit = AnchorArchive(tmp_path, LinearAgent, fail)
     audit.keep(anchor(3, 0.5))
     audit.start()
     audit.stop()

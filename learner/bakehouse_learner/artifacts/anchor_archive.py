@@ -33,8 +33,8 @@ class Anchor(NamedTuple):
     state: Mapping[str, np.ndarray]
 
 
-class Audit(threading.Thread):
-    """See the module.
+class AnchorArchive(threading.Thread):
+    """A thread that writes each new anchor as a SavedModel, at most one a minute.
 
     Args:
         folder: gets `<application>/<version>/`.

@@ -1,6 +1,6 @@
 """A learner's state made from history, left in a home for the next start to begin with.
 
-It is a checkpoint without a life behind it: the agent is trained, the buffer holds the history,
+It is a checkpoint without a run behind it: the agent is trained, the buffer holds the history,
 and nothing has been shown to be good. Players get a policy of it once the gate lets it through,
 on decisions that were made after the start.
 """

@@ -35,7 +35,7 @@ class Deployment:
         )
         # learns to match the rules, until it answers everyone
         self.apprentice = application.mode == "apprentice"
-        self.proving = False  # begun anew under a policy that answers: must prove itself first
+        self.proving = False  # restarted under a policy that answers: must prove itself first
         self.frozen = False  # by the gate, until someone looks
         self.frozen_at_ms = 0
         self.last_freeze: Mapping[str, Any] | None = None  # what the gate said then
@@ -48,7 +48,7 @@ class Deployment:
         return self.last_freeze
 
     def begin_under(self, champion: Version, collector: Collector | None) -> None:
-        """Start anew (the checkpoint is lost) while a policy of an earlier life answers."""
+        """Start over (the checkpoint is lost) while a policy of an earlier run answers."""
         rules_answer = self._mode == "apprentice" and not champion.apprentice
         if champion.number and not rules_answer:
             self.current = self.anchor = champion
@@ -59,7 +59,7 @@ class Deployment:
             collector.evaluation.move_anchor(champion.number)
 
     def meet(self, mode: str, collector: Collector | None) -> bool:
-        """Go on in the page's mode, where the life before this one learned in another.
+        """Go on in the application's mode, where the run before this one learned in another.
 
         Returns:
             whether the apprenticeship begins or ends: the rows then teach something else.
@@ -133,7 +133,7 @@ class Deployment:
         collector.evaluation.move_anchor(self.anchor.number)
 
     def release(self, version: int, collector: Collector | None) -> None:
-        """Someone has looked: evidence begins anew, else the same bound would freeze at once.
+        """Someone has looked: evidence starts over, else the same bound would freeze at once.
 
         Args:
             version: guardrails look at policies from this one on.

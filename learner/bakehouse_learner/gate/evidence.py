@@ -1,7 +1,7 @@
 """Collects what the gate decides on: predictions when rows are read, rewards when they mature.
 
 Predictions are recorded before any of the predictors has trained on the row, and completed in
-the order of the decisions, so that quick rewards are not heard before slow ones.
+the order of the decisions, so that quick rewards do not count before slow ones.
 """
 
 from __future__ import annotations
@@ -218,7 +218,7 @@ class Collector:
 
         Args:
             exploration: with which the candidate would be executed.
-            untried: no candidate of this life answers yet, so of episodic problems and rankings
+            untried: no candidate of this run answers yet, so of episodic problems and rankings
                 there is nothing but an estimate of what candidates would earn.
         """
         evaluation = self.evaluation

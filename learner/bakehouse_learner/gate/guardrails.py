@@ -64,7 +64,7 @@ class Guards:
         ]
 
     def restore(self, state: Sequence[Mapping[str, Any]]) -> None:
-        """Continue; a guardrail that is new on the page begins with nothing seen."""
+        """Continue; a guardrail that is new in the application begins with nothing seen."""
         known = {saved["outcome"]: saved for saved in state}
         for guardrail, mean, moments in self._each():
             if saved := known.get(guardrail.outcome):

@@ -18,7 +18,7 @@ from bakehouse_learner.gate.action_probabilities import (
     propensity_of,
 )
 from bakehouse_learner.ope.fitted_q import Choice, Transitions, fitted_q_difference
-from bakehouse_learner.ope.ranking_difference import list_difference
+from bakehouse_learner.ope.ranking_difference import ranking_difference
 from bakehouse_learner.ope.weighted_td import LoggedSteps, weighted_td_difference
 from bakehouse_learner.replay.episodes import terminal_slots
 from bakehouse_learner.replay.ring import Ring
@@ -94,7 +94,7 @@ class LeavingEstimate:
         )
         wanted = np.argsort(-scores, axis=1, kind="stable")[:, : ring.shape.slots]
         there = np.take_along_axis(eligible, wanted, axis=1)
-        return list_difference(
+        return ranking_difference(
             self._normaliser.apply(ring.observation[slots]),
             item_normaliser(self._application).apply(items),
             ring.action[slots].astype(int),

@@ -101,7 +101,7 @@ class ProgressiveEvaluation:
     a thousand of those are no evidence about the candidate that comes next. Mean and bounds are
     told of any decision, by the share of recent ones on which they differ. Candidates change all
     the time, so what is bounded is the running mean of the differences of those that
-    were newest, not the value of the one candidate at hand. The sequence begins anew when the
+    were newest, not the value of the one candidate at hand. The sequence starts over when the
     anchor moves; the k-th anchor spends α/2^k (version 0 is the first), so all of them together
     err with probability at most α.
 

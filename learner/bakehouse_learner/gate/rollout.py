@@ -60,7 +60,7 @@ class RolloutSteps:
     def go_on_at(self, share: float, version: int) -> None:
         """The widest step of at most that share; the first, where all are wider.
 
-        The page may name other shares than it did when a policy was given to so many.
+        The application may name other shares than it did when a policy was given to so many.
         """
         within = sum(one <= share + 1e-9 for one in self._shares)
         self._to(max(within - 1, 0) if share > 0 else -1, version)

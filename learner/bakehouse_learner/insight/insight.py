@@ -37,7 +37,7 @@ _NOT_COUNTED = -1
 
 
 class Insight:
-    """See the module.
+    """Everything that is counted of one application, and the record that it makes.
 
     Args:
         policies: the folder that bundles are loaded from.

@@ -108,8 +108,8 @@ class SampleRatio:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue as if the test that gave `state` had never stopped; begin anew where the page
-        now asks for another share."""
+        """Continue as if the test that gave `state` had never stopped; start over where the
+        application now asks for another share."""
         saved = state["json"]
         if saved["expected"] != self.expected:
             return

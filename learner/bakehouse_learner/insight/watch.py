@@ -44,7 +44,7 @@ class Watch:
         self.failures = 0
 
     def begin_anew(self) -> None:
-        """Forget everything: the learning begins anew as well."""
+        """Forget everything: learning starts over as well."""
         self.insight.close()
         self.insight = self._make()
 

@@ -1,4 +1,5 @@
-"""`python -m bakehouse_learner.offline.advise REF`: what does a log say about the page itself?
+"""`python -m bakehouse_learner.offline.advise REF`: what does a log say about the
+application itself?
 
 Bandit or sequential, whether the reward can be learned, how long a difference takes to be seen,
 what is hardly tried, what is missing. Prints one line of JSON; `bakehouse advise` makes words of
@@ -18,7 +19,7 @@ from bakehouse_learner.offline.advice.finding import by_urgency
 from bakehouse_learner.offline.advice.outcomes import features, outcomes
 from bakehouse_learner.offline.advice.reward import reward
 from bakehouse_learner.offline.advice.sample import MOST, Sample, of_history, of_world
-from bakehouse_learner.offline.advice.sample_size import patience
+from bakehouse_learner.offline.advice.sample_size import sample_size
 from bakehouse_learner.offline.advice.sequence import sequence
 from bakehouse_learner.offline.console import run_program, say
 from bakehouse_learner.offline.history.history import read_history
@@ -55,7 +56,7 @@ def findings(sample: Sample) -> list[dict[str, Any]]:
         *coverage(sample),
         *reward(sample, rng),
         sequence(sample, rng),
-        patience(sample),
+        sample_size(sample),
     ]
     return [finding.as_dict() for finding in by_urgency(found)]
 

@@ -41,14 +41,14 @@ from bakehouse_schemas.process.addresses import text_without_secrets
 from bakehouse_schemas.process.settings import Settings, load_settings
 
 TELL_EVERY_S = 2.0
-AT_RANDOM = 8  # trials before the sampler leans on what it has seen, the page's own included
+AT_RANDOM = 8  # trials before the sampler leans on what it has seen, the application's own included
 NEVER_PRUNED = 4  # first trials, whose median the others are held against
 STATES = ("complete", "pruned", "failed", "stopped")
 SCORE = {"world": "share of the best over the whole run", "history": "doubly robust estimate"}
 
 
 def tune(asked: argparse.Namespace, *, load: Callable[[], Build] = load_agents) -> dict[str, Any]:
-    """What to write on the page, and how sure that is.
+    """What to write into the application file, and how sure that is.
 
     Raises:
         BakehouseError: there is nothing to judge by, or not one trial came to its end.
@@ -78,7 +78,7 @@ def _judge(
 
 
 class Search:
-    """One search, from the page as it is to the best that was found.
+    """One search, from the application as it is to the best that was found.
 
     Args:
         described: what it is judged by, for the answer.
@@ -218,7 +218,7 @@ class Search:
         return max(float(of_trials), 0.0) + again * spent / done
 
     def _tried_again(self, best: Application) -> Difference | None:
-        """The best and the page on seeds that nothing was chosen by; None: somebody had enough."""
+        """The best and what there is, on seeds that nothing was chosen by; None: interrupted."""
         seeds = [self._asked.seed + 1 + at for at in range(self._asked.repeats)]
         runs, done = self._judge.runs_a_difference * len(seeds), 0
         began = time.monotonic()

@@ -1,4 +1,4 @@
-"""What the learner hears and says beside the tables, whoever carries it."""
+"""What the learner reads and writes beside the tables, whoever carries it."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class Bus(Protocol):
         """Latest stream time that holds for a table read up to this version; −1: none yet."""
 
     def replay_version(self) -> int:
-        """The latest table version that was heard of; −1: none yet."""
+        """The latest table version that progress has named; −1: none yet."""
 
     def control(self, application: str) -> Control | None:
-        """What people last said."""
+        """The last operator command."""
 
     def pointer(self, application: str) -> PolicyPointer | None:
-        """What the learner last published, in this life or before."""
+        """What the learner last published, in this run or before."""
 
     def publish(self, pointer: PolicyPointer) -> None:
         """Announce a policy."""
@@ -41,11 +41,11 @@ class Bus(Protocol):
         """
 
     def wait(self, seconds: float) -> None:
-        """Return when something was heard, or after this long."""
+        """Return when a record has come, or after this long."""
 
 
 class BusState:
-    """What has been heard so far; thread-safe by replacing, never changing, values."""
+    """What the topics have said so far; thread-safe by replacing, never changing, values."""
 
     def __init__(self) -> None:
         self._progress: deque[Progress] = deque(maxlen=REMEMBERED)

@@ -1,7 +1,7 @@
 """When is a learner's checkpoint written, and which plans may be forgotten then?
 
-A plan is kept until a checkpoint that holds what it led to is on disk: a life after this one
-carries out again what is left.
+A plan is kept until a checkpoint that holds what it led to is on disk: after a
+restart what is left is carried out again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 CHECKPOINT_EVERY_S = 30.0
 
 
-class Saving:
+class Checkpointer:
     """Writes the checkpoints of one application.
 
     Args:

@@ -29,7 +29,7 @@ POLL_MS = 1_000  # how long a stop may have to wait
 
 
 class KafkaBus(threading.Thread):
-    """See the module, and `bakehouse_learner.online.bus.Bus`."""
+    """The `bakehouse_learner.online.bus.Bus` of a learner that runs, with its listening thread."""
 
     def __init__(self, settings: Settings, *, process: str) -> None:
         super().__init__(name="listener", daemon=True)

@@ -1,6 +1,6 @@
 """Table → ring → training → gate → policy, for one application, again and again.
 
-Wiring: what is decided is decided in pure files; what is heard and said goes through the bus.
+Wiring: what is decided is decided in pure files; what is read and written goes through the bus.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from bakehouse_learner.insight.insight import Insight
 from bakehouse_learner.insight.watch import Watch
 from bakehouse_learner.learning import Learning
 from bakehouse_learner.online.bus import Bus
-from bakehouse_learner.online.checkpointing import Saving
-from bakehouse_learner.online.publisher import Announcing, Tracker
+from bakehouse_learner.online.checkpointing import Checkpointer
+from bakehouse_learner.online.publisher import Publisher, Tracker
 from bakehouse_learner.online.status import LastTraining, application_status
 from bakehouse_learner.online.traced import Traced
 from bakehouse_learner.replay.buffer_size import RoomWatch
@@ -84,7 +84,7 @@ class ApplicationLoop:
         self._folder = settings.home / "learner" / application.name
         self._checkpoint = self._folder / "checkpoint.npz"
         self._plans = PlanLog(self._folder / "plan.jsonl")
-        self.saving = Saving(
+        self.checkpointer = Checkpointer(
             application.name,
             self._checkpoint,
             self._plans,
@@ -95,7 +95,7 @@ class ApplicationLoop:
         self.bundles = Bundles(
             settings.policies / application.name, application, settings.policies_kept
         )
-        self.announcing = Announcing(
+        self.publisher = Publisher(
             application,
             self.bundles,
             bus,
@@ -128,7 +128,7 @@ class ApplicationLoop:
         return self.learning.version
 
     def start(self) -> None:
-        """Come back to where the last life ended, or begin."""
+        """Resume from the checkpoint, or begin."""
         self.bundles.tidy()
         state = None
         warm = take_up(self._folder, self.application, self._build)
@@ -160,8 +160,8 @@ class ApplicationLoop:
         pointer = self._bus.pointer(self.application.name)
         if pointer is not None:
             self.learning.version = max(self.learning.version, pointer.version)
-        self.announcing.point_again(self.learning)
-        self.saving.now()
+        self.publisher.point_again(self.learning)
+        self.checkpointer.now()
         taken_up(self._folder)
 
     def _begin(self, warm: Learning | None) -> None:
@@ -181,7 +181,7 @@ class ApplicationLoop:
             self._add_the_table()
 
     def _go_on_after_a_cut(self) -> None:
-        """The machine was started anew: versions of the table may stand for other rows now."""
+        """The machine was restarted: versions of the table may stand for other rows now."""
         log.warning(
             "the machine was started anew; the buffer is rebuilt from the table",
             extra=self._named,
@@ -225,7 +225,7 @@ class ApplicationLoop:
                 self._rebuild()
                 self.learning.version = plans[-1].version
                 return
-            except Exception:  # it may be what ended the life before: not twice
+            except Exception:  # it may be what ended the run before: not twice
                 log.exception(
                     "version %d cannot be made again; it is left out",
                     plan.version,
@@ -236,7 +236,7 @@ class ApplicationLoop:
             if candidate is not None:
                 self.watch.trained(candidate, plan, None)
             if candidate is not None and candidate.report.publish:
-                self.announcing.write_again(candidate, self.learning)
+                self.publisher.write_again(candidate, self.learning)
         if plans:
             log.info("carried out %d trainings again", len(plans), extra=self._named)
 
@@ -288,8 +288,8 @@ class ApplicationLoop:
                 self._trained_at = now
                 self._train(asked=asked)
                 active = True
-        if self.saving.is_due(now):
-            self.saving.aside()
+        if self.checkpointer.is_due(now):
+            self.checkpointer.aside()
         return active
 
     def wait_s(self) -> float | None:
@@ -352,9 +352,9 @@ class ApplicationLoop:
         self._read_s = 0.0
         last.refused += not candidate.report.publish
         began = self._clock()
-        self.announcing.carry_out(candidate, learning)
+        self.publisher.carry_out(candidate, learning)
         last.seconds["publish"] = self._clock() - began
-        self.watch.trained(candidate, plan, self.announcing.run())
+        self.watch.trained(candidate, plan, self.publisher.run())
 
     def _snapshot(self) -> dict[str, Any]:
         insight = self.watch.state()
@@ -370,7 +370,7 @@ class ApplicationLoop:
 
     def close(self) -> None:
         """Leave a checkpoint behind."""
-        self.saving.now()
+        self.checkpointer.now()
         self.watch.close()
 
     def figures(self, process: str) -> dict[str, Any] | None:
@@ -389,6 +389,6 @@ class ApplicationLoop:
             stream_time_ms=self._stream_time_ms,
             replay_version=self.tail.version,
             newest_replay_version=self._bus.replay_version(),
-            published=self.announcing.published,
+            published=self.publisher.published,
             problem=self._problem,
         )

@@ -39,7 +39,7 @@ class Tracker(Protocol):
         """The MLflow run that is open for an application, None where there is none."""
 
 
-class Announcing:
+class Publisher:
     """Publishes the candidates of one application.
 
     Args:
@@ -163,7 +163,7 @@ class Announcing:
             assert agent is not None and setup is not None
             state = {name: np.copy(value) for name, value in agent.state().items()}
             self._keep_anchor(Anchor(setup, candidate.version, state))
-        if self.published % PRUNE_EVERY == 1:  # the first too, lest short lives fill the disk
+        if self.published % PRUNE_EVERY == 1:  # the first too, lest short runs fill the disk
             self._bundles.prune(self.named_versions(learning))
 
     def _go_back_to(self, version: int) -> None:

@@ -50,7 +50,7 @@ def application_status(
         "anchor": deployment.anchor.number,
         "canary": deployment.current.canary if deployment.current.number else 0.0,
         "apprentice": deployment.apprentice,
-        "compression": learning.compressing.status(),
+        "compression": learning.autoencoder.status(),
         "match_rate": None if learning.evidence is None else learning.evidence.match.mean,
         "frozen": deployment.frozen,
         "last_freeze": deployment.last_freeze,

@@ -23,7 +23,7 @@ MOST_TERMS = 400  # beyond, products of context and item are left out
 _NOTHING = Interval(0.0, -math.inf, math.inf, 0)
 
 
-def list_difference(
+def ranking_difference(
     observation: np.ndarray,
     items: np.ndarray,
     shown: np.ndarray,

@@ -1,6 +1,7 @@
-"""For whom a decision was made, by whom and how: what figures are counted by.
+"""For whom a decision was made, by whom and how.
 
-Learning looks at none of it.
+Agents train on none of it. The gate reads the subject, as players and not decisions count; all else
+is for figures.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class Origins:
         try:
             return self._of(row, density, eligible)
         except (ValueError, TypeError, KeyError, AttributeError, InvalidEvent):
-            return UNKNOWN  # costs the figures this row, and the learning nothing
+            return UNKNOWN  # costs the figures this row, and training nothing
 
     def _of(
         self, row: Mapping[str, Any], density: Mapping[str, Any] | None, eligible: np.ndarray

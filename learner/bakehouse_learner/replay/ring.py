@@ -351,7 +351,7 @@ class Ring(RingColumns):
         lists = state["json"]
         self.head = lists["head"]
         self.allocated = self.size
-        others_now = lists.get("guardrails", []) != self._guardrails  # on the page
+        others_now = lists.get("guardrails", []) != self._guardrails  # in the application
         # those are made again below
         self._take_arrays(state, self.size, without=("guarded",) if others_now else ())
         self.ids = _lines(state["ids"].tobytes().decode())

@@ -162,7 +162,7 @@ class DifferenceSequence:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue as if the sequence that gave `state` had never stopped; begin anew where an
+        """Continue as if the sequence that gave `state` had never stopped; start over where an
         earlier release did not keep whose its values were."""
         self.alpha = float(state["alpha"])
         if "subjects" not in state:

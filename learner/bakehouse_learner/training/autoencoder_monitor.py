@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # it needs TensorFlow, which an agent may not
     from bakehouse_learner.training.autoencoder import Compressor
 
 
-class Compressing:
+class AutoencoderMonitor:
     """The compressor of one application, and how well it rebuilds what comes."""
 
     def __init__(self, application: Application) -> None:
@@ -31,7 +31,7 @@ class Compressing:
         self._watched = 0  # sequences below have been looked at for it
 
     def fit(self, values: np.ndarray) -> None:
-        """Fit it where the page asks for one. Normalised observations, float32 `[n, D]`"""
+        """Fit it where the application asks for one. Normalised observations, float32 `[n, D]`"""
         if self._compression is None:
             return
         from bakehouse_learner.training.autoencoder import (
@@ -52,7 +52,7 @@ class Compressing:
         """Shares of the observations' variance that are lost; None where nothing is compressed.
 
         Lost now well above lost when fitted says that observations are no longer what they were:
-        a `bakehouse reset` of the learner fits anew.
+        a `bakehouse reset` of the learner fits another.
         """
         if self.compressor is None:
             return None
@@ -71,7 +71,8 @@ class Compressing:
             state: None: the checkpoint holds none.
 
         Raises:
-            ValueError: the checkpoint has one and the page asks for none, or the other way round.
+            ValueError: the checkpoint has one and the application asks for none, or the other way
+                round.
         """
         if (state is not None) != (self._compression is not None):
             raise ValueError(

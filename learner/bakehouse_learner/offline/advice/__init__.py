@@ -1,1 +1,1 @@
-"""What does a log say about the page itself? Each file answers one question, in findings."""
+"""What does a log say about the application itself? Each file answers one question, in findings."""

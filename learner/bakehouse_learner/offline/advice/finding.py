@@ -1,4 +1,4 @@
-"""One thing that is worth knowing of a page: what was found, its numbers, and what to do."""
+"""One thing worth knowing of an application: what was found, its numbers, and what to do."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ def of_world(application: Application, world: World, *, decisions: int, seed: in
 
 
 def _following(arrivals: Sequence[Arrival]) -> dict[str, str]:
-    """Whom the game said to come next, whatever the page says of its problem."""
+    """Whom the game said to come next, whatever the application says of its problem."""
     return {
         row.decision_id: outcome.next_decision_id
         for row in arrivals

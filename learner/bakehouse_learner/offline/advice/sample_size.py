@@ -22,12 +22,12 @@ LONG_DAYS = 60.0
 LATER = 1_000_000  # decisions after which exploration stands where it will
 
 
-def patience(sample: Sample) -> Finding:
+def sample_size(sample: Sample) -> Finding:
     """Decisions and days until a difference of 1%, 5% and 10% could be seen.
 
     By the bound that the gate uses (it holds at every look), as paired doubly robust difference of
-    a model's best action, with the page's exploration, and the rules; and as difference of the
-    policy's players and the holdout.
+    a model's best action, with the application's exploration, and the rules; and as difference of
+    the policy's players and the holdout.
     """
     application, slots = sample.application, sample.drawn
     if len(slots) < DECISIONS_NEEDED:

@@ -22,7 +22,7 @@ FOLLOWED = 20  # steps whose rewards count as later
 
 
 def sequence(sample: Sample, rng: np.random.Generator) -> Finding:
-    """Whether the page's `problem` is of the right kind."""
+    """Whether the application's `problem` is of the right kind."""
     episodic = isinstance(sample.application.problem, Episodic)
     now, after = sample.pairs()
     if len(now) < LEAST_PAIRS:

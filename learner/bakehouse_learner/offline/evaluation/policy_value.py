@@ -237,7 +237,7 @@ def _rows(ring: Ring, scale: Normaliser, slots: np.ndarray) -> Rows:
 
 
 def normaliser_of(ring: Ring, application: Application) -> Normaliser:
-    """By the page's own bounds, else fitted to what the ring holds."""
+    """By the application's own bounds, else fitted to what the ring holds."""
     bounds = application.encoder.bounds()
     static = static_normaliser(bounds)
     if static is not None:

@@ -150,7 +150,7 @@ class VirtualPlayers:
             most: decisions to make at most.
 
         Raises:
-            ApplicationError: the world raised something, with the line of the page.
+            ApplicationError: the world raised something, with the line of the application file.
         """
         with blamed_on(self._began_as):
             return self._play(until_ms, answering, most=most)

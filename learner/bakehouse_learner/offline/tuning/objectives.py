@@ -33,7 +33,7 @@ Tell = Callable[[int, float], None]  # decisions so far, score so far
 
 
 class Difference(NamedTuple):
-    """The best − the page as it is, on seeds that the search has not used."""
+    """The best − the application as it is, on seeds that the search has not used."""
 
     mean: float
     lower: float
@@ -132,8 +132,8 @@ class ByHistory:
     """The doubly robust estimate of what a decision (an episode) would earn, on a log's tail.
 
     The search never sees the newest fifth of the log: it trains on the older part of the rest,
-    and is judged by the newer. The best and the page are then trained on all of the rest, and
-    judged by that fifth.
+    and is judged by the newer. The best and the application as it is are then trained on all of
+    the rest, and judged by that fifth.
     """
 
     runs_a_difference = 2

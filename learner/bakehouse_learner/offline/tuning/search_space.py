@@ -1,6 +1,6 @@
-"""Which settings of a page are searched, and how far from where they are: the one table of it.
+"""Which settings are searched, and how far from where they are: the one table of it.
 
-A range is around what the page says, so the page as it is lies in its own search space. Floors of
+A range is around what the application says, so it lies in its own search space. Floors of
 exploration, the cadence and the buffer are not searched: they are what evidence, machines and
 memory allow. What the table does not name stays as it is.
 """
@@ -71,7 +71,7 @@ class Setting:
 
     Args:
         name: such as `dqn.learning_rate`, `exploration.epsilon` or `training.batch`.
-        now: what the page says.
+        now: what the application says.
         choices: what is tried; else everything from `low` to `high`.
     """
 
@@ -102,7 +102,7 @@ class Space:
     """What is searched of an application.
 
     Args:
-        agents: names that are tried beside the page's own agent, each at its own settings.
+        agents: names that are tried beside the application's own agent, each at its own settings.
         in_world: the application learns while it is played, so that exploration and the steps
             of a training matter; not so where it learns from a log.
 
@@ -141,7 +141,7 @@ class Space:
         ]
 
     def as_it_is(self) -> dict[str, Any]:
-        """The page, as a trial that Optuna can be given."""
+        """The application, as a trial that Optuna can be given."""
         named: dict[str, Any] = {"agent": self._page.agent.name} if len(self.agents) > 1 else {}
         own = self._of_agent[self._page.agent.name]
         training = self._of_training if _by_minibatches(self._page.agent.name) else []
@@ -166,7 +166,7 @@ class Space:
 
 
 def lines_of(application: Application, page: Application) -> list[str]:
-    """What to write on the page, a line for each part that differs from what it says."""
+    """Lines to write into the application file, one for each part that differs."""
     lines = []
     if application.agent.name != page.agent.name or application.agent.given != page.agent.given:
         given = "".join(f", {k}={_written(v)}" for k, v in application.agent.given.items())
@@ -259,7 +259,7 @@ def _around(name: str, now: Any, how: Around, accepts: Callable[[Any], bool]) ->
 
 
 def _changed(settings: Sequence[Setting], trial: Suggests) -> dict[str, Any]:
-    """Suggested values by the setting's own name; those that are the page's already left out."""
+    """Suggested values by the setting's own name, but for those that are in force already."""
     found: dict[str, Any] = {}
     for setting in settings:
         value = setting.suggested(trial)
@@ -284,7 +284,7 @@ def _of_dataclass(value: Any) -> str:
 
 
 def _is_written(value: Any, default: Any) -> bool:
-    """Whether a page says it: a floor may be written though it is the usual one."""
+    """Whether an application says it: a floor may be written though it is the usual one."""
     return not isinstance(value, DefaultFloor) and (
         value != default or isinstance(default, DefaultFloor)
     )

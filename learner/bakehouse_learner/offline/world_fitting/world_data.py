@@ -71,7 +71,7 @@ def played(history: History, ring: Ring, application: Application) -> Played:
     """All that has matured and whose outcomes make its reward.
 
     Args:
-        application: as the page has it; of a file that gives rewards themselves, the history's
+        application: as its file has it; of a file that gives rewards themselves, the history's
             own application has another rule.
 
     Raises:
