@@ -30,14 +30,14 @@ from bakehouse_schemas.process.settings import load_settings
 SEED = 0
 
 
-def advise(asked: argparse.Namespace) -> dict[str, Any]:
+def advise(options: argparse.Namespace) -> dict[str, Any]:
     """Findings, the most urgent first, and what they were made from.
 
     Raises:
         BakehouseError: there is neither a log nor a world.
     """
-    loaded = load_application(asked.ref)
-    sample, source, notes = _sample(loaded, asked)
+    loaded = load_application(options.ref)
+    sample, source, notes = _sample(loaded, options)
     return {
         "application": loaded.application.name,
         "source": source,
@@ -61,17 +61,17 @@ def findings(sample: Sample) -> list[dict[str, Any]]:
     return [finding.as_dict() for finding in by_urgency(found)]
 
 
-def _sample(loaded: Loaded, asked: argparse.Namespace) -> tuple[Sample, str, list[str]]:
+def _sample(loaded: Loaded, options: argparse.Namespace) -> tuple[Sample, str, list[str]]:
     """Of a log; where none was named and there is none, of the world."""
     settings, application = load_settings(), loaded.application
-    most = asked.decisions
+    most = options.decisions
     sized = replace(application, training=replace(application.training, buffer=max(most, 100)))
-    replay = asked.source in (None, "replay")
-    source = settings.tables if replay else asked.source
+    replay = options.source in (None, "replay")
+    source = settings.tables if replay else options.source
     try:
         history = read_history(sized, source, most=most, contexts=True)
     except InvalidHistory as error:
-        if asked.source is not None:
+        if options.source is not None:
             raise
         if loaded.world is None:
             raise InvalidHistory(f"{error}. The page has no world to ask either") from None

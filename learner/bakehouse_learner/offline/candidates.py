@@ -11,14 +11,14 @@ from bakehouse_schemas.application.application import Agent, Application
 from bakehouse_schemas.errors import ApplicationError, MissingDependency
 
 
-def candidates_of(asked: argparse.Namespace, application: Application) -> dict[str, Application]:
+def candidates_of(options: argparse.Namespace, application: Application) -> dict[str, Application]:
     """The application with each of the agents that were named; else with all that fit it.
 
     Raises:
         ApplicationError: an agent that was named does not fit, or none does.
     """
-    if asked.agents:
-        names = dict.fromkeys(name.strip() for name in asked.agents.split(",") if name.strip())
+    if options.agents:
+        names = dict.fromkeys(name.strip() for name in options.agents.split(",") if name.strip())
         return {name: with_agent(application, name) for name in names}
     kind, problem = application.actions.kind, application.problem.kind
     found = {}

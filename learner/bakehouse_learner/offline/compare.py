@@ -41,62 +41,66 @@ PICTURES = (".png", ".svg", ".pdf")
 Build = Callable[[Setup], Agent]
 
 
-def compare(asked: argparse.Namespace) -> dict[str, Any]:
+def compare(options: argparse.Namespace) -> dict[str, Any]:
     """Every agent's marks, the best first.
 
     Raises:
         BakehouseError: an agent does not fit, there is neither a world nor a history, or the
             picture is of no kind that is drawn.
     """
-    if asked.plot is not None and asked.plot.suffix.lower() not in PICTURES:
+    if options.plot is not None and options.plot.suffix.lower() not in PICTURES:
         raise BakehouseError(
-            f"--plot {asked.plot}: expected a file that ends in {', '.join(PICTURES)}; nothing was "
-            "compared"
+            f"--plot {options.plot}: expected a file that ends in {', '.join(PICTURES)}; nothing "
+            "was compared"
         )
-    loaded = load_application(asked.ref)
-    candidates = candidates_of(asked, loaded.application)
-    by_world = loaded.world is not None and asked.source is None
+    loaded = load_application(options.ref)
+    candidates = candidates_of(options, loaded.application)
+    by_world = loaded.world is not None and options.source is None
     answer: dict[str, Any] = {
         "application": loaded.application.name,
         "by": "world" if by_world else "history",
-        "plot": None if asked.plot is None else str(asked.plot.resolve()),
+        "plot": None if options.plot is None else str(options.plot.resolve()),
     }
     if by_world:
         assert loaded.world is not None
-        answer |= {"decisions": asked.decisions, "seeds": asked.seeds, "rate_per_s": asked.rate}
-        answer |= in_world(candidates, loaded.world, load_agents(), asked)
+        answer |= {
+            "decisions": options.decisions,
+            "seeds": options.seeds,
+            "rate_per_s": options.rate,
+        }
+        answer |= in_world(candidates, loaded.world, load_agents(), options)
     else:
-        answer |= on_history(candidates, asked, load_agents)
-    if asked.plot is not None:
+        answer |= on_history(candidates, options, load_agents)
+    if options.plot is not None:
         from bakehouse_learner.offline.plots.learning_curves import (
             draw,  # matplotlib takes a second
         )
 
-        draw(answer, asked.plot)
+        draw(answer, options.plot)
     return answer
 
 
 def in_world(
-    candidates: dict[str, Application], world: World, build: Build, asked: argparse.Namespace
+    candidates: dict[str, Application], world: World, build: Build, options: argparse.Namespace
 ) -> dict[str, Any]:
     """Learning in the world: every agent with every seed, the same players for all."""
-    progress = _Progress(len(candidates) * asked.seeds * asked.decisions)
+    progress = _Progress(len(candidates) * options.seeds * options.decisions)
     agents, rules = [], []
     for name, application in candidates.items():
         results = []
-        for seed in range(asked.seeds):
+        for seed in range(options.seeds):
             results.append(
                 simulate(
                     application,
                     world,
                     build,
-                    decisions=asked.decisions,
-                    rate_per_s=asked.rate,
+                    decisions=options.decisions,
+                    rate_per_s=options.rate,
                     seed=seed,
                     on_step=progress.of(name, seed),
                 )
             )
-            progress.done(asked.decisions)
+            progress.done(options.decisions)
         agents.append(marks(name, results))
         rules += [share(r.values, of="baseline") for r in results if r.values is not None]
     agents.sort(key=lambda one: -one["share"]["median"])
@@ -159,12 +163,12 @@ def curve(results: Sequence[Result]) -> list[dict[str, float]]:
 
 def on_history(
     candidates: dict[str, Application],
-    asked: argparse.Namespace,
+    options: argparse.Namespace,
     load: Callable[[], Build],
 ) -> dict[str, Any]:
     """Learning from a log, judged by the newest part of it, which none has learned from."""
     settings = load_settings()
-    given = asked.source or "replay"
+    given = options.source or "replay"
     source = settings.tables if given == "replay" else given
     history = read_history(next(iter(candidates.values())), source)
     build = load()

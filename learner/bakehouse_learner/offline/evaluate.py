@@ -27,24 +27,24 @@ from bakehouse_schemas.loading import load_application
 from bakehouse_schemas.process.settings import load_settings
 
 
-def evaluate(asked: argparse.Namespace) -> dict[str, Any]:
+def evaluate(options: argparse.Namespace) -> dict[str, Any]:
     """The report of `bakehouse_learner.offline.evaluation.report`, and of what.
 
     Raises:
         BakehouseError: a policy, the history or the field is not there, or nothing can be used.
     """
-    if not 0.5 <= asked.confidence < 1:
-        raise BakehouseError(f"confidence {asked.confidence}: expected from 0.5 to below 1")
+    if not 0.5 <= options.confidence < 1:
+        raise BakehouseError(f"confidence {options.confidence}: expected from 0.5 to below 1")
     settings = load_settings()
-    application = load_application(asked.ref).application
-    targets = _targets(asked, application, settings.policies / application.name)
-    sized = replace(application, training=replace(application.training, buffer=asked.limit))
-    source = asked.source or settings.tables
-    history = read_history(sized, source, contexts=asked.segment is not None)
+    application = load_application(options.ref).application
+    targets = _targets(options, application, settings.policies / application.name)
+    sized = replace(application, training=replace(application.training, buffer=options.limit))
+    source = options.source or settings.tables
+    history = read_history(sized, source, contexts=options.segment is not None)
     ring = history.ring()
     learned = [target.learned_until_ms for target in targets]
     judged = learned[0]
-    after_ms = judged if asked.unseen and judged is not None else -1
+    after_ms = judged if options.unseen and judged is not None else -1
     found = material(ring, history.application, targets, after_ms=after_ms)
     if found.logged.n == 0:
         reasons = "; ".join(f"{n:,} {why}" for why, n in found.left_out.items() if n)
@@ -54,26 +54,26 @@ def evaluate(asked: argparse.Namespace) -> dict[str, Any]:
         )
     received = ring.received_at_ms[found.slots]
     segment = None
-    if asked.segment is not None:
-        segment = _segment(asked.segment, history, ring, found.slots)
+    if options.segment is not None:
+        segment = _segment(options.segment, history, ring, found.slots)
     answer = report(
         found,
         targets,
         [0.0 if until is None else float(np.mean(received <= until)) for until in learned],
-        ReportSettings(asked.confidence, asked.bootstrap),
+        ReportSettings(options.confidence, options.bootstrap),
         segment=segment,
     )
     answer["warnings"] += history.notes
     return {"application": application.name, "source": str(source)} | answer
 
 
-def _targets(asked: argparse.Namespace, application: Application, policies: Any) -> list[Target]:
+def _targets(options: argparse.Namespace, application: Application, policies: Any) -> list[Target]:
     """The one that is judged, then those it is compared with, each policy once."""
-    names = [asked.policy, *(name.strip() for name in asked.against.split(",") if name.strip())]
+    names = [options.policy, *(name.strip() for name in options.against.split(",") if name.strip())]
     targets: list[Target] = []
     for name in names:
         target = find_target(
-            name, application, policies, champion=asked.champion, greedy=asked.greedy
+            name, application, policies, champion=options.champion, greedy=options.greedy
         )
         same = [
             t

@@ -60,32 +60,32 @@ PREFERRED = ("neural_greedy", "lin_ucb")  # trained beside the application's own
 PARTS = 10  # of a number's range, in which tries are counted
 
 
-def fit_world(asked: argparse.Namespace) -> dict[str, Any]:
+def fit_world(options: argparse.Namespace) -> dict[str, Any]:
     """Fit, save and judge a world.
 
     Raises:
         BakehouseError: the history cannot be read, or no world can be fitted to such decisions.
     """
-    if not 0.05 <= asked.held_out <= 0.9:
+    if not 0.05 <= options.held_out <= 0.9:
         raise BakehouseError(
-            f"held out {asked.held_out}: expected from 0.05 to 0.9 of the decisions; without them "
-            "nothing would say how far to trust the world"
+            f"held out {options.held_out}: expected from 0.05 to 0.9 of the decisions; without "
+            "them nothing would say how far to trust the world"
         )
     began = time.monotonic()
     settings = load_settings()
-    application = load_application(asked.ref).application
+    application = load_application(options.ref).application
     check_kind(application)
-    source = settings.tables if asked.source == "replay" else asked.source
+    source = settings.tables if options.source == "replay" else options.source
     history = read_history(application, source, contexts=True)
     say(f"read {len(history.arrivals):,} rows from {source}")
     ring = history.ring()
     log = played(history, ring, application)
-    from_ms = held_out_from(history, asked.held_out)
+    from_ms = held_out_from(history, options.held_out)
     world, held_out = fitted(application, log, ring, from_ms)
-    world.save(asked.out)
-    say(f"fitted to {len(world.fitted.rewards):,} decisions; {asked.out} is written")
+    world.save(options.out)
+    say(f"fitted to {len(world.fitted.rewards):,} decisions; {options.out} is written")
     folder = settings.policies / application.name
-    targets, notes = _policies(asked, application, history, folder, from_ms)
+    targets, notes = _policies(options, application, history, folder, from_ms)
     answer = agreement(world, held_out, history, ring, targets, from_ms)
     if not history.timed:
         notes.append("the log does not say when outcomes came: in this world they come at once")
@@ -96,7 +96,7 @@ def fit_world(asked: argparse.Namespace) -> dict[str, Any]:
     return {
         "application": application.name,
         "source": str(source),
-        "world": str(asked.out),
+        "world": str(options.out),
         "fitted_to": len(world.fitted.rewards),
         "held_out": len(held_out.slots),
         "notes": [*history.notes, *notes],
@@ -222,7 +222,7 @@ def contrary(target: Target, labels: bool) -> Target:
 
 
 def _policies(
-    asked: argparse.Namespace,
+    options: argparse.Namespace,
     application: Application,
     history: History,
     folder: Path,
@@ -232,7 +232,7 @@ def _policies(
     labels = application.shape.kind == "discrete"
     targets = [find_target(name, application, folder) for name in ("baseline", "random")]
     notes: list[str] = []
-    champion = asked.champion if asked.champion is not None else newest_version(folder)
+    champion = options.champion if options.champion is not None else newest_version(folder)
     if champion:
         try:
             found = find_target("champion", application, folder, champion=champion, greedy=labels)
@@ -243,12 +243,14 @@ def _policies(
             if (found.learned_until_ms or 0) >= from_ms:
                 notes.append("the champion has learned from held-out decisions, which flatters it")
     build = load_agents()
-    for name in _agents(asked.agents, application):
+    for name in _agents(options.agents, application):
         say(f"training {name} on the older part")
         try:
             mine = replace(with_agent(application, name), reward=history.application.reward)
             theirs = history._replace(application=mine)
-            trained = train_on_history(theirs, build, held_out=asked.held_out, steps=asked.steps)
+            trained = train_on_history(
+                theirs, build, held_out=options.held_out, steps=options.steps
+            )
             with tempfile.TemporaryDirectory() as bundles:
                 target = target_of(theirs, trained, Path(bundles), greedy=labels)
         except BakehouseError as error:
@@ -261,9 +263,9 @@ def _policies(
     return targets, notes
 
 
-def _agents(asked: str, application: Application) -> list[str]:
-    if asked:
-        return list(dict.fromkeys(name.strip() for name in asked.split(",") if name.strip()))
+def _agents(listed: str, application: Application) -> list[str]:
+    if listed:
+        return list(dict.fromkeys(name.strip() for name in listed.split(",") if name.strip()))
     kind, problem = application.actions.kind, application.problem.kind
     fit = [n for n, a in AGENTS.items() if kind in a.actions and problem in a.problems]
     wanted = [application.agent.name, *PREFERRED, *(n for n in fit if not AGENTS[n].imitates)]

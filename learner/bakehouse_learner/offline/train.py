@@ -26,18 +26,20 @@ from bakehouse_schemas.process.settings import load_settings
 TELL_EVERY_S = 1.0
 
 
-def train(asked: argparse.Namespace) -> dict[str, Any]:
+def train(options: argparse.Namespace) -> dict[str, Any]:
     """What was learned, what it is worth, and where it lies.
 
     Raises:
         BakehouseError: the history cannot be read, or nothing can be learned from it.
     """
-    if not 0 <= asked.held_out <= 0.9:
-        raise BakehouseError(f"held out {asked.held_out}: expected from 0 to 0.9 of the decisions")
+    if not 0 <= options.held_out <= 0.9:
+        raise BakehouseError(
+            f"held out {options.held_out}: expected from 0 to 0.9 of the decisions"
+        )
     began = time.monotonic()
     settings = load_settings()
-    application = load_application(asked.ref).application
-    source = settings.tables if asked.source == "replay" else asked.source
+    application = load_application(options.ref).application
+    source = settings.tables if options.source == "replay" else options.source
     history = read_history(application, source)
     say(f"read {len(history.arrivals):,} rows from {source}")
     for note in history.notes:
@@ -45,12 +47,12 @@ def train(asked: argparse.Namespace) -> dict[str, Any]:
     trained = train_on_history(
         history,
         load_agents(),
-        held_out=asked.held_out,
-        steps=asked.steps,
+        held_out=options.held_out,
+        steps=options.steps,
         on_progress=_progress_lines(),
     )
     folder = settings.home / "learner" / application.name
-    out = asked.out or folder / "trained"
+    out = options.out or folder / "trained"
     bundle = write_trained(application, trained, out)
     answer: dict[str, Any] = {
         "application": application.name,
@@ -63,10 +65,10 @@ def train(asked: argparse.Namespace) -> dict[str, Any]:
         "propensities": history.propensities,
         "notes": list(history.notes),
         "bundle": str(bundle),
-        "evaluation": evaluate_held_out(history, trained) if asked.held_out > 0 else None,
+        "evaluation": evaluate_held_out(history, trained) if options.held_out > 0 else None,
         "warm_start": None,
     }
-    if asked.out is None or asked.home:
+    if options.out is None or options.home:
         state = warm_start_of(trained.learning, history.arrivals, application, timed=history.timed)
         answer["warm_start"] = str(leave_warm_start(folder, state))
     answer["seconds"] = round(time.monotonic() - began, 1)

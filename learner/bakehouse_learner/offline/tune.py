@@ -47,28 +47,28 @@ STATES = ("complete", "pruned", "failed", "stopped")
 SCORE = {"world": "share of the best over the whole run", "history": "doubly robust estimate"}
 
 
-def tune(asked: argparse.Namespace, *, load: Callable[[], Build] = load_agents) -> dict[str, Any]:
+def tune(options: argparse.Namespace, *, load: Callable[[], Build] = load_agents) -> dict[str, Any]:
     """What to write into the application file, and how sure that is.
 
     Raises:
         BakehouseError: there is nothing to judge by, or not one trial came to its end.
     """
-    settings, loaded = load_settings(), load_application(asked.ref)
-    names = [name.strip() for name in asked.agents.split(",") if name.strip()]
-    in_world = loaded.world is not None and asked.source is None
+    settings, loaded = load_settings(), load_application(options.ref)
+    names = [name.strip() for name in options.agents.split(",") if name.strip()]
+    in_world = loaded.world is not None and options.source is None
     space = Space(loaded.application, names, in_world=in_world)
-    judge, described = _judge(asked, loaded, settings, load)
-    return Search(asked, loaded.application, space, judge, settings, described).answer()
+    judge, described = _judge(options, loaded, settings, load)
+    return Search(options, loaded.application, space, judge, settings, described).answer()
 
 
 def _judge(
-    asked: argparse.Namespace, loaded: Loaded, settings: Settings, load: Callable[[], Build]
+    options: argparse.Namespace, loaded: Loaded, settings: Settings, load: Callable[[], Build]
 ) -> tuple[Judge, dict[str, Any]]:
-    if loaded.world is not None and asked.source is None:
-        how = {"by": "world", "decisions": asked.decisions, "notes": []}
-        judge = InWorld(loaded.world, load(), decisions=asked.decisions, rate_per_s=asked.rate)
+    if loaded.world is not None and options.source is None:
+        how = {"by": "world", "decisions": options.decisions, "notes": []}
+        judge = InWorld(loaded.world, load(), decisions=options.decisions, rate_per_s=options.rate)
         return judge, how
-    given = asked.source or "replay"
+    given = options.source or "replay"
     source = settings.tables if given == "replay" else given
     history = read_history(loaded.application, source)
     decisions = len({row.decision_id for row in history.arrivals})
@@ -86,14 +86,14 @@ class Search:
 
     def __init__(
         self,
-        asked: argparse.Namespace,
+        options: argparse.Namespace,
         page: Application,
         space: Space,
         judge: Judge,
         settings: Settings,
         described: dict[str, Any],
     ) -> None:
-        self._asked, self._page, self._space = asked, page, space
+        self._options, self._page, self._space = options, page, space
         self._judge, self._described = judge, described
         self._decisions: dict[int, dict[int, float]] = {}  # by trial: score so far by decisions
         self._applications: dict[int, Application] = {}
@@ -102,14 +102,16 @@ class Search:
         self._began = self._told = time.monotonic()
         self.study = optuna.create_study(
             direction="maximize",
-            sampler=TPESampler(seed=asked.seed, n_startup_trials=AT_RANDOM),
+            sampler=TPESampler(seed=options.seed, n_startup_trials=AT_RANDOM),
             pruner=MedianPruner(n_startup_trials=NEVER_PRUNED, n_warmup_steps=LOOKS // 4),
         )
         self.study.enqueue_trial(space.as_it_is())
 
     def answer(self) -> dict[str, Any]:
         """Search, try the best again, and say what came of it."""
-        self._runs.begin({"application": self._page.name, **self._described, **_given(self._asked)})
+        self._runs.begin(
+            {"application": self._page.name, **self._described, **_given(self._options)}
+        )
         interrupted = not self._searched()
         done = [t for t in self.study.get_trials(deepcopy=False) if t.value is not None]
         done = [t for t in done if t.state == TrialState.COMPLETE]
@@ -117,21 +119,21 @@ class Search:
             raise BakehouseError("not one trial came to its end; nothing is known of any settings")
         best = self.study.best_trial
         apart = None
-        if best.number > 0 and not interrupted and self._asked.repeats > 0:
+        if best.number > 0 and not interrupted and self._options.repeats > 0:
             apart = self._tried_again(self._applications[best.number])
             interrupted = apart is None
         result = self._result(best, apart, interrupted)
         with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch) if self._asked.plots is None else self._asked.plots
+            folder = Path(scratch) if self._options.plots is None else self._options.plots
             words = SCORE[self._described["by"]]
             plots = draw(
                 self.study,
                 folder,
                 important=result["importance"],
-                seed=self._asked.seed,
+                seed=self._options.seed,
                 what=words,
             )
-            if self._asked.plots is not None:
+            if self._options.plots is not None:
                 result["plots"] = [str(plot.resolve()) for plot in plots]
             metrics = {"score": result["best"]["score"], "page": result["page"]["score"]}
             if apart is not None:
@@ -147,11 +149,11 @@ class Search:
 
     def _searched(self) -> bool:
         """Whether the search came to its end; False: somebody had enough."""
-        timeout_s = None if self._asked.timeout is None else 60.0 * self._asked.timeout
+        timeout_s = None if self._options.timeout is None else 60.0 * self._options.timeout
         try:
             self.study.optimize(
                 self._scored,
-                n_trials=self._asked.trials,
+                n_trials=self._options.trials,
                 timeout=timeout_s,
                 catch=(BakehouseError,),
                 callbacks=[self._ended],
@@ -168,13 +170,13 @@ class Search:
 
         def tell(decisions: int, score: float) -> None:
             so_far[decisions] = score
-            step = LOOKS * decisions // self._asked.decisions
+            step = LOOKS * decisions // self._options.decisions
             trial.report(score, step)
             self._tell(trial.number, decisions, score)
             if trial.should_prune():
                 raise optuna.TrialPruned
 
-        return self._judge.score(application, self._asked.seed, tell)
+        return self._judge.score(application, self._options.seed, tell)
 
     def _ended(self, study: Study, trial: FrozenTrial) -> None:
         """A trial is over: into MLflow with it, and a line for whoever waits."""
@@ -202,24 +204,24 @@ class Search:
         if now - self._told < TELL_EVERY_S:
             return
         self._told = now
-        done = number + decisions / self._asked.decisions
+        done = number + decisions / self._options.decisions
         say(
-            f"trial {number}: {decisions:,} of {self._asked.decisions:,} decisions, score so far "
+            f"trial {number}: {decisions:,} of {self._options.decisions:,} decisions, score so far "
             f"{score:.4g}; {self._left_s(done):.0f} s left"
         )
 
     def _left_s(self, done: float) -> float:
         """Seconds until all is done, the repetitions included, at the pace so far."""
         spent = time.monotonic() - self._began
-        of_trials = spent * (self._asked.trials - done) / done
-        if self._asked.timeout is not None:
-            of_trials = min(of_trials, max(60.0 * self._asked.timeout - spent, 0.0))
-        again = self._judge.runs_a_difference * int(self._asked.repeats)
+        of_trials = spent * (self._options.trials - done) / done
+        if self._options.timeout is not None:
+            of_trials = min(of_trials, max(60.0 * self._options.timeout - spent, 0.0))
+        again = self._judge.runs_a_difference * int(self._options.repeats)
         return max(float(of_trials), 0.0) + again * spent / done
 
     def _tried_again(self, best: Application) -> Difference | None:
         """The best and what there is, on seeds that nothing was chosen by; None: interrupted."""
-        seeds = [self._asked.seed + 1 + at for at in range(self._asked.repeats)]
+        seeds = [self._options.seed + 1 + at for at in range(self._options.repeats)]
         runs, done = self._judge.runs_a_difference * len(seeds), 0
         began = time.monotonic()
 
@@ -248,7 +250,7 @@ class Search:
             "application": self._page.name,
             **self._described,
             "score": SCORE[self._described["by"]],
-            "seed": self._asked.seed,
+            "seed": self._options.seed,
             "trials": {state: states.count(state) for state in STATES},
             "interrupted": interrupted,
             "page": {
@@ -262,7 +264,7 @@ class Search:
                 "lines": lines_of(application, self._page),
             },
             "difference": None if apart is None else apart.as_dict(),
-            "importance": importances(self.study, self._asked.seed),
+            "importance": importances(self.study, self._options.seed),
             "left_alone": self._space.left_alone,
             "plots": [],
             "all": [
@@ -282,8 +284,8 @@ def _state(trial: FrozenTrial) -> str:
     return {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"}.get(trial.state, "failed")
 
 
-def _given(asked: argparse.Namespace) -> dict[str, Any]:
-    return {"trials": asked.trials, "seed": asked.seed, "agents": asked.agents}
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    return {"trials": options.trials, "seed": options.seed, "agents": options.agents}
 
 
 def command_line() -> argparse.ArgumentParser:

@@ -40,7 +40,7 @@ class MlflowProblem(BakehouseError):
 
 
 class MlflowTracker(threading.Thread):
-    """Runs of the registered models `<application>`; see the module."""
+    """The thread that takes notes of published candidates, for runs of `<application>`."""
 
     def __init__(self, settings: Settings, applications: Mapping[str, Application]) -> None:
         super().__init__(name="tracking", daemon=True)

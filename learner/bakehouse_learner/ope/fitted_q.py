@@ -145,6 +145,8 @@ def fitted_q_values(
 
 
 class _Fit(NamedTuple):
+    """One policy's regression, with what its interval is made of."""
+
     start_values: np.ndarray  # [m]
     influence: np.ndarray  # [n], of each row on the mean start value
     pull: np.ndarray  # [A, P], of a unit of error on each coefficient's equation

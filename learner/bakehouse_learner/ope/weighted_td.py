@@ -114,6 +114,8 @@ def weighted_td_difference(
 
 
 class _Fit(NamedTuple):
+    """One policy's regression, with what its interval is made of."""
+
     start_values: np.ndarray  # [m]
     influence: np.ndarray  # [n], of each row on the mean start value
     pull: np.ndarray  # [P], of a unit of error on each feature's equation

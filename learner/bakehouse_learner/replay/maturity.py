@@ -203,6 +203,7 @@ class RemainingReward:
         return self._next
 
     def state(self) -> dict[str, np.ndarray]:
+        """Everything, as arrays."""
         used = min(self._next, self._history)
         return {
             "next": np.array(self._next),
@@ -214,6 +215,7 @@ class RemainingReward:
         }
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Continue as if what gave `state` had never stopped."""
         self._next = int(state["next"])
         used = min(self._next, self._history)
         self._action[:used] = state["action"]

@@ -67,10 +67,12 @@ class Moments:
 
     @property
     def variance(self) -> float:
+        """Unbiased; 0 of fewer than two values."""
         return self.sum_squares / (self.n - 1) if self.n > 1 else 0.0
 
     @property
     def std(self) -> float:
+        """Square root of the variance."""
         return math.sqrt(self.variance)
 
     @property
@@ -79,9 +81,11 @@ class Moments:
         return self.sum_squares > self.n * (ROUNDING * self.mean) ** 2
 
     def state(self) -> dict[str, Any]:
+        """Everything, as JSON carries it."""
         return {"n": self.n, "mean": self.mean, "sum_squares": self.sum_squares}
 
     def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state` gave."""
         self.n = int(state["n"])
         self.mean = float(state["mean"])
         self.sum_squares = float(state["sum_squares"])
@@ -115,10 +119,12 @@ class ConfidenceSequence:
 
     @property
     def n(self) -> int:
+        """Values taken."""
         return self._moments.n
 
     @property
     def mean(self) -> float:
+        """Of the values taken."""
         return self._moments.mean
 
     @property

@@ -1,6 +1,6 @@
 """The one adapter that every agent is behind: train, distribution, export, state.
 
-A new agent is one file `learner/agents/<name>.py` with a function
+A new agent is one file, `learner/bakehouse_learner/agents/<name>.py`, with a function
 `build(setup: Setup) -> Agent`, and one entry in `bakehouse_schemas.application.agents.AGENTS`.
 """
 

@@ -94,11 +94,11 @@ def fitted(
     predicted = np.zeros(outcome.shape)
     fold = np.arange(len(x)) % FOLDS
     for left_out in range(FOLDS):
-        seen, asked = fold != left_out, fold == left_out
+        seen, held_out = fold != left_out, fold == left_out
         mean = outcome[seen].mean(axis=0)
         gram = x[seen].T @ x[seen] + RIDGE * np.eye(x.shape[1])
         theta = np.linalg.solve(gram, x[seen].T @ (outcome[seen] - mean))
-        predicted[asked] = x[asked] @ theta + mean
+        predicted[held_out] = x[held_out] @ theta + mean
     return predicted
 
 

@@ -112,8 +112,8 @@ def gain_of_context(sample: Sample, slots: np.ndarray) -> Gain:
     single = np.zeros(len(slots), dtype=np.int64)
     for left_out in range(FOLDS):
         means = scored[fold != left_out].mean(axis=0)
-        asked = fold == left_out
-        single[asked] = np.where(eligible[asked], means, -np.inf).argmax(axis=1)
+        held_out = fold == left_out
+        single[held_out] = np.where(eligible[held_out], means, -np.inf).argmax(axis=1)
     by_context, for_all = scored[at, chosen], scored[at, single]
     apart = by_context - for_all
     best = int(np.bincount(single, minlength=worth.shape[1]).argmax())

@@ -20,7 +20,7 @@ from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.application.observation import Boolean, Categorical, Feature, Numeric
 from bakehouse_schemas.worlds.world import EpisodicWorld, World
 
-MOST = 20_000  # decisions: enough for all that is asked, and quick
+MOST = 20_000  # decisions: enough for every finding, and quick
 SECOND_MS = 1_000
 DAY_MS = 86_400_000
 

@@ -186,9 +186,9 @@ class _Walks:
         values: list[np.ndarray | None] = [np.zeros(shape) for _ in targets]
         chosen = [distribution(target, ring, self._after) for target in targets]
         for left_out in range(FOLDS):
-            asked = fold == left_out
+            held_out = fold == left_out
             rows = np.flatnonzero(self._episode % FOLDS != left_out)[-MOST_TRANSITIONS:]
-            if not asked.any():
+            if not held_out.any():
                 continue
             if len(rows) == 0:
                 return [None for _ in targets]
@@ -203,11 +203,11 @@ class _Walks:
             found = fitted_q_values(
                 transitions,
                 [after[rows] for after in chosen],
-                scale.apply(ring.observation[slots[asked]]),
+                scale.apply(ring.observation[slots[held_out]]),
             )
             for at, (whole, part) in enumerate(zip(values, found, strict=True)):
                 if whole is not None and part is not None:
-                    whole[asked] = part
+                    whole[held_out] = part
                 else:
                     values[at] = None
         return values

@@ -31,6 +31,8 @@ class ReportSettings(NamedTuple):
 
 
 class _Answers(NamedTuple):
+    """Estimates over the same units: all of them, or a segment."""
+
     estimates: list[list[Estimate]]  # by target, then estimator
     differences: list[list[Estimate]]  # first target − each other one, by estimator
     logged: Estimate

@@ -71,6 +71,8 @@ def replay_rows(application: Application, table: pa.Table, named: str) -> Laid:
 
 
 class _Layout:
+    """One log on its way into rows: what each column says of every decision."""
+
     def __init__(self, application: Application, log: LogColumns) -> None:
         self.application, self.log = application, log
         self.size, self.names = log.size, log.names

@@ -141,6 +141,8 @@ def simulate(
 
 
 class _Simulation:
+    """A learner and virtual players, turn by turn in virtual time."""
+
     def __init__(
         self,
         application: Application,
