@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from bakehouse_learner.agents import build_agent
-from bakehouse_learner.training.agent import Agent, Setup
+from bakehouse_learner.training.agent import Setup, TrainableAgent
 from bakehouse_learner.training.batch import Batch, Rows
 from bakehouse_learner.training.normaliser import static_normaliser
 from bakehouse_schemas.application.agents import AGENTS
-from bakehouse_schemas.application.application import Agent as Chosen
 from bakehouse_schemas.application.application import (
+    Agent,
     Application,
     Bandit,
     Continuous,
@@ -55,24 +55,24 @@ def application_for(
         reward=Reward({"liked": 1.0}, window=seconds(10)),
         baseline=lambda context: "action-0" if kind == "discrete" else [15.0] * numbers,
         problem=problem,
-        agent=Chosen(name, **parameters),
+        agent=Agent(name, **parameters),
         training=Training(batch=BATCH, steps=STEPS),
     )
 
 
-def build(application: Application, *, seed: int = 0) -> Agent:
+def build(application: Application, *, seed: int = 0) -> TrainableAgent:
     normaliser = static_normaliser(application.encoder.bounds())
     assert normaliser is not None
     return build_agent(Setup(application, normaliser, seed))
 
 
 @cache
-def _built(name: str, twin: int, kind: str) -> tuple[Agent, dict[str, np.ndarray]]:
+def _built(name: str, twin: int, kind: str) -> tuple[TrainableAgent, dict[str, np.ndarray]]:
     agent = build(application_for(name, kind=kind))
     return agent, {key: array.copy() for key, array in agent.state().items()}
 
 
-def untrained(name: str, twin: int = 0, *, kind: str = "discrete") -> Agent:
+def untrained(name: str, twin: int = 0, *, kind: str = "discrete") -> TrainableAgent:
     """An agent for the world of tastes. Compiled once, and put back to its beginning.
 
     Twins are built and compiled each for itself, of the same seed.
@@ -82,13 +82,13 @@ def untrained(name: str, twin: int = 0, *, kind: str = "discrete") -> Agent:
     return agent
 
 
-def policy_of(agent: Agent, actions: int | Shape) -> Policy:
+def policy_of(agent: TrainableAgent, actions: int | Shape) -> Policy:
     operations, head, arrays = agent.export()
     return Policy(operations=operations, head=head, arrays=arrays, actions=actions)
 
 
 def learn(
-    agent: Agent, rows: Rows, rng: np.random.Generator, *, steps: int = STEPS
+    agent: TrainableAgent, rows: Rows, rng: np.random.Generator, *, steps: int = STEPS
 ) -> dict[str, float]:
     """Let the agent learn from these rows in its own way, once; its losses."""
     losses: dict[str, float] = {}
@@ -159,7 +159,7 @@ def lessons(name: str, rng: np.random.Generator, n: int, *, kind: str = "discret
     return rows
 
 
-def share_of(agent: Agent, kind: str) -> float:
+def share_of(agent: TrainableAgent, kind: str) -> float:
     """How far from uniform to the best an agent has come in its small world."""
     if kind == "discrete":
         return share_of_tastes(policy_of(agent, 3))

@@ -22,7 +22,7 @@ from bakehouse_learner.gate.review import review_candidate
 from bakehouse_learner.replay.ring import Ring
 from bakehouse_learner.replay.row_decoder import Arrival
 from bakehouse_learner.statistics.recent_mean import RecentMean
-from bakehouse_learner.training.agent import Agent, Exported, Setup
+from bakehouse_learner.training.agent import Exported, Setup, TrainableAgent
 from bakehouse_learner.training.autoencoder_monitor import AutoencoderMonitor
 from bakehouse_learner.training.imputed_returns import ImputedReturns
 from bakehouse_learner.training.normaliser import Normaliser, fit_normaliser, static_normaliser
@@ -47,7 +47,7 @@ class Learning:
         build: makes an agent; `bakehouse_learner.agents.build_agent`.
     """
 
-    def __init__(self, application: Application, build: Callable[[Setup], Agent]) -> None:
+    def __init__(self, application: Application, build: Callable[[Setup], TrainableAgent]) -> None:
         self.application = application
         self._build = build
         self.ring = Ring(application)
@@ -55,7 +55,7 @@ class Learning:
         self.normaliser: Normaliser | None = None
         self.lineage = ""
         self.setup: Setup | None = None
-        self.agent: Agent | None = None
+        self.agent: TrainableAgent | None = None
         self.evidence: Collector | None = None
         self.version = 0  # of the newest candidate
         self.candidate: Policy | None = None

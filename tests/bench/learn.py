@@ -31,8 +31,7 @@ from typing import Any
 import numpy as np
 
 from bakehouse_learner.agents import build_agent
-from bakehouse_learner.training.agent import Agent as Learner
-from bakehouse_learner.training.agent import Setup
+from bakehouse_learner.training.agent import Setup, TrainableAgent
 from bakehouse_learner.training.batch import Batch, Rows
 from bakehouse_learner.training.normaliser import static_normaliser
 from bakehouse_schemas.application.agents import AGENTS
@@ -99,7 +98,7 @@ def measured(name: str, batch: int) -> Application:
     )
 
 
-def built(name: str, batch: int) -> Learner:
+def built(name: str, batch: int) -> TrainableAgent:
     """An agent, ready to train."""
     found = measured(name, batch)
     normaliser = static_normaliser(found.encoder.bounds())

@@ -21,8 +21,7 @@ from typing import Any
 import numpy as np
 
 from bakehouse_learner.online.loop import ApplicationLoop
-from bakehouse_learner.training.agent import Agent as LearnerAgent
-from bakehouse_learner.training.agent import Setup
+from bakehouse_learner.training.agent import Setup, TrainableAgent
 from bakehouse_learner.training.batch import Batch
 from bakehouse_schemas.application.application import (
     Agent,
@@ -120,7 +119,7 @@ def game_with(agent: str) -> Application:
     return replace(GAME, agent=Agent(agent, **({"hidden": [8]} if "neural" in agent else {})))
 
 
-def builder(agent: str) -> Callable[[Setup], LearnerAgent]:
+def builder(agent: str) -> Callable[[Setup], TrainableAgent]:
     """What makes that agent; TensorFlow is imported only where it is needed."""
     if agent in ("linear", "canary", "apprentice"):
         return LinearAgent

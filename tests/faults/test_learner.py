@@ -28,8 +28,7 @@ from bakehouse_learner.online.kafka_bus import KafkaBus
 from bakehouse_learner.online.loop import ApplicationLoop
 from bakehouse_learner.replay.rebuild import rebuild
 from bakehouse_learner.replay.row_decoder import RowDecoder
-from bakehouse_learner.training.agent import Agent as LearnerAgent
-from bakehouse_learner.training.agent import Setup
+from bakehouse_learner.training.agent import Setup, TrainableAgent
 from bakehouse_learner.training.batch import Batch
 from bakehouse_learner.training.plan import Plan, PlanLog
 from bakehouse_schemas.application.application import (
@@ -372,7 +371,7 @@ def histories(draw: st.DrawFn) -> History:
 
 
 @cache
-def _lin_ucb() -> tuple[LearnerAgent, dict[str, np.ndarray]]:
+def _lin_ucb() -> tuple[TrainableAgent, dict[str, np.ndarray]]:
     from bakehouse_learner.agents import build_agent
     from bakehouse_learner.training.normaliser import static_normaliser
 
@@ -382,7 +381,7 @@ def _lin_ucb() -> tuple[LearnerAgent, dict[str, np.ndarray]]:
     return agent, {name: value.copy() for name, value in agent.state().items()}
 
 
-def _fresh_lin_ucb(setup: Setup) -> LearnerAgent:
+def _fresh_lin_ucb(setup: Setup) -> TrainableAgent:
     agent, beginning = _lin_ucb()  # made once; back to its beginning
     agent.restore(beginning)
     return agent

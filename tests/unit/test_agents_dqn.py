@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bakehouse_learner.training.agent import Agent
+from bakehouse_learner.training.agent import TrainableAgent
 from bakehouse_learner.training.batch import Batch
 from bakehouse_schemas.application.application import Episodic
 from bakehouse_schemas.application.observation import Categorical
@@ -18,7 +18,7 @@ MANY = 1_000_000  # decisions resident: the ridge is to leave exact worlds exact
 COLUMNS = [name for name in Batch._fields if name not in ("resident", "propensity", "items")]
 
 
-def _agent(name: str = "dqn", **parameters: int) -> Agent:
+def _agent(name: str = "dqn", **parameters: int) -> TrainableAgent:
     application = application_for(
         name, feature=PLACES, actions=2, problem=Episodic(discount=GAMMA), **parameters
     )

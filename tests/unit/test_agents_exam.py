@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bakehouse_learner.training.agent import Agent
+from bakehouse_learner.training.agent import TrainableAgent
 from bakehouse_learner.training.batch import Rows
 from bakehouse_schemas.application.agents import AGENTS
 from bakehouse_schemas.application.shape import Shape
@@ -39,7 +39,7 @@ HOSTILE = {
 }
 
 
-def sitting(name: str, kind: str, twin: int = 0) -> Agent:
+def sitting(name: str, kind: str, twin: int = 0) -> TrainableAgent:
     return untrained(name, twin, kind=kind)
 
 

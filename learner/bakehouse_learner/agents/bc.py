@@ -9,7 +9,7 @@ from bakehouse_learner.agents.common.critics import Box
 from bakehouse_learner.agents.common.gradient import GradientAgent
 from bakehouse_learner.agents.common.networks import perceptron
 from bakehouse_learner.agents.common.readouts import Logits
-from bakehouse_learner.training.agent import Agent, Setup
+from bakehouse_learner.training.agent import Setup, TrainableAgent
 from bakehouse_learner.training.specs import Minibatch, specs_of
 from bakehouse_learner.training.tensorflow_setup import tf
 from bakehouse_schemas.execution.bounded_normal import LEAST_STD
@@ -18,12 +18,12 @@ from bakehouse_schemas.policy.policy import LOG_STD, Head
 _NOT = -1e9  # the logit of an action that is not eligible
 
 
-def build(setup: Setup) -> Agent:
+def build(setup: Setup) -> TrainableAgent:
     """For labels or for numbers; see `discrete` and `continuous`."""
     return (discrete if setup.application.shape.kind == "discrete" else continuous)(setup)
 
 
-def discrete(setup: Setup) -> Agent:
+def discrete(setup: Setup) -> TrainableAgent:
     """Cross-entropy of the logged action, the loss of TF-Agents' BehavioralCloningAgent.
 
     Over the eligible actions, which TF-Agents' has no place for: an action that could not be
@@ -49,7 +49,7 @@ def discrete(setup: Setup) -> Agent:
     )
 
 
-def continuous(setup: Setup) -> Agent:
+def continuous(setup: Setup) -> TrainableAgent:
     """Greatest likelihood of the logged numbers: a mean and a spread for each.
 
     The spread is the log's own, exploration included. The density is that of serving, normal,

@@ -8,11 +8,11 @@ from bakehouse_learner.agents.common.categorical import categorical_loss, suppor
 from bakehouse_learner.agents.common.gradient import GradientAgent
 from bakehouse_learner.agents.common.networks import perceptron, target_of
 from bakehouse_learner.agents.common.readouts import Categorical
-from bakehouse_learner.training.agent import Agent, Setup
+from bakehouse_learner.training.agent import Setup, TrainableAgent
 from bakehouse_learner.training.specs import Minibatch, specs_of
 
 
-def build(setup: Setup) -> Agent:
+def build(setup: Setup) -> TrainableAgent:
     """The agent; see `bakehouse_learner.agents.common.categorical`. n-step by the batch's γ^k."""
     specs = specs_of(setup.application)
     readout = Categorical(support_of(setup))

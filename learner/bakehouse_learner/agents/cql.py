@@ -7,14 +7,14 @@ from typing import Any
 
 from bakehouse_learner.agents.common.squashed import drawn
 from bakehouse_learner.agents.sac import OWN, OWN_NEXT, UNIFORM, SoftParts, judged
-from bakehouse_learner.training.agent import Agent, Setup
+from bakehouse_learner.training.agent import Setup, TrainableAgent
 from bakehouse_learner.training.specs import Minibatch
 from bakehouse_learner.training.tensorflow_setup import tf
 
 SAMPLES = 4  # of each kind, a row
 
 
-def build(setup: Setup) -> Agent:
+def build(setup: Setup) -> TrainableAgent:
     """Conservative Q-learning (Kumar et al. 2020, https://arxiv.org/abs/2006.04779), CQL(H) on SAC.
 
     To the critics' loss it adds `alpha · mean(log ∫ exp Q − Q(action))`, in units of the reward's

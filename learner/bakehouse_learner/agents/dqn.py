@@ -7,20 +7,13 @@ from typing import Any
 from bakehouse_learner.agents.common.described import action_network
 from bakehouse_learner.agents.common.gradient import GradientAgent
 from bakehouse_learner.agents.common.networks import target_of
-from bakehouse_learner.agents.common.tf_agents_bridge import (
-    DdqnAgent,
-    adapted,
-    constructor_specs,
-    element_wise_squared_loss,
-    split_mask,
-    transition_of,
-)
-from bakehouse_learner.training.agent import Agent, Setup
+from bakehouse_learner.agents.common.tf_agents_bridge import split_mask, transition_of
+from bakehouse_learner.training.agent import Setup, TrainableAgent
 from bakehouse_learner.training.specs import Minibatch
 from bakehouse_learner.training.tensorflow_setup import tf
 
 
-def build(setup: Setup) -> Agent:
+def build(setup: Setup) -> TrainableAgent:
     """TF-Agents' DdqnAgent (van Hasselt et al. 2015, https://arxiv.org/abs/1509.06461).
 
     n-step sums and γ^k come with the batch, so the agent's own γ is 1 and its step is one. Of a

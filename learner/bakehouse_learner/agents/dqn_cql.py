@@ -8,14 +8,14 @@ from bakehouse_learner.agents.common.gradient import GradientAgent
 from bakehouse_learner.agents.common.networks import perceptron, target_of
 from bakehouse_learner.agents.common.tf_agents_bridge import transition_of
 from bakehouse_learner.agents.dqn import ddqn
-from bakehouse_learner.training.agent import Agent, Setup
+from bakehouse_learner.training.agent import Setup, TrainableAgent
 from bakehouse_learner.training.specs import Minibatch, specs_of
 from bakehouse_learner.training.tensorflow_setup import tf
 
 _NOT = -1e9  # the value of an action that is not eligible
 
 
-def build(setup: Setup) -> Agent:
+def build(setup: Setup) -> TrainableAgent:
     """Conservative Q-learning (Kumar et al. 2020, https://arxiv.org/abs/2006.04779), CQL(H).
 
     To DQN's loss it adds `alpha · mean(log Σ exp Q − Q(action))` over the eligible actions, in

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from bakehouse_learner.agents.common.linear import LinearAgent
-from bakehouse_learner.agents.common.tf_agents_bridge import InfoFields, LinearThompsonSamplingAgent
-from bakehouse_learner.training.agent import Agent, Setup
+from bakehouse_learner.training.agent import Setup, TrainableAgent
 from bakehouse_schemas.policy.policy import Head
 
 
-def build(setup: Setup) -> Agent:
+def build(setup: Setup) -> TrainableAgent:
     """TF-Agents' LinearThompsonSamplingAgent (Agrawal & Goyal 2013).
 
     It draws every action's mean reward from its posterior and answers the largest, and cannot

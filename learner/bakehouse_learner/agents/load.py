@@ -8,10 +8,10 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from bakehouse_learner.training.agent import Agent, Setup
+from bakehouse_learner.training.agent import Setup, TrainableAgent
 
 
-def load_agents() -> Callable[[Setup], Agent]:
+def load_agents() -> Callable[[Setup], TrainableAgent]:
     """`bakehouse_learner.agents.build_agent`, with TensorFlow loaded (12 s)."""
     with _silence():
         from bakehouse_learner.agents import build_agent

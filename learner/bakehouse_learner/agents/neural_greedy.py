@@ -6,18 +6,13 @@ from typing import Any
 
 from bakehouse_learner.agents.common.described import action_network
 from bakehouse_learner.agents.common.gradient import GradientAgent
-from bakehouse_learner.agents.common.tf_agents_bridge import (
-    GreedyRewardPredictionAgent,
-    adapted,
-    constructor_specs,
-    split_mask,
-)
-from bakehouse_learner.training.agent import Agent, Setup
+from bakehouse_learner.agents.common.tf_agents_bridge import split_mask
+from bakehouse_learner.training.agent import Setup, TrainableAgent
 from bakehouse_learner.training.specs import Minibatch
 from bakehouse_learner.training.tensorflow_setup import tf
 
 
-def build(setup: Setup) -> Agent:
+def build(setup: Setup) -> TrainableAgent:
     """TF-Agents' GreedyRewardPredictionAgent.
 
     The loss is the squared error, because its minimum is the mean reward. Huber's tends to the

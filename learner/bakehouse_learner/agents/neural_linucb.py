@@ -10,7 +10,7 @@ import numpy as np
 from bakehouse_learner.agents import neural_greedy
 from bakehouse_learner.agents.common.gradient import GradientAgent
 from bakehouse_learner.agents.common.linear_statistics import LinearStatistics
-from bakehouse_learner.training.agent import Agent, Exported, Setup
+from bakehouse_learner.training.agent import Exported, Setup, TrainableAgent
 from bakehouse_learner.training.batch import Batch, Rows
 from bakehouse_learner.training.specs import specs_of
 from bakehouse_learner.training.tensorflow_setup import tf
@@ -126,6 +126,6 @@ class NeuralLinUCB:
         return str(self._network.export().operations[-1]["weight"])
 
 
-def build(setup: Setup) -> Agent:
+def build(setup: Setup) -> TrainableAgent:
     """The agent; see `NeuralLinUCB`."""
     return NeuralLinUCB(setup)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from bakehouse_learner.agents.common.actor_critic import ActorCritic, Taken, importance
-from bakehouse_learner.training.agent import Agent, Setup
+from bakehouse_learner.training.agent import Setup, TrainableAgent
 from bakehouse_learner.training.tensorflow_setup import tf
 
 
-def build(setup: Setup) -> Agent:
+def build(setup: Setup) -> TrainableAgent:
     """See `clipped`."""
     clip = setup.parameters["clip"]
     return ActorCritic(setup, lambda taken: clipped(taken, clip))

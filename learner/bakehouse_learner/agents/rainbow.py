@@ -10,12 +10,12 @@ from bakehouse_learner.agents.common.gradient import GradientAgent
 from bakehouse_learner.agents.common.keras_layers import hidden_layers
 from bakehouse_learner.agents.common.networks import copy_to, network_of
 from bakehouse_learner.agents.common.readouts import Categorical
-from bakehouse_learner.training.agent import Agent, Setup
+from bakehouse_learner.training.agent import Setup, TrainableAgent
 from bakehouse_learner.training.specs import specs_of
 from bakehouse_learner.training.tensorflow_setup import tf
 
 
-def build(setup: Setup) -> Agent:
+def build(setup: Setup) -> TrainableAgent:
     """Rainbow (Hessel et al. 2018, https://arxiv.org/abs/1710.02298) without noisy layers.
 
     Serving explores, with a propensity that is known; noise inside a network has none.

@@ -21,7 +21,7 @@ import numpy as np
 from bakehouse_learner.agents.common.described import score_each, scorer
 from bakehouse_learner.agents.common.gradient import GradientAgent
 from bakehouse_learner.agents.common.readouts import Arrays, Operations, Values
-from bakehouse_learner.training.agent import Agent, Setup
+from bakehouse_learner.training.agent import Setup, TrainableAgent
 from bakehouse_learner.training.normaliser import item_normaliser
 from bakehouse_learner.training.reward_scale import RewardScale
 from bakehouse_learner.training.specs import Minibatch
@@ -31,7 +31,7 @@ from bakehouse_schemas.policy.policy import Head
 LEAST_TEMPERATURE = 1e-6  # that a head can have
 
 
-def build(setup: Setup) -> Agent:
+def build(setup: Setup) -> TrainableAgent:
     """See the module. The bundle's head draws lists from the scores (Plackett–Luce)."""
     return RankAgent(setup)
 

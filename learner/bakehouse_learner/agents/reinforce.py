@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from bakehouse_learner.agents.common.actor_critic import ActorCritic, Taken, importance
-from bakehouse_learner.training.agent import Agent, Setup
+from bakehouse_learner.training.agent import Setup, TrainableAgent
 
 
-def build(setup: Setup) -> Agent:
+def build(setup: Setup) -> TrainableAgent:
     """See `weighted`."""
     return ActorCritic(setup, weighted)
 

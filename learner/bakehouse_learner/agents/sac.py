@@ -11,7 +11,7 @@ from bakehouse_learner.agents.common.gradient import adam
 from bakehouse_learner.agents.common.networks import perceptron
 from bakehouse_learner.agents.common.readouts import Logits
 from bakehouse_learner.agents.common.squashed import drawn, strain
-from bakehouse_learner.training.agent import Agent, Setup
+from bakehouse_learner.training.agent import Setup, TrainableAgent
 from bakehouse_learner.training.compiled_steps import Update, counter
 from bakehouse_learner.training.specs import Minibatch, specs_of
 from bakehouse_learner.training.tensorflow_setup import tf
@@ -69,7 +69,7 @@ class SoftParts:
         return self.log_temperature * tf.reduce_mean(batch.weight * beyond)
 
 
-def build(setup: Setup) -> Agent:
+def build(setup: Setup) -> TrainableAgent:
     """Soft actor-critic with its temperature learned (Haarnoja et al. 2018,
     https://arxiv.org/abs/1812.05905).
 
@@ -79,7 +79,9 @@ def build(setup: Setup) -> Agent:
     return judged(setup, parts, parts.critic_loss)
 
 
-def judged(setup: Setup, parts: SoftParts, critic_loss: Callable[[Minibatch], Any]) -> Agent:
+def judged(
+    setup: Setup, parts: SoftParts, critic_loss: Callable[[Minibatch], Any]
+) -> TrainableAgent:
     """The agent of these parts; its critics learn by the loss given."""
     learning_rate = setup.parameters["learning_rate"]
     actor, temperature = parts.actor.trainable_weights, [parts.log_temperature]

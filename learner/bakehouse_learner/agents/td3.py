@@ -8,7 +8,7 @@ from bakehouse_learner.agents.common.critics import Box, Critics, Draws, JudgedA
 from bakehouse_learner.agents.common.gradient import adam
 from bakehouse_learner.agents.common.networks import perceptron, target_of
 from bakehouse_learner.agents.common.readouts import Numbers
-from bakehouse_learner.training.agent import Agent, Setup
+from bakehouse_learner.training.agent import Setup, TrainableAgent
 from bakehouse_learner.training.compiled_steps import Update, counter
 from bakehouse_learner.training.specs import Minibatch, specs_of
 from bakehouse_learner.training.tensorflow_setup import tf
@@ -18,7 +18,7 @@ FARTHEST = 2.0
 STRAIN = 0.1
 
 
-def build(setup: Setup) -> Agent:
+def build(setup: Setup) -> TrainableAgent:
     """Twin delayed deterministic policy gradient (Fujimoto et al. 2018,
     https://arxiv.org/abs/1802.09477).
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bakehouse_learner.training.agent import Agent, Setup
+from bakehouse_learner.training.agent import Setup, TrainableAgent
 
 log = logging.getLogger(__name__)
 
@@ -46,15 +46,17 @@ class AnchorArchive(threading.Thread):
     def __init__(
         self,
         folder: Path,
-        build: Callable[[Setup], Agent],
-        save: Callable[[Path, Agent, Setup], None],
+        build: Callable[[Setup], TrainableAgent],
+        save: Callable[[Path, TrainableAgent, Setup], None],
     ) -> None:
         super().__init__(name="audit", daemon=True)
         self._folder = folder
         self._build = build
         self._save = save
         self._anchors: queue.Queue[Anchor | None] = queue.Queue(maxsize=4)
-        self._agents: dict[str, tuple[Setup, Agent]] = {}  # one an application, while it fits
+        self._agents: dict[
+            str, tuple[Setup, TrainableAgent]
+        ] = {}  # one an application, while it fits
         self._last: dict[str, float] = {}
         self.saved = 0
         self.failures = 0

@@ -17,7 +17,7 @@ from bakehouse_learner.gate.evidence import Collector
 from bakehouse_learner.learning import Learning
 from bakehouse_learner.replay.maturity import RemainingReward
 from bakehouse_learner.replay.row_decoder import Arrival
-from bakehouse_learner.training.agent import Agent, Setup
+from bakehouse_learner.training.agent import Setup, TrainableAgent
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.errors import BundleError
 
@@ -66,7 +66,7 @@ def leave_warm_start(folder: Path, state: dict[str, Any]) -> Path:
 
 
 def take_up(
-    folder: Path, application: Application, build: Callable[[Setup], Agent]
+    folder: Path, application: Application, build: Callable[[Setup], TrainableAgent]
 ) -> Learning | None:
     """A learner that begins with what was left there; None where nothing was, or it is no use.
 

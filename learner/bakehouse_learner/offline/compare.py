@@ -25,7 +25,7 @@ from bakehouse_learner.offline.history.history import read_history
 from bakehouse_learner.offline.simulation.simulation import Point, Result, simulate
 from bakehouse_learner.offline.training.held_out import evaluate_held_out
 from bakehouse_learner.offline.training.train_on_history import train_on_history
-from bakehouse_learner.training.agent import Agent, Setup
+from bakehouse_learner.training.agent import Setup, TrainableAgent
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.errors import BakehouseError
 from bakehouse_schemas.loading import load_application
@@ -38,7 +38,7 @@ TELL_EVERY_S = 2.0
 GRID = 40  # points of a learning curve
 HELD_OUT = 0.2
 PICTURES = (".png", ".svg", ".pdf")
-Build = Callable[[Setup], Agent]
+Build = Callable[[Setup], TrainableAgent]
 
 
 def compare(options: argparse.Namespace) -> dict[str, Any]:

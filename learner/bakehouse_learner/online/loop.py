@@ -28,7 +28,7 @@ from bakehouse_learner.replay.buffer_size import RoomWatch
 from bakehouse_learner.replay.rebuild import newest_rows, rebuild
 from bakehouse_learner.replay.row_decoder import COLUMNS, RowDecoder
 from bakehouse_learner.replay.tail import LogGap, Tail
-from bakehouse_learner.training.agent import Agent, Setup
+from bakehouse_learner.training.agent import Setup, TrainableAgent
 from bakehouse_learner.training.cadence import Cadence
 from bakehouse_learner.training.plan import Plan, PlanLog, training_seed
 from bakehouse_schemas.application.application import Application
@@ -61,7 +61,7 @@ class ApplicationLoop:
         application: Application,
         settings: Settings,
         bus: Bus,
-        build: Callable[[Setup], Agent],
+        build: Callable[[Setup], TrainableAgent],
         *,
         clock: Callable[[], float],
         wall_ms: Callable[[], int],

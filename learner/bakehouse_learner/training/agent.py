@@ -1,7 +1,8 @@
 """The one adapter that every agent is behind: train, distribution, export, state.
 
 A new agent is one file, `learner/bakehouse_learner/agents/<name>.py`, with a function
-`build(setup: Setup) -> Agent`, and one entry in `bakehouse_schemas.application.agents.AGENTS`.
+`build(setup: Setup) -> TrainableAgent`, and one entry in
+`bakehouse_schemas.application.agents.AGENTS`.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Setup:
         return self.application.agent.parameters
 
 
-class Agent(Protocol):
+class TrainableAgent(Protocol):
     """What the learner asks of an agent. Deterministic under the setup's seed."""
 
     learns_from_minibatches: bool  # by `train`

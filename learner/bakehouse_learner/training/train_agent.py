@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from bakehouse_learner.replay.ring import Ring
-from bakehouse_learner.training.agent import Agent
+from bakehouse_learner.training.agent import TrainableAgent
 from bakehouse_learner.training.apprentice import asked_of_an_apprentice
 from bakehouse_learner.training.batch import Batch, Rows
 from bakehouse_learner.training.minibatches import draw_rows, gather
@@ -20,7 +20,7 @@ from bakehouse_schemas.application.application import Application
 
 
 def train_agent(
-    agent: Agent,
+    agent: TrainableAgent,
     ring: Ring,
     returns: Returns,
     *,
@@ -75,7 +75,7 @@ def train_agent(
     return losses
 
 
-def compile_agent(agent: Agent, application: Application) -> None:
+def compile_agent(agent: TrainableAgent, application: Application) -> None:
     """Train on rows of nothing, which compiles the training function; the agent forgets them."""
     before = {name: np.copy(value) for name, value in agent.state().items()}
     ring, training = Ring(application), application.training

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bakehouse_learner.training.agent import Agent, Exported, Setup
+from bakehouse_learner.training.agent import Exported, Setup, TrainableAgent
 from bakehouse_learner.training.autoencoder import ENCODER, Compressor
 from bakehouse_learner.training.batch import Batch, Rows
 from bakehouse_learner.training.normaliser import Normaliser, static_normaliser
@@ -23,7 +23,9 @@ class CompressedAgent:
         agent: built by `inner_setup`.
     """
 
-    def __init__(self, agent: Agent, normaliser: Normaliser, compressor: Compressor) -> None:
+    def __init__(
+        self, agent: TrainableAgent, normaliser: Normaliser, compressor: Compressor
+    ) -> None:
         self._agent = agent
         self._normaliser = normaliser
         self._compressor = compressor

@@ -22,7 +22,7 @@ from bakehouse_learner.offline.simulation.virtual_players import (
     VirtualPlayers,
     version_zero,
 )
-from bakehouse_learner.training.agent import Agent, Setup
+from bakehouse_learner.training.agent import Setup, TrainableAgent
 from bakehouse_learner.training.cadence import Cadence
 from bakehouse_learner.training.plan import Plan, training_seed
 from bakehouse_schemas.application.application import Application
@@ -95,7 +95,7 @@ class Result:
 def simulate(
     application: Application,
     world: World,
-    build: Callable[[Setup], Agent],
+    build: Callable[[Setup], TrainableAgent],
     *,
     decisions: int,
     rate_per_s: float = 100.0,
@@ -147,7 +147,7 @@ class _Simulation:
         self,
         application: Application,
         world: World,
-        build: Callable[[Setup], Agent],
+        build: Callable[[Setup], TrainableAgent],
         rate_per_s: float,
         delays: Delays,
         share_over: int,

@@ -12,7 +12,7 @@ import numpy as np
 from bakehouse_learner.gate.candidate import Candidate
 from bakehouse_learner.learning import Learning
 from bakehouse_learner.offline.history.history import History
-from bakehouse_learner.training.agent import Agent, Setup
+from bakehouse_learner.training.agent import Setup, TrainableAgent
 from bakehouse_learner.training.plan import Plan, training_seed
 from bakehouse_schemas.errors import InvalidHistory
 
@@ -41,7 +41,7 @@ class Trained:
 
 def train_on_history(
     history: History,
-    build: Callable[[Setup], Agent],
+    build: Callable[[Setup], TrainableAgent],
     *,
     held_out: float,
     steps: int | None = None,

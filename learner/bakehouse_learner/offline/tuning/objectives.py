@@ -20,7 +20,7 @@ from bakehouse_learner.offline.training.held_out import target_of
 from bakehouse_learner.offline.training.train_on_history import train_on_history
 from bakehouse_learner.ope.estimate import linearised, value_of
 from bakehouse_learner.statistics.confidence_sequence import are_alike
-from bakehouse_learner.training.agent import Agent, Setup
+from bakehouse_learner.training.agent import Setup, TrainableAgent
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.errors import BakehouseError
 from bakehouse_schemas.worlds.world import World
@@ -28,7 +28,7 @@ from bakehouse_schemas.worlds.world import World
 LOOKS = 20  # at how far a run is: where one can be pruned
 HELD_OUT = 0.2
 CONFIDENCE = 0.95
-Build = Callable[[Setup], Agent]
+Build = Callable[[Setup], TrainableAgent]
 Tell = Callable[[int, float], None]  # decisions so far, score so far
 
 
