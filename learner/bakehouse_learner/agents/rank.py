@@ -32,7 +32,7 @@ LEAST_TEMPERATURE = 1e-6  # that a head can have
 
 
 def build(setup: Setup) -> TrainableAgent:
-    """See the module. The bundle's head draws lists from the scores (Plackett–Luce)."""
+    """The agent of rankings; its head in a bundle draws lists from the scores (Plackett–Luce)."""
     return RankAgent(setup)
 
 
@@ -76,7 +76,7 @@ class ListModel:
 
 
 class RankAgent(GradientAgent):
-    """See the module."""
+    """Trains an item scorer and how places are seen, by the squared error of what lists earn."""
 
     def __init__(self, setup: Setup) -> None:
         model = ListModel(scorer(setup), setup.application.shape.slots)
