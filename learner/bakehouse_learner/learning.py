@@ -1,6 +1,6 @@
 """The learner of one application, without clients and without a clock.
 
-What it becomes depends on the rows it is given and the plans it is told to carry out, and on
+What it becomes depends on the rows it is given and the plans it carries out, and on
 nothing else: the same rows and plans make the same policies.
 """
 
@@ -144,7 +144,7 @@ class Learning:
         clock.lap("export")
         self.evidence.complete()
         self.deployment.steps.see(self.evidence.decided_by)
-        self.evidence.tell_episodes()
+        self.evidence.take_episodes()
         self.imputed.remember(self.ring, plan.stream_time_ms)
         clock.lap("evaluate")
         review = review_candidate(
@@ -286,7 +286,7 @@ class Learning:
             golden_eligible=ring.eligible[golden].copy(),
             golden_items=None if (items := self._items(golden)) is None else items.copy(),
             seconds=seconds,
-            last_freeze=self.deployment.untold_freeze,
+            last_freeze=self.deployment.unpublished_freeze,
         )
 
     def state(self) -> dict[str, Any]:

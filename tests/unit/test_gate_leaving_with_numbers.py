@@ -67,7 +67,7 @@ def test_the_estimate_out_of_version_0_covers_what_the_world_knows(which: str) -
     assert normaliser is not None
     collector = Collector(application, ring, normaliser)
     collector.complete()
-    collector.tell_episodes()
+    collector.take_episodes()
     evidence = collector.evidence(candidate, untried=True, at_ms=0, exploration=LATE)
     assert evidence.label == "weighted TD difference, an estimate"
     assert evidence.leaving is not None

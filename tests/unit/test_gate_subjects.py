@@ -47,7 +47,7 @@ def evaluated(players: int | None) -> ProgressiveEvaluation:
     ring.ingest(RowDecoder(CHAIN).decode(arrow(rows)))
     ring.mature(T0 + 60_000)
     ring.base_propensity[: ring.size] = ring.propensity[: ring.size]
-    assert collector.tell_episodes() == 240
+    assert collector.take_episodes() == 240
     return collector.evaluation
 
 

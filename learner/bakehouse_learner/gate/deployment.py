@@ -38,10 +38,10 @@ class Deployment:
         self.proving = False  # restarted under a policy that answers: must prove itself first
         self.frozen = False  # by the gate, until someone looks
         self.frozen_at_ms = 0
-        self.last_freeze: Mapping[str, Any] | None = None  # what the gate said then
+        self.last_freeze: Mapping[str, Any] | None = None  # the gate's report of it
 
     @property
-    def untold_freeze(self) -> Mapping[str, Any] | None:
+    def unpublished_freeze(self) -> Mapping[str, Any] | None:
         """The last freeze, if nothing has been published since."""
         if self.last_freeze is None or self.last_freeze["candidate"] <= self.current.number:
             return None

@@ -68,7 +68,7 @@ class Collector:
         self.largest_reward = 0.0  # |reward| of matured decisions
         self._predicted = ring.tail  # sequences below have been offered for prediction
         self._completed = ring.tail  # sequences below have matured and been taken
-        self._begun = ring.tail  # episodes that began below have been told
+        self._begun = ring.tail  # episodes that began below have been taken
         self._leaving = LeavingEstimate(application, normaliser)
 
     def replace_ring(self, ring: Ring) -> None:
@@ -164,8 +164,8 @@ class Collector:
         self._guarded_from = version
         self.guards.begin()
 
-    def tell_episodes(self) -> int:
-        """Returns of finished episodes, in the order in which they began; how many were told.
+    def take_episodes(self) -> int:
+        """Take finished episodes' returns, in the order in which they began; returns how many.
 
         Of a bandit that ranks, each decision is an episode.
         """
@@ -176,7 +176,7 @@ class Collector:
         returns: dict[bool, list[_EpisodeReturn]] = {True: [], False: []}
         episodes, self._begun = episodes_from(ring, max(self._begun, ring.tail), problem)
         for episode in episodes:
-            self._tell(episode, discount, returns)
+            self._take(episode, discount, returns)
         if returns[True] or returns[False]:
             policy, holdout = (
                 [
@@ -194,7 +194,7 @@ class Collector:
             )
         return len(returns[True]) + len(returns[False])
 
-    def _tell(
+    def _take(
         self, slots: np.ndarray, discount: float, returns: dict[bool, list[_EpisodeReturn]]
     ) -> None:
         ring = self._ring

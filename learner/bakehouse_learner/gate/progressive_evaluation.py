@@ -236,10 +236,10 @@ class ProgressiveEvaluation:
     def difference(self) -> Interval:
         """Candidate − anchor, a decision, in units of reward; n counts those, too, on which the
         two do the same."""
-        told, share = self._differences.interval(), self._compared.mean
-        if self._compared.n < ALL_BURN_IN or not math.isfinite(told.lower) or not share:
-            return Interval(share * told.mean, -math.inf, math.inf, self._compared.n)
-        mean, lower, upper = (share * number for number in told[:3])
+        difference, share = self._differences.interval(), self._compared.mean
+        if self._compared.n < ALL_BURN_IN or not math.isfinite(difference.lower) or not share:
+            return Interval(share * difference.mean, -math.inf, math.inf, self._compared.n)
+        mean, lower, upper = (share * number for number in difference[:3])
         return Interval(mean, lower, upper, self._compared.n)
 
     @property

@@ -1,4 +1,4 @@
-"""What was seen of one candidate, and what is said of it?
+"""What is known of one candidate, and what becomes of it?
 
 The gate holds what was seen against its rules. Two things overrule it: a policy that answered
 before a restart goes on until a candidate has proven itself, and nobody gets in while anything is

@@ -106,7 +106,7 @@ class Insight:
         if len(slots):
             self._changed = True
             self._count(ring, slots)
-        self._tell_episodes(ring)
+        self._take_episodes(ring)
         self._hear(ring)
 
     def _count(self, ring: Ring, slots: np.ndarray) -> None:
@@ -171,7 +171,7 @@ class Insight:
         for line, rows in (("policy", by_policy & (above_0 | early)), ("holdout", holdout)):
             self.series.add(line, at_ms[rows], value[rows])
 
-    def _tell_episodes(self, ring: Ring) -> None:
+    def _take_episodes(self, ring: Ring) -> None:
         problem, cursor = self._problem, self._episodes
         if not isinstance(problem, Episodic):
             return

@@ -36,8 +36,8 @@ class Bus(Protocol):
         """Write one record of `status.v1`.
 
         Args:
-            about: what takes the place of what this or an earlier process said about the same;
-                None: this process.
+            about: the record takes the place of what this or an earlier process wrote about
+                the same; None: this process.
         """
 
     def wait(self, seconds: float) -> None:
@@ -52,8 +52,8 @@ class BusState:
         self._controls: dict[str, Control] = {}
         self._pointers: dict[str, PolicyPointer] = {}
 
-    def progress(self, said: Progress) -> None:
-        self._progress.append(said)
+    def progress(self, record: Progress) -> None:
+        self._progress.append(record)
 
     def policies(self, key: str, value: bytes, *, received_at_ms: int) -> None:
         """A record of `policies.v1`. Raises InvalidEvent.
@@ -69,9 +69,9 @@ class BusState:
 
     def stream_time_ms(self, replay_version: int) -> int:
         times = [
-            said.stream_time_ms
-            for said in tuple(self._progress)
-            if said.replay_version <= replay_version
+            record.stream_time_ms
+            for record in tuple(self._progress)
+            if record.replay_version <= replay_version
         ]
         return max(times, default=-1)
 

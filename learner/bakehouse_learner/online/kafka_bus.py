@@ -1,4 +1,4 @@
-"""The bus on Kafka: hears progress, pointers and control, says pointers and status.
+"""The bus on Kafka: reads progress, pointers and control, writes pointers and status.
 
 One thread listens; nothing here blocks the training when the broker is away.
 """
@@ -38,7 +38,7 @@ class KafkaBus(threading.Thread):
         self._state = BusState()
         self._news = threading.Event()
         self._stopping = threading.Event()
-        self.listening = threading.Event()  # all that was published before has been heard
+        self.listening = threading.Event()  # all that was published before has been read
         self._producer: KafkaProducer | None = None
         self._unsent: dict[str, PolicyPointer] = {}  # pointers that the broker has not taken
         self._latest: dict[str, PolicyPointer] = {}  # by application

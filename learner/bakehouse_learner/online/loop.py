@@ -243,7 +243,7 @@ class ApplicationLoop:
     def turn(self) -> bool:
         """Read what is new, and train if it is time; True if anything was done.
 
-        What goes wrong with one application is logged and told in its status, and tried again
+        What goes wrong with one application is logged and shown in its status, and tried again
         after a while: the others, and the policy that answers, go on.
         """
         if self._clock() < self._not_before:

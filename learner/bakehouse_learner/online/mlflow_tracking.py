@@ -2,7 +2,7 @@
 
 A thread makes the store's database where there is none, and hands notes to a process that does the
 writing (`bakehouse_learner.artifacts.mlflow_writer`). Nothing here is waited for; what fails is
-logged, counted and told in the learner's status, and the learning goes on.
+logged, counted and shown in the learner's status, and the learning goes on.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ class MlflowTracker(threading.Thread):
 def note_of(
     application: Application, candidate: Candidate, bundle: Path, *, new_anchor: bool
 ) -> dict[str, Any]:
-    """What MLflow is told of a candidate: JSON all the way down."""
+    """What goes to MLflow of a candidate: JSON all the way down."""
     agent, report = application.agent, candidate.report.as_dict()
     freeze = candidate.last_freeze
     numbers: dict[str, Any] = {

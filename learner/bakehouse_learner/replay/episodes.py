@@ -15,7 +15,7 @@ class Finished(NamedTuple):
 
     members: list[np.ndarray]  # slots of each, from its first decision to its last
     still_going_on: int  # that one, and all that began after the first of them
-    untold: int  # broken by a contested decision, or one that is gone; or cut off by a timeout
+    unusable: int  # broken by a contested decision, or one that is gone; or cut off by a timeout
 
 
 def finished_episodes(ring: Ring, problem: Episodic) -> Finished:
@@ -24,18 +24,18 @@ def finished_episodes(ring: Ring, problem: Episodic) -> Finished:
     Those that began later wait even if they are over: else short episodes would lead.
     """
     members: list[np.ndarray] = []
-    untold = 0
+    unusable = 0
     begun = np.arange(ring.tail, ring.head) % ring.capacity
     begun = begun[ring.first[begun]]
     for at, slot in enumerate(begun):
         episode = finished_episode(ring, int(slot), problem)
         if episode is None:
-            return Finished(members, len(begun) - at, untold)
+            return Finished(members, len(begun) - at, unusable)
         if episode:
             members.append(np.array(episode))
         else:
-            untold += 1
-    return Finished(members, 0, untold)
+            unusable += 1
+    return Finished(members, 0, unusable)
 
 
 def episodes_from(
@@ -43,7 +43,7 @@ def episodes_from(
 ) -> tuple[list[np.ndarray], int]:
     """Episodes that began from a sequence number on, up to the first that is still going on.
 
-    Of a bandit each decision is one. Those that cannot be told are passed over.
+    Of a bandit each decision is one. Those that cannot be used are passed over.
 
     Returns:
         Slots of each, from its first decision to its last; the sequence number to go on from.
@@ -62,7 +62,7 @@ def episodes_from(
 
 
 def finished_episode(ring: Ring, slot: int, problem: Bandit | Episodic) -> list[int] | None:
-    """Slots of a finished episode; empty if it cannot be told, None if it is going on.
+    """Slots of a finished episode; empty if it cannot be used, None if it is going on.
 
     Of a bandit each decision is one.
     """

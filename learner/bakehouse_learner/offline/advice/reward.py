@@ -39,7 +39,7 @@ def reward(sample: Sample, rng: np.random.Generator) -> list[Finding]:
     slots = sample.drawn
     earned = sample.ring.reward[slots]
     if len(slots) < DECISIONS_NEEDED or float(np.ptp(earned)) == 0:
-        return [_untold(len(slots), earned)]
+        return [_unknown(len(slots), earned)]
     contexts = Contexts.of(sample.observation(slots))
     by_context = fitted(contexts, earned[:, None])[:, 0]
     evidence = {"decisions": len(slots), "R² by the context": explained(earned, by_context)}
@@ -217,7 +217,7 @@ def _of_ranking(evidence: dict[str, float]) -> Finding:
     )  # fmt: skip
 
 
-def _untold(decisions: int, earned: np.ndarray) -> Finding:
+def _unknown(decisions: int, earned: np.ndarray) -> Finding:
     evidence = {"decisions": decisions, "least": DECISIONS_NEEDED}
     if decisions >= DECISIONS_NEEDED:
         return Finding(

@@ -90,13 +90,13 @@ def of_history(history: History) -> Sample:
     slots = ring.slots(ring.tail, ring.head)
     times = ring.received_at_ms[slots]
     span_ms = float(times.max() - times.min()) if len(times) else 0.0
-    untold = len(slots) > 0 and int(ring.decided_at_ms[slots].min()) == NO_TIME_MS
+    untimed = len(slots) > 0 and int(ring.decided_at_ms[slots].min()) == NO_TIME_MS
     return Sample(
         history.application,
         ring,
         _following(history.arrivals) or _next_of_the_same(history),
         contexts={name: json.loads(text) for name, text in history.contexts.items()},
-        a_day=None if untold or span_ms <= 0 else len(slots) * DAY_MS / span_ms,
+        a_day=None if untimed or span_ms <= 0 else len(slots) * DAY_MS / span_ms,
         timed=history.timed,
         refused=history.refused,
     )

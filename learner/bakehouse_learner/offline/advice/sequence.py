@@ -26,7 +26,7 @@ def sequence(sample: Sample, rng: np.random.Generator) -> Finding:
     episodic = isinstance(sample.application.problem, Episodic)
     now, after = sample.pairs()
     if len(now) < LEAST_PAIRS:
-        return _untold(sample, len(now), episodic=episodic)
+        return _unknown(sample, len(now), episodic=episodic)
     contexts = Contexts.of(sample.observation(now))
     action = columns_of(sample, now, contexts)
     if action is None:
@@ -122,7 +122,7 @@ def _finding(
     )  # fmt: skip
 
 
-def _untold(sample: Sample, pairs: int, *, episodic: bool) -> Finding:
+def _unknown(sample: Sample, pairs: int, *, episodic: bool) -> Finding:
     evidence = {"pairs of decisions": pairs, "least": LEAST_PAIRS}
     if sample.memory is False:
         return Finding(

@@ -118,7 +118,7 @@ def _episodic(
     kept = [e for e in drawn if ring.received_at_ms[e[0]] > after_ms]
     left_out = {
         "still going on": finished.still_going_on,
-        "contested, incomplete, or cut off by the timeout": finished.untold,
+        "contested, incomplete, or cut off by the timeout": finished.unusable,
         "not drawn by chance (holdout, fallback, or the game did something else)": (
             len(finished.members) - len(drawn)
         ),

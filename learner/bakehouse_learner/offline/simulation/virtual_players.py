@@ -319,7 +319,7 @@ class VirtualPlayers:
             at_ms,
             (row.known.positions[0],),
         )
-        self._tell(previous, outcome, {successor: (row.observation, row.eligible)})
+        self._deliver(previous, outcome, {successor: (row.observation, row.eligible)})
 
     def _cause(self, row: Arrival, happenings: Sequence[Happening], *, ends: bool) -> None:
         for happening in happenings:
@@ -339,7 +339,7 @@ class VirtualPlayers:
         outcome_id = _id(occurred_at_ms, self._offset)
         for arrives_s in copies:
             position = self._position(row.decided_at_ms + round(arrives_s * 1000))
-            self._tell(
+            self._deliver(
                 row,
                 FoldedOutcome(
                     outcome_id, kind, name, value, None, None, occurred_at_ms, (position,)
@@ -347,9 +347,11 @@ class VirtualPlayers:
                 {},
             )
 
-    def _tell(self, row: Arrival, outcome: FoldedOutcome, successors: dict[str, Successor]) -> None:
-        told = row._replace(known=row.known._replace(outcomes=(outcome,)), successors=successors)
-        self._show(told, outcome.received_at_ms)
+    def _deliver(
+        self, row: Arrival, outcome: FoldedOutcome, successors: dict[str, Successor]
+    ) -> None:
+        arrival = row._replace(known=row.known._replace(outcomes=(outcome,)), successors=successors)
+        self._show(arrival, outcome.received_at_ms)
 
     def _show(self, row: Arrival, received_at_ms: int) -> None:
         self._offset += 1
