@@ -6,17 +6,21 @@ import importlib
 from types import ModuleType
 
 from bakehouse_learner.training.agent import Setup, TrainableAgent
+from bakehouse_schemas.application.agents import require_packages
 
 
 def build_agent(setup: Setup) -> TrainableAgent:
-    """The agent that the application names: `learner/agents/<name>.py`, its `build(setup)`."""
+    """The agent that the application names: `agents/<name>.py`, its `build(setup)`.
+
+    Raises:
+        MissingDependency: see `agent_module`.
+    """
     if setup.compressor is not None:
         from bakehouse_learner.agents.common.compressed import CompressedAgent, inner_setup
 
         inner = build_agent(inner_setup(setup))
         return CompressedAgent(inner, setup.normaliser, setup.compressor)
-    module = importlib.import_module(f"bakehouse_learner.agents.{setup.application.agent.name}")
-    agent: TrainableAgent = module.build(setup)
+    agent: TrainableAgent = agent_module(setup.application.agent.name).build(setup)
     return agent
 
 

@@ -7,7 +7,14 @@ from typing import Any
 from bakehouse_learner.agents.common.described import action_network
 from bakehouse_learner.agents.common.gradient import GradientAgent
 from bakehouse_learner.agents.common.networks import target_of
-from bakehouse_learner.agents.common.tf_agents_bridge import split_mask, transition_of
+from bakehouse_learner.agents.common.tf_agents_bridge import (
+    DdqnAgent,
+    adapted,
+    constructor_specs,
+    element_wise_squared_loss,
+    split_mask,
+    transition_of,
+)
 from bakehouse_learner.training.agent import Setup, TrainableAgent
 from bakehouse_learner.training.specs import Minibatch
 from bakehouse_learner.training.tensorflow_setup import tf

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bakehouse_learner.agents.common.linear import LinearAgent
+from bakehouse_learner.agents.common.tf_agents_bridge import InfoFields, LinearThompsonSamplingAgent
 from bakehouse_learner.training.agent import Setup, TrainableAgent
 from bakehouse_schemas.policy.policy import Head
 

@@ -6,7 +6,12 @@ from typing import Any
 
 from bakehouse_learner.agents.common.described import action_network
 from bakehouse_learner.agents.common.gradient import GradientAgent
-from bakehouse_learner.agents.common.tf_agents_bridge import split_mask
+from bakehouse_learner.agents.common.tf_agents_bridge import (
+    GreedyRewardPredictionAgent,
+    adapted,
+    constructor_specs,
+    split_mask,
+)
 from bakehouse_learner.training.agent import Setup, TrainableAgent
 from bakehouse_learner.training.specs import Minibatch
 from bakehouse_learner.training.tensorflow_setup import tf

@@ -41,6 +41,7 @@ from bakehouse_learner.replay.row_decoder import COLUMNS
 from bakehouse_schemas.application.actions import Continuous, Discrete
 from bakehouse_schemas.application.application import Application, Episodic
 from bakehouse_schemas.application.observation import Boolean, Feature, Vector
+from bakehouse_schemas.application.ranking import Ranking
 from bakehouse_schemas.application.reward import Reward
 from bakehouse_schemas.errors import ApplicationError, InvalidContext, InvalidHistory
 from bakehouse_schemas.events.checks import choices_of
