@@ -10,6 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 WITHOUT = """
 import os, signal, sys
 
@@ -43,3 +45,20 @@ def test_a_page_is_written_and_checked(tmp_path: Path) -> None:
     for words in (["init", "my-game"], ["check", "my_game.py"], ["--help"]):
         done = windows(tmp_path, *words)
         assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", ["up", "demo"])
+def test_the_stack_says_where_it_runs(tmp_path: Path, command: str) -> None:
+    windows(tmp_path, "init", "my-game")
+    done = windows(tmp_path, command, *(["my_game.py"] if command == "up" else []))
+    assert done.returncode != 0
+    assert "WSL 2" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_what_is_written_is_synced_where_there_is_no_fdatasync() -> None:
+    words = (
+        "import os; del os.fdatasync; "
+        "from bakehouse_schemas.process.durable import sync_data; assert sync_data is os.fsync; "
+        "import bakehouse_serving.spool.spool, bakehouse_learner.training.plan"
+    )
+    subprocess.run([sys.executable, "-c", words], check=True)

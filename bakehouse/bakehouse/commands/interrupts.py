@@ -16,7 +16,8 @@ def termination_interrupts() -> Iterator[None]:
         raise KeyboardInterrupt
 
     numbers = [signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # else somebody said nohup
+    # Windows has none; and where it is ignored, somebody said nohup
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         numbers.append(signal.SIGHUP)
     before = {number: signal.signal(number, interrupt) for number in numbers}
     # a shell starts background jobs with SIGINT ignored; without a terminal it is still ours

@@ -23,7 +23,7 @@ def demo(
     minutes: Annotated[float, typer.Option(help="How long the players play.", min=0.1)] = 3.0,
     application: Annotated[
         str, typer.Option(help="What they play; its file has a world beside the application.")
-    ] = "applications/level_difficulty.py",
+    ] = "bakehouse.examples.level_difficulty",
     stay: Annotated[
         bool | None,
         typer.Option(

@@ -44,8 +44,14 @@ def require_extras(extras: Iterable[str] = EXTRAS) -> None:
     """Return if the parts of these extras can be started here.
 
     Raises:
-        MissingDependency: what one needs is not installed; the message says how to install it.
+        MissingDependency: what one needs is not installed, or this is Windows; the message says
+            what to do.
     """
+    if not is_installed("fcntl"):
+        raise MissingDependency(
+            "this runs on Linux and macOS; on Windows start it in WSL 2, or in containers "
+            "(`init`, `check` and the offline commands work here)"
+        )
     if missing := missing_extras(extras):
         raise MissingDependency(
             f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed here; "

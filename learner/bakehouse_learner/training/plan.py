@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bakehouse_schemas.application.application import Training
+from bakehouse_schemas.process.durable import sync_data
 
 
 class Plan(BaseModel):
@@ -48,7 +49,7 @@ class PlanLog:
         with self._path.open("ab") as file:
             file.write(plan.model_dump_json().encode() + b"\n")
             file.flush()
-            os.fdatasync(file.fileno())
+            sync_data(file.fileno())
 
     def after(self, version: int) -> list[Plan]:
         """Plans of later candidates than `version`, in order."""

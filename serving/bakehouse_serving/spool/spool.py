@@ -22,6 +22,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bakehouse_schemas.errors import SpoolFull
+from bakehouse_schemas.process.durable import sync_data
 from bakehouse_schemas.process.failpoints import reach
 from bakehouse_serving.spool.frames import Record, frame, scan
 
@@ -151,7 +152,7 @@ class Spool:
             behind.append(os.dup(self._fd))
         try:
             for fd in behind:
-                os.fdatasync(fd)
+                sync_data(fd)
             if len(behind) > 1 or self._synced == 0:
                 _sync_folder(self.folder)  # a new segment's name, too
         finally:
