@@ -44,10 +44,15 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What goes to one worker together: a file's tests, and all that share the broker or Spark."""
+    """What goes to one worker together: a file's tests, and all files that share broker or Spark.
+
+    A file is not parted: its tests may share what it starts itself, and may build on each other.
+    """
+    sharing = {
+        item.path for item in items if SHARED.intersection(getattr(item, "fixturenames", ()))
+    }
     for item in items:
-        fixtures = getattr(item, "fixturenames", ())
-        group = "stack" if SHARED.intersection(fixtures) else item.nodeid.split("::")[0]
+        group = "stack" if item.path in sharing else str(item.path)
         item.add_marker(pytest.mark.xdist_group(group))
 
 
