@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings as hypothesis_settings
+from xdist.scheduler import LoadScopeScheduling
 
 from bakehouse.local.broker import Broker
 from bakehouse.local.jars import Jars, ensure_jars
@@ -24,7 +27,8 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 
-SHARED = {"kafka", "spark"}  # fixtures that are started once: one broker, one Spark session
+# arguments by which a test asks for what is started once: one broker, one Spark session
+SHARED = re.compile(r"\b(kafka: str|spark: SparkSession|settings_of: )")
 MOST_WORKERS = 4  # each takes some 2 GB with TensorFlow, and starts programs beside
 
 # No example is timed: these machines are shared. Where CI is set, examples are the same each time,
@@ -42,18 +46,27 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return min(os.cpu_count() or 1, MOST_WORKERS)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What goes to one worker together: a file's tests, and all files that share broker or Spark.
+class FileScheduling(LoadScopeScheduling):
+    """A file's tests go to one worker, and so do those of all files that share broker or Spark.
 
     A file is not parted: its tests may share what it starts itself, and may build on each other.
+    (`--dist loadgroup`, which would say the same by marks, does nothing under pytest 9.2.)
     """
-    sharing = {
-        item.path for item in items if SHARED.intersection(getattr(item, "fixturenames", ()))
-    }
-    for item in items:
-        group = "stack" if item.path in sharing else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::")[0]
+        return "stack" if is_sharing(self.config.rootpath / file) else file
+
+
+@cache
+def is_sharing(file: Path) -> bool:
+    """Whether a file's tests ask for the one broker or the one Spark session."""
+    return SHARED.search(file.read_text()) is not None
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileScheduling:
+    """Called where tests are distributed at all."""
+    return FileScheduling(config, log)
 
 
 @pytest.fixture(scope="session")
