@@ -50,7 +50,6 @@ class FileScheduling(LoadScopeScheduling):
     """A file's tests go to one worker, and so do those of all files that share broker or Spark.
 
     A file is not parted: its tests may share what it starts itself, and may build on each other.
-    (`--dist loadgroup`, which would say the same by marks, does nothing under pytest 9.2.)
     """
 
     def _split_scope(self, nodeid: str) -> str:

@@ -237,6 +237,7 @@ def test_a_table_that_is_built_from_kafka_equals_the_one_that_grew(
     )
 
 
+@pytest.mark.full
 def test_the_account_fails_to_add_up_when_a_row_is_removed_by_hand(
     running: Running, tmp_path: Path
 ) -> None:
