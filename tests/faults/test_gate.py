@@ -120,8 +120,8 @@ def _decisions_to_leave(rng: np.random.Generator, world: World, gain: float, n: 
     return None
 
 
-def _tell(record: Record, what: str, value: float) -> None:
-    record(what, float(value))  # NumPy's cannot be sent by the worker that ran the test
+def _tell(record: Record, what: str, value: object) -> None:
+    record(what, str(value))  # NumPy's numbers cannot be sent by the worker that ran the test
     print(f"{what}: {value}")
 
 
