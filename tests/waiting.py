@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
+
+from bakehouse_schemas.process.phase import READY, PhaseFile
 
 PATIENCE_S = 120.0
 BETWEEN_S = 0.05
@@ -22,3 +25,12 @@ def wait_until(
         if time.monotonic() > give_up:
             raise AssertionError(f"waited {patience_s} s in vain: {what}")
         time.sleep(every_s)
+
+
+def serving_url(home: Path) -> str:
+    """The address of the serving of this home, once it is ready."""
+    phase = PhaseFile(home, "serving")
+    wait_until(lambda: (phase.read() or {}).get("phase") == READY, "serving is ready")
+    announced = phase.read()
+    assert announced is not None
+    return str(announced["url"])

@@ -13,9 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
-from bakehouse_schemas.process.phase import READY, PhaseFile
 from tests.machine import needs
-from tests.waiting import wait_until
+from tests.waiting import serving_url
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "your-game-in-ten-lines.md").read_text()
@@ -41,11 +40,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         cwd=ROOT,
         env=environment,
     ) as process:
-        phase = PhaseFile(home, "serving")
-        wait_until(lambda: (phase.read() or {}).get("phase") == READY, "serving is ready")
-        announced = phase.read()
-        assert announced is not None
-        yield announced["url"]
+        yield serving_url(home)
         process.terminate()
         process.wait(30)
 

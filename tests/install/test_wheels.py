@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from bakehouse_schemas.process.phase import READY, PhaseFile
 from tests.install.empty import (
     AS_OF,
     MINORS,
@@ -24,7 +23,7 @@ from tests.install.empty import (
     run,
     uv,
 )
-from tests.waiting import wait_until
+from tests.waiting import serving_url
 
 pytestmark = pytest.mark.full
 
@@ -145,11 +144,7 @@ def serving(environment: Environment, folder: Path, ref: str) -> Iterator[str]:
         env=clean_environment() | {"BAKEHOUSE_HOME": str(home), "BAKEHOUSE_PORT": "0"},
     ) as process:
         try:
-            phase = PhaseFile(home, "serving")
-            wait_until(lambda: (phase.read() or {}).get("phase") == READY, "serving is ready")
-            announced = phase.read()
-            assert announced is not None
-            yield str(announced["url"])
+            yield serving_url(home)
         finally:
             process.terminate()
         assert process.wait(60) == 0

@@ -13,10 +13,9 @@ import pytest
 from bakehouse import doctor
 from bakehouse.local.home import hold
 from bakehouse.local.part import Part
-from bakehouse_schemas.process.phase import READY, PhaseFile
 from bakehouse_schemas.process.private import is_open, make_home
 from bakehouse_schemas.process.settings import Settings
-from tests.waiting import wait_until
+from tests.waiting import serving_url
 
 GAME = """
 from bakehouse import *
@@ -127,8 +126,7 @@ def test_serving_that_is_started_alone_keeps_all_that_it_writes_for_its_user(
     command = [sys.executable, "-m", "bakehouse_serving", str(tmp_path / "game.py")]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
     try:
-        phase = PhaseFile(home, "serving")
-        wait_until(lambda: (phase.read() or {}).get("phase") == READY, "serving is ready")
+        serving_url(home)
     finally:
         process.terminate()
         process.wait(30)
