@@ -24,9 +24,10 @@ from bakehouse_learner.online.checkpointing import Checkpointer
 from bakehouse_learner.online.publisher import Publisher, Tracker
 from bakehouse_learner.online.status import LastTraining, application_status
 from bakehouse_learner.online.traced import Traced
+from bakehouse_learner.replay.arrow_columns import COLUMNS
 from bakehouse_learner.replay.buffer_size import RoomWatch
 from bakehouse_learner.replay.rebuild import newest_rows, rebuild
-from bakehouse_learner.replay.row_decoder import COLUMNS, RowDecoder
+from bakehouse_learner.replay.row_decoder import RowDecoder
 from bakehouse_learner.replay.tail import LogGap, Tail
 from bakehouse_learner.training.agent import Setup, TrainableAgent
 from bakehouse_learner.training.cadence import Cadence

@@ -74,8 +74,9 @@ def application_status(
             for name in ("candidate", "publish", "reason", "rules", "evidence")
             if name in report
         },
-        "foreign": decoder.foreign,
-        "refused": decoder.refused,
+        "recoded": decoder.recoded,  # rows of another contract, encoded anew
+        "foreign": decoder.gone,  # of another contract, and of an action that is none of ours
+        "refused": decoder.refused,  # that cannot be encoded, of whatever contract
         "passed_by": ring.passed_by,
         "seconds": {name: round(value, 4) for name, value in last.seconds.items()},
     }
