@@ -102,7 +102,7 @@ class LoadedPolicy:
     Args:
         arrays: what it is made of; the policy holds the same.
         notes: where it was made for another contract and carried over: what is new, gone, or only
-            about right; see `carry.py`.
+            about right, see `carry.py`; None: it was not.
     """
 
     def __init__(
@@ -111,13 +111,14 @@ class LoadedPolicy:
         policy: Policy,
         arrays: Mapping[str, Array] | None = None,
         *,
-        notes: tuple[str, ...] = (),
+        notes: tuple[str, ...] | None = None,
     ) -> None:
         self.manifest = manifest
         self.policy = policy
         self.version = manifest.version
         self.arrays = arrays or {}
-        self.notes = notes
+        self.carried = notes is not None
+        self.notes = notes or ()
 
 
 def write_bundle(
