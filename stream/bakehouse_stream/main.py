@@ -32,7 +32,7 @@ from bakehouse_stream.queries.query import ReplayQuery
 from bakehouse_stream.queries.query_restarts import QueryRestarts
 from bakehouse_stream.session import STATE_PARTITIONS, start_session
 from bakehouse_stream.tables.log_recovery import recover_tables
-from bakehouse_stream.tables.tables import create_tables, tables_exist
+from bakehouse_stream.tables.tables import add_columns, create_tables, tables_exist
 from bakehouse_stream.upkeep.maintenance import Maintenance
 
 JARS_VARIABLE = "BAKEHOUSE_SPARK_JARS"
@@ -286,6 +286,8 @@ def run(
         checkpoint.renew(forget=True)
     elif not checkpoint.applied and not checkpoint.rewound:
         checkpoint.note_applied(published_offsets(broker))
+    for table, version in add_columns(settings).items():
+        log.info("%s has the columns of this release since version %d", table, version)
     query = ReplayQuery(spark, settings, refs, checkpoint, on_batch=woken.set, tracer=tracer)
     time_ = StreamTime(horizon_ms=horizon_ms(applications))
     maintenance = Maintenance(spark, settings, query, stream_time_ms=lambda: time_.now_ms)
