@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from bakehouse_schemas.application.actions import Continuous, Discrete, Parts
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.application.ranking import Ranking
-from bakehouse_schemas.errors import InvalidEvent
+from bakehouse_schemas.contracts.contract import Contract, Decides
+from bakehouse_schemas.errors import InvalidEvent, UnknownLabel
 from bakehouse_schemas.events.events import Decision, Outcome, OutcomeRequest
 from bakehouse_schemas.execution.logged_density import base_policy_from_density
-from bakehouse_schemas.numbers import is_text
+from bakehouse_schemas.numbers import is_finite, is_text
+
+
+GONE = -1  # the position of a label that there was once
 
 
 def problem_with_action(
-    application: Application,
+    application: Decides,
     action: Any,
     items: Sequence[Mapping[str, Any]] | None = None,
     eligible: np.ndarray | None = None,
@@ -45,7 +50,7 @@ def offered(
 
 
 def check_action(
-    application: Application,
+    application: Decides,
     action: Any,
     field: str,
     items: Sequence[Mapping[str, Any]] | None = None,
@@ -59,7 +64,7 @@ def check_action(
         )
 
 
-def check_items(application: Application, items: Sequence[Mapping[str, Any]] | None) -> None:
+def check_items(application: Decides, items: Sequence[Mapping[str, Any]] | None) -> None:
     """Raise InvalidEvent unless a request's items are what its application ranks."""
     actions = application.actions
     problem = actions.problem_with_items(items) if isinstance(actions, Ranking) else None
@@ -68,7 +73,7 @@ def check_items(application: Application, items: Sequence[Mapping[str, Any]] | N
 
 
 def choices_of(
-    application: Application, items: Sequence[Mapping[str, Any]] | None = None
+    application: Decides, items: Sequence[Mapping[str, Any]] | None = None
 ) -> Sequence[str]:
     """What a request's eligible and excluded actions may name, in the order of its mask.
 
@@ -80,15 +85,20 @@ def choices_of(
 
 
 def eligible_mask(
-    application: Application,
+    application: Decides,
     *,
     eligible: Sequence[str] | None,
     excluded: Sequence[str] | None = None,
     items: Sequence[Mapping[str, Any]] | None = None,
+    known: Collection[Contract] = (),
 ) -> np.ndarray:
     """What a decision may choose from. bool `[A]`
 
     Of several parts, one that `eligible` does not name keeps all its labels.
+
+    Args:
+        known: contracts that the application has had before: a label of one of them that is gone
+            is no mistake, and cannot be chosen.
 
     Raises:
         InvalidEvent: an unknown choice, or a part with none left.
@@ -99,6 +109,8 @@ def eligible_mask(
     positions = {name: at for at, name in enumerate(names)}
 
     def position(name: str, field: str) -> int:
+        if name not in positions and any(is_label(one, name) for one in known):
+            return GONE
         if name not in positions or shape.kind == "continuous":
             expected = "nothing" if shape.kind == "continuous" else f"some of {list(names)}"
             raise InvalidEvent(
@@ -109,12 +121,22 @@ def eligible_mask(
 
     if eligible is not None:
         kept = np.zeros(shape.choices, dtype=bool)
-        kept[[position(name, "eligible_actions") for name in eligible]] = True
+        found = [position(name, "eligible_actions") for name in eligible]
+        left = [at for at in found if at != GONE] if GONE in found else found
+        kept[left] = True
+        named: Collection[str] = ()  # parts of which a label that is gone is named
+        if left is not found:
+            named = {name.partition("=")[0] for name in eligible}
         for start, stop in shape.segments or ((0, shape.choices),):
-            if shape.kind != "parts" or kept[start:stop].any():
+            if (
+                shape.kind != "parts"
+                or kept[start:stop].any()
+                or (named and names[start].partition("=")[0] in named)
+            ):
                 mask[start:stop] &= kept[start:stop]
     for name in excluded or ():
-        mask[position(name, "excluded_actions")] = False
+        if (at := position(name, "excluded_actions")) != GONE:
+            mask[at] = False
     for start, stop in shape.segments or ((0, shape.choices),):
         if not mask[start:stop].any():
             raise InvalidEvent(
@@ -124,14 +146,27 @@ def eligible_mask(
     return mask
 
 
-def check_outcome(application: Application, outcome: OutcomeRequest | Outcome) -> None:
-    """What one field's type cannot say: what each kind of outcome needs."""
+def is_label(contract: Contract, name: str) -> bool:
+    """Whether a mask of this contract could name it: `label`, of parts `part=label`."""
+    return bool(contract.shape.segments) and name in contract.choices
+
+
+def check_outcome(
+    application: Application,
+    outcome: OutcomeRequest | Outcome,
+    known: Collection[Contract] = (),
+) -> None:
+    """What one field's type cannot say: what each kind of outcome needs.
+
+    Args:
+        known: see `check_executed`.
+    """
     if outcome.kind == "reward" and outcome.name is None:
         raise InvalidEvent(
             "name: missing; an outcome of kind 'reward' is named, such as 'level_won'"
         )
     if outcome.kind == "executed":
-        check_executed(application, outcome.executed_action)
+        check_executed(application, outcome.executed_action, known)
     elif outcome.executed_action is not None:
         raise InvalidEvent(
             f"executed_action: goes with kind 'executed', and this outcome is a {outcome.kind!r}"
@@ -140,16 +175,39 @@ def check_outcome(application: Application, outcome: OutcomeRequest | Outcome) -
         raise InvalidEvent("outcome_id: ids that begin with 'next:' are the stream's own")
 
 
-def check_executed(application: Application, action: Any) -> None:
+def check_executed(application: Decides, action: Any, known: Collection[Contract] = ()) -> None:
     """Raise InvalidEvent unless an `executed_action` can be one of the application's.
 
-    The items of a ranking are not known here: any list of ids is taken.
+    The items of a ranking are not known here: any list of ids is taken. An outcome does not say
+    its decision's contract, so a label may be one of any that this home has known; one that none
+    has is waited for.
+
+    Args:
+        known: contracts that the application has had before.
     """
     if isinstance(application.actions, Ranking):
         if not isinstance(action, list) or not all(is_text(one) for one in action):
             raise InvalidEvent(f"executed_action: {action!r:.60}; expected a list of item ids")
         return
-    check_action(application, action, "executed_action")
+    problem = problem_with_action(application, action)
+    if problem is None or any(contract.takes(action) for contract in known):
+        return
+    refused = UnknownLabel if _may_be_another_contracts(application, action) else InvalidEvent
+    raise refused(
+        f"executed_action: {action!r:.60} is not an action of {application.name!r}; {problem}"
+    )
+
+
+def _may_be_another_contracts(application: Decides, action: Any) -> bool:
+    """Whether an action is of the shape that this application's have: labels, numbers, parts."""
+    match application.actions:
+        case Discrete():
+            return isinstance(action, str)
+        case Continuous():
+            return isinstance(action, list) and all(is_finite(one) for one in action)
+        case Parts():
+            return isinstance(action, Mapping)
+    return False
 
 
 def check_decision(application: Application, decision: Decision) -> None:

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bakehouse_schemas.application.exploration import Exploration
+from bakehouse_schemas.application.exploration import LoggedExploration
 from bakehouse_schemas.application.shape import Shape, discrete_shape, shape_from
 from bakehouse_schemas.contracts.contract import Contract, read_contract
 from bakehouse_schemas.errors import (
@@ -43,9 +43,12 @@ Int64 = Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
 
 
 class Manifest(BaseModel):
-    """What a policy is, where it came from, and what it must answer."""
+    """What a policy is, where it came from, and what it must answer.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    What a later release added to `policy.v1` is kept: it changes nothing of what a policy answers.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
     schema_: Literal["policy.v1"] = Field(default="policy.v1", alias="schema")
     application: str
@@ -59,7 +62,7 @@ class Manifest(BaseModel):
     shape: dict[str, Any] | None = None  # of the action space; None: labels alone
     operations: list[dict[str, Any]]
     head: Head
-    exploration: Exploration
+    exploration: LoggedExploration
     canary: float = Field(default=1.0, gt=0, le=1)  # share of subjects that it answers
     apprentice: bool = False  # made in apprentice mode: it may answer where the rules do
     seed: Int64
@@ -78,7 +81,7 @@ class Manifest(BaseModel):
         """What the policy was made for, as its bundle says; None where it does not (bundles of
         releases up to 0.1), or what it says cannot be read."""
         try:
-            contract = read_contract(self.gate.get("contract"))
+            contract = read_contract(self.gate.get("contract"), self.application)
         except UnreadableContract:
             return None
         return contract if contract.fingerprint == self.contract else None
@@ -102,7 +105,7 @@ class LoadedPolicy:
     Args:
         arrays: what it is made of; the policy holds the same.
         notes: where it was made for another contract and carried over: what is new, gone, or only
-            about right; see `carry.py`.
+            about right, see `carry.py`; None: it was not.
     """
 
     def __init__(
@@ -111,13 +114,14 @@ class LoadedPolicy:
         policy: Policy,
         arrays: Mapping[str, Array] | None = None,
         *,
-        notes: tuple[str, ...] = (),
+        notes: tuple[str, ...] | None = None,
     ) -> None:
         self.manifest = manifest
         self.policy = policy
         self.version = manifest.version
         self.arrays = arrays or {}
-        self.notes = notes
+        self.carried = notes is not None
+        self.notes = notes or ()
 
 
 def write_bundle(

@@ -30,6 +30,7 @@ _JSON = (
     "density",
     "baseline_action",
     "exploration",
+    "extra",
 )
 _REFUSED_SHOWN = 3
 
@@ -54,6 +55,15 @@ class Tables:
             return None
         row = fold_rows(rows)[application, decision_id]
         return recorded_decision(row, self.outcomes(application, decision_id))
+
+    def newest(self, application: str, most: int) -> list[dict[str, Any]]:
+        """`context`, `action` and `items` of an application's newest decisions, as JSON carries
+        them; a decision that something came of may be among them twice."""
+        rows = self._tables["replay"].newest(application, most, ["context", "action", "items"])
+        return [
+            {name: None if text is None else orjson.loads(text) for name, text in row.items()}
+            for row in rows
+        ]
 
     def outcomes(self, application: str, decision_id: str) -> list[dict[str, Any]]:
         """Its outcomes as the ledger has them, each once, joined with a decision or not."""
@@ -122,21 +132,41 @@ class _Table:
             self._delta = None
             return self._rows(wanted, partition, columns)
 
+    def newest(self, application: str, most: int, columns: Sequence[str]) -> list[dict[str, Any]]:
+        """Rows of the newest files of an application, at least `most` where there are as many."""
+        listed = self._listed()
+        if listed is None:
+            return []
+        of = pc.equal(listed.column("partition.application"), application)
+        adds = listed.filter(of).sort_by("modification_time").to_pylist()
+        found: list[dict[str, Any]] = []
+        for add in reversed(adds):
+            found += [{name: row[name] for name in columns} for row in self._read(add, (), columns)]
+            if len(found) >= most:
+                break
+        return found[:most]
+
+    def _listed(self) -> pa.Table | None:
+        """The files of the newest version of the table; None where there is none yet."""
+        if self._delta is None:
+            try:
+                self._delta = DeltaTable(self._uri)
+            except TableNotFoundError:
+                return None
+            self._files = fs.PyFileSystem(DeltaStorageHandler.from_table(self._delta._table))
+        else:
+            self._delta.update_incremental()
+        return pa.table(self._delta.get_add_actions(flatten=True))
+
     def _rows(
         self,
         wanted: Sequence[tuple[str, str]],
         partition: Mapping[str, Any],
         columns: Sequence[str],
     ) -> list[dict[str, Any]]:
-        if self._delta is None:
-            try:
-                self._delta = DeltaTable(self._uri)
-            except TableNotFoundError:
-                return []
-            self._files = fs.PyFileSystem(DeltaStorageHandler.from_table(self._delta._table))
-        else:
-            self._delta.update_incremental()
-        listed = pa.table(self._delta.get_add_actions(flatten=True))
+        listed = self._listed()
+        if listed is None:
+            return []
         for name, value in partition.items():
             column = listed.column(f"partition.{name}")
             listed = listed.filter(pc.equal(column, pa.scalar(value, column.type)))
@@ -153,14 +183,17 @@ class _Table:
         assert self._files is not None
         values = {name: add[f"partition.{name}"] for name in self._partitioned_by}
         stored = [name for name in columns if name not in values]
+        # what an earlier release wrote lacks columns of this one
+        known = set(pq.read_schema(add["path"], filesystem=self._files).names)
         read = pq.read_table(
             add["path"],
             filesystem=self._files,
-            columns=stored,
-            filters=[(name, "=", text) for name, text in wanted],
+            columns=[name for name in stored if name in known],
+            filters=[(name, "=", text) for name, text in wanted] or None,
             partitioning=None,
         )
-        return [row | values for row in read.to_pylist()]
+        missing = dict.fromkeys(name for name in stored if name not in known)
+        return [row | missing | values for row in read.to_pylist()]
 
 
 def _received(row: Mapping[str, Any]) -> int:
@@ -189,4 +222,6 @@ def _outcome(row: Mapping[str, Any]) -> dict[str, Any]:
         "occurred_at_ms": row["occurred_at_ms"],
         "received_at_ms": _received(row),
         "copies": len(row["positions"]),
+        # null, and absent in what an earlier release wrote, where the record had no other fields
+        "extra": None if (extra := row.get("extra")) is None else orjson.loads(extra),
     }

@@ -94,7 +94,14 @@ def admit(route: Route, request: DecisionRequest, now_ms: int) -> Asked | dict[s
         return answer_json(route, decision_id, before)
     else:
         _check_new(route, decision_id, now_ms)
-    return check(route.served.application, request, decision_id=decision_id, now_ms=now_ms)
+    served = route.served
+    return check(
+        served.application,
+        request,
+        decision_id=decision_id,
+        now_ms=now_ms,
+        known=served.contracts_before,
+    )
 
 
 def _check_new(route: Route, decision_id: str, now_ms: int) -> None:

@@ -7,19 +7,25 @@ inside Spark's Python workers (`mapInArrow`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
 import pyarrow as pa
 
 from bakehouse_schemas.application.application import Application
+from bakehouse_schemas.contracts.contract import Contract, read_contract
+from bakehouse_schemas.contracts.known import KnownContracts as Registry
 from bakehouse_schemas.errors import InvalidEvent
 from bakehouse_schemas.events.events import Decision, Outcome
 from bakehouse_schemas.events.records import read_decision, read_outcome
 from bakehouse_schemas.ids import uuid7_hour
 from bakehouse_schemas.loading import load_applications
 from bakehouse_stream.columns import arrow_schema
+
+KnownContracts = Mapping[str, Collection[Contract]]
 
 QUARANTINE_BYTES = 64 << 10
 Row = dict[str, Any]
@@ -78,6 +84,7 @@ def decision_row(decision: Decision, record: Record) -> Row:
         "mode": decision.mode,
         "cohort": decision.cohort,
         "explored": decision.explored,
+        "extra": as_json(decision.unknown),
         "outcomes": [],
         "received_at": record.received_at_ms * 1000,
         "positions": [record.position],
@@ -101,6 +108,7 @@ def outcome_row(outcome: Outcome, record: Record) -> Row:
         "occurred_at_ms": outcome.occurred_at_ms,
         "received_at": record.received_at_ms * 1000,
         "positions": [record.position],
+        "extra": as_json(outcome.unknown),
     }
 
 
@@ -120,29 +128,43 @@ def next_row(decision: Decision, record: Record) -> Row:
         "occurred_at_ms": decision.decided_at_ms,
         "received_at": record.received_at_ms * 1000,
         "positions": [record.position],
+        "extra": None,  # the decision's own row has it
     }
 
 
-def quarantine_row(record: Record, reason: str) -> Row:
-    """A row of `quarantine`: the record as it came, with the reason."""
+def quarantine_row(record: Record, refusal: InvalidEvent) -> Row:
+    """A row of `quarantine`: the record as it came, with the reason; whole where it waits."""
+    whole = refusal.waits is not None  # then it is JSON, so UTF-8 too
     return {
         **record.position,
         "key": _text(record.key),
-        "value": _text(record.value),
-        "reason": reason,
+        "value": _text(record.value, None if whole else QUARANTINE_BYTES),
+        "reason": str(refusal),
+        "waits": refusal.waits,
     }
 
 
-def _text(value: bytes | None) -> str | None:
-    return None if value is None else value[:QUARANTINE_BYTES].decode(errors="replace")
+def _text(value: bytes | None, most: int | None = QUARANTINE_BYTES) -> str | None:
+    return None if value is None else value[:most].decode(errors="replace")
 
 
 class Decoder:
-    """Checks records against the applications of this stack."""
+    """Checks records against the applications of this stack.
 
-    def __init__(self, applications: Mapping[str, Application], decisions_topic: str) -> None:
+    Args:
+        known: by application, the contracts that this home has known of it.
+    """
+
+    def __init__(
+        self,
+        applications: Mapping[str, Application],
+        decisions_topic: str,
+        *,
+        known: KnownContracts | None = None,
+    ) -> None:
         self.applications = applications
         self.decisions_topic = decisions_topic
+        self._known = known or {}
 
     def decision(self, record: Record) -> Decision:
         """The decision in `record`. Raises InvalidEvent."""
@@ -162,7 +184,7 @@ class Decoder:
             return decision.application, decision.previous_decision_id, next_row(decision, record)
         if record.value is None:
             raise InvalidEvent("the record has no value; expected a JSON object")
-        outcome = read_outcome(record.value, self.applications)
+        outcome = read_outcome(record.value, self.applications, known=self._known)
         return outcome.application, outcome.decision_id, outcome_row(outcome, record)
 
     def single(self, record: Record) -> list[Row]:
@@ -172,7 +194,7 @@ class Decoder:
                 return [{"outcome": _ledger_row(*self.outcome(record))}]
             decision = self.decision(record)
         except InvalidEvent as refusal:
-            return [{"quarantined": quarantine_row(record, str(refusal))}]
+            return [{"quarantined": quarantine_row(record, refusal)}]
         rows: list[Row] = [{"replay": decision_row(decision, record)}]
         if (previous := decision.previous_decision_id) is not None:
             entry = next_row(decision, record)
@@ -207,15 +229,28 @@ OUTPUT_SCHEMA = pa.schema(
 )
 
 
-def decoder(refs: list[str], decisions_topic: str) -> Callable[[Batches], Batches]:
+def known_contracts(home: Path, names: Iterable[str]) -> dict[str, list[Contract]]:
+    """By application, the contracts that a home has known of it."""
+    known = Registry(home)
+    return {name: list(known.known(name).values()) for name in names}
+
+
+def decoder(
+    refs: list[str], decisions_topic: str, known: KnownContracts | None = None
+) -> Callable[[Batches], Batches]:
     """For `mapInArrow`: `record, decision, outcome` in, `replay, outcome, quarantined` out.
 
     What comes in is a record as it was read, or a pair out of the join; the others are null.
     Applications are loaded inside the worker, once: functions do not travel well.
+
+    Args:
+        known: see `Decoder`.
     """
+    described = {name: [one.described() for one in of] for name, of in (known or {}).items()}
+    text = json.dumps(described, sort_keys=True)
 
     def decode(batches: Batches) -> Batches:
-        found = _decoder(refs, decisions_topic)
+        found = _decoder(refs, decisions_topic, text)
         for batch in batches:
             columns = (_records(batch, name) for name in ("record", "decision", "outcome"))
             rows: list[Row] = []
@@ -232,11 +267,14 @@ def decoder(refs: list[str], decisions_topic: str) -> Callable[[Batches], Batche
 _DECODERS: dict[tuple[str, ...], Decoder] = {}
 
 
-def _decoder(refs: list[str], decisions_topic: str) -> Decoder:
-    key = (decisions_topic, *refs)
+def _decoder(refs: list[str], decisions_topic: str, described: str) -> Decoder:
+    key = (decisions_topic, described, *refs)
     if key not in _DECODERS:
         applications = {name: one.application for name, one in load_applications(refs).items()}
-        _DECODERS[key] = Decoder(applications, decisions_topic)
+        known = {
+            name: [read_contract(one) for one in of] for name, of in json.loads(described).items()
+        }
+        _DECODERS[key] = Decoder(applications, decisions_topic, known=known)
     return _DECODERS[key]
 
 
