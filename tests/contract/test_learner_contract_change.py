@@ -344,3 +344,14 @@ def test_a_home_of_the_release_before_goes_on_under_another_contract(tmp_path: P
     np.testing.assert_array_equal(
         mine.scores(ring.observation[newest]), policy.scores(ring.observation[newest])
     )
+
+
+def test_players_who_were_given_back_to_the_rules_after_the_checkpoint_stay_with_them(
+    tmp_path: Path,
+) -> None:
+    game, before = learned(tmp_path)
+    game.bus.publish(before.bundles.pointer_to(0, 1))  # and a kill before the next checkpoint
+    loop = game.live(CHANGES["a bound"])
+    assert loop.status()["version"] == loop.status()["anchor"] == 0
+    assert loop.learning.deployment.steps.step == -1 and not loop.status()["proving"]
+    assert game.bus.pointers[-1].version == 0
