@@ -16,7 +16,6 @@ from bakehouse_schemas.events.events import Decision, Outcome, OutcomeRequest
 from bakehouse_schemas.execution.logged_density import base_policy_from_density
 from bakehouse_schemas.numbers import is_finite, is_text
 
-
 GONE = -1  # the position of a label that there was once
 
 
