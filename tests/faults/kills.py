@@ -33,6 +33,9 @@ KILLS = (
     "learner.plan.written",
     "stream.compaction.after_commit",
     "stream.append.before",
+    "stream.requeue.appended",
+    "stream.requeue.staged",
+    "stream.requeue.removed",
 )
 
 
