@@ -32,6 +32,7 @@ from bakehouse_stream.kafka.stream_time import reaches
 from bakehouse_stream.tables.running_account import RunningAccount
 from tests.faults.beside import AdvertisedBroker, BrokerProcess, wait_until
 from tests.faults.game import REF, application
+from tests.faults.growing import SOONER, write_growing
 from tests.faults.oracle import Sent
 from tests.faults.players import Players
 from tests.faults.proxy import Proxy
@@ -288,11 +289,12 @@ def rig(scratch: Path, *, say: Callable[[str], None]) -> Iterator[Rig]:
     made.prepare()
     broker = BrokerProcess(made, scratch / "broker.log")
     os.environ[VARIABLE] = str(scratch / "failpoints")
+    growing = write_growing(scratch, SOONER)
     try:
         broker.start()
         with Proxy(ports["proxy"], ports["broker"]) as proxy:
             ensure_topics(settings)
-            with Stack([REF], settings, on_event=lambda event: say(f"  {event}")) as stack:
+            with Stack([REF, growing], settings, on_event=lambda event: say(f"  {event}")) as stack:
                 for part in PARTS:
                     stack.wait(part, READY_S)
                 yield Rig(scratch, stack.settings, stack, broker, proxy, say=say)

@@ -30,10 +30,21 @@ from bakehouse_schemas.process.failpoints import POINTS, VARIABLE, arm, is_armed
 from bakehouse_schemas.process.phase import READY, PhaseFile
 from bakehouse_schemas.process.settings import Settings
 from bakehouse_stream.tables.running_account import RunningAccount
+from bakehouse_stream.tables.tables import open_table
 from tests.fakes import publish_policy
 from tests.faults import oracle
 from tests.faults.oracle import Sent
-from tests.stream_events import APPLICATION, GAME, decision, outcome, publish, records
+from tests.stream_events import (
+    APPLICATION,
+    GAME,
+    decision,
+    order_requeue,
+    outcome,
+    publish,
+    records,
+    remember_label,
+    retired,
+)
 from tests.stream_tables import folded_table
 from tests.waiting import wait_until
 
@@ -234,7 +245,7 @@ def test_stream_killed_at_each_of_its_points_leaves_tables_that_equal_the_oracle
     jars = ",".join(map(str, all_jars.spark))
     with part("stream", settings, JAVA_HOME=str(java.home), BAKEHOUSE_SPARK_JARS=jars) as stream:
         stream.start()
-        for point in (p for p in POINTS if p.startswith("stream.")):
+        for point in (p for p in POINTS if p.startswith("stream.") and "requeue" not in p):
             arm(stream.failpoints, point)
             ids = [uuid7() for _ in range(10)]
             publish(settings, "decisions", [decision(one) for one in ids])
@@ -253,7 +264,7 @@ def test_stream_killed_at_each_of_its_points_leaves_tables_that_equal_the_oracle
             stream.await_death(point)
             stream.start()
         stream.await_ready()
-        wait_until(lambda: _is_applied(settings), "everything is applied", patience_s=300)
+        wait_until(lambda: _is_applied(settings, 90, 90), "everything is applied", patience_s=300)
     # a clean stop repairs once more and writes the account
     found = {key: oracle.experience_of(row) for key, row in folded_table(settings).items()}
     topic = settings.topic("decisions")
@@ -262,7 +273,43 @@ def test_stream_killed_at_each_of_its_points_leaves_tables_that_equal_the_oracle
     expected = oracle.account(sent(settings), decisions=topic)
     assert account["received"] == account["applied"] == expected["applied"] == 20 * 9
     again = RunningAccount(settings, settings.home).settle(until=account["at"], stream_time_ms=0)
-    assert again == {name: n for name, n in account.items() if name != "at"}
+    assert again == {name: n for name, n in account.items() if name not in ("at", "stream_time_ms")}
+
+
+@pytest.mark.full
+@pytest.mark.timeout(900)
+def test_stream_killed_while_quarantine_is_read_again_counts_each_position_once(
+    settings_of: SettingsOf, java: Java, all_jars: Jars
+) -> None:
+    settings = settings_of("killed-requeue").model_copy(update={"account_every_s": 0.5})
+    jars = ",".join(map(str, all_jars.spark))
+    points = [point for point in POINTS if "requeue" in point]
+    ids = [uuid7() for _ in points]
+    with part("stream", settings, JAVA_HOME=str(java.home), BAKEHOUSE_SPARK_JARS=jars) as stream:
+        stream.start()
+        publish(settings, "decisions", [decision(one) for one in ids])
+        for point, decision_id in zip(points, ids, strict=True):
+            publish(settings, "outcomes", [retired(decision_id, point), outcome(decision_id)])
+            wait_until(
+                lambda point=point: point in _quarantined(settings),
+                "a label is not known",
+                patience_s=300,
+            )
+            stream.await_ready()
+            arm(stream.failpoints, point)
+            remember_label(settings, point)
+            order_requeue(settings)
+            stream.await_death(point)
+            stream.start()
+        stream.await_ready()
+        wait_until(lambda: not _quarantined(settings), "nothing waits", patience_s=300)
+        wait_until(lambda: _is_applied(settings, 3, 6), "everything is applied", patience_s=300)
+    found = {key: oracle.experience_of(row) for key, row in folded_table(settings).items()}
+    topic = settings.topic("decisions")
+    assert found == oracle.folded(sent(settings), decisions=topic)
+    account = json.loads((settings.home / "stream" / "account.json").read_text())
+    assert account["received"] == account["applied"] == 9
+    assert account["quarantined"] == 0
 
 
 def _decided(settings: Settings) -> set[str]:
@@ -271,9 +318,22 @@ def _decided(settings: Settings) -> set[str]:
     return {key[1] for key in folded_table(settings)} if tables_exist(settings) else set()
 
 
-def _is_applied(settings: Settings) -> bool:
+def _quarantined(settings: Settings) -> set[str]:
+    """Labels of the executed actions that wait in quarantine."""
+    from bakehouse_stream.tables.tables import tables_exist
+
+    if not tables_exist(settings):
+        return set()
+    table = open_table(settings, "quarantine")
+    rows = table.read(table.files(), ["value", "waits"]).to_pylist()
+    return {
+        orjson.loads(row["value"])["executed_action"] for row in rows if row["waits"] == "label"
+    }
+
+
+def _is_applied(settings: Settings, decisions: int, outcomes: int) -> bool:
     noted = json.loads((settings.home / "stream" / "offsets.json").read_text())["applied"]
-    counts = {settings.topic(name): 90 for name in ("decisions", "outcomes")}
+    counts = {settings.topic("decisions"): decisions, settings.topic("outcomes"): outcomes}
     return all(noted.get(topic, {}).get("0", 0) == count for topic, count in counts.items())
 
 

@@ -123,7 +123,7 @@ def _check_draw(
     verdict: Verdict,
 ) -> None:
     """What was logged is what was drawn, and what the game was told."""
-    if row["action_probabilities"] is None:
+    if row["action_probabilities"] is None or row["application"] != application.name:
         return
     chances = json.loads(row["action_probabilities"])
     labels = application.actions.labels

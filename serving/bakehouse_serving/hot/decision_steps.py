@@ -100,7 +100,7 @@ def admit(route: Route, request: DecisionRequest, now_ms: int) -> Asked | dict[s
         request,
         decision_id=decision_id,
         now_ms=now_ms,
-        known=served.contracts_before,
+        known=served.other_contracts.found,
     )
 
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.faults.rig import Measured, Rig
-from tests.faults.scenarios import checkpoints, decisions, disks, events, network, processes
+from tests.faults.scenarios import checkpoints, decisions, disks, events, growth, network, processes
 
 # In this order: an old checkpoint needs a younger one, and old decisions need time to grow old.
 SCENARIOS: tuple[Callable[[Rig], Measured], ...] = (
     processes.two_stacks,
     events.outcomes_before_decisions,
     events.poison,
+    growth.not_known_yet,
     events.clients_clocks_a_year_off,
     processes.parts_killed,
     events.outcomes_beyond_retention,
