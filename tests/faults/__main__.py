@@ -43,12 +43,14 @@ from tests.faults.beside import wait_until
 from tests.faults.game import application
 from tests.faults.kills import KILLS, at_failpoint
 from tests.faults.players import Journal, Players
-from tests.faults.rig import Rig, rig
-from tests.faults.scenarios import SCENARIOS
+from tests.faults.rig import PARTS, Rig, rig
+from tests.faults.scenarios import SCENARIOS, rolling
 from tests.faults.scenarios.events import decision
-from tests.faults.verify import Verdict, check_ring, verify
+from tests.faults.verify import Verdict, by_the_rules, check_ring, verify
+from tests.homes.releases import BEFORE
 
 UNSHARED = "BAKEHOUSE_FAULTS_UNSHARED"
+ORDER = ("learner", "serving", "stream")  # writers before their readers
 GRACE_S = 0.5  # a request that was under way when serving ended fails a moment later
 KEYS = (
     "events",
@@ -88,6 +90,9 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--outage-s", type=float, help="how long the broker is away (60; 600 from a million on)"
     )
+    parser.add_argument(
+        "--order", nargs=3, default=ORDER, choices=PARTS, metavar="PART", help="of upgrades"
+    )
     parser.add_argument("--only", nargs="*", help="these scenarios alone, to look into one")
     parser.add_argument("--scratch", type=Path, help="work here, and leave what was written")
     parser.add_argument("--report", type=Path, help="write all that was measured to this file")
@@ -122,7 +127,10 @@ class Run:
     def carry_out(self) -> dict[str, Any]:
         """All of it; returns the object of the last line, with `rows` and `words` beside it."""
         wanted = self.options.events
-        with rig(self.scratch, say=self.say) as running:
+        only = self.options.only
+        upgraded = only is None or rolling.to_this_release.__name__ in only
+        with rig(self.scratch, say=self.say, release=BEFORE if upgraded else None) as running:
+            running.later["order"] = tuple(self.options.order)
             running.later["outage_s"] = self.options.outage_s or (600 if wanted >= 1e6 else 60)
             rate = min(600.0, max(40.0, wanted / 1_000))
             players = Players(running.url, self.scratch / "journal.json", rate=rate, seed=1)
@@ -239,6 +247,7 @@ class Run:
     def _result(self, running: Rig, journal: Journal, verdict: Verdict) -> dict[str, Any]:
         for row in self.rows:
             row.p99_ms = self._p99_ms(running, journal, row.began, row.ended)
+            self._check_rolled(row, running, journal)
         errors = [f for f in journal.failures if not self._excused(running, f)]
         promised = journal.events + len(running.acknowledged)
         result: dict[str, Any] = {
@@ -263,6 +272,18 @@ class Run:
         result["words"] = verdict.words + [f"http: {failure}" for failure in errors[:10]]
         result["seconds"] = round(time.monotonic() - self.began)
         return result
+
+    def _check_rolled(self, row: Row, running: Rig, journal: Journal) -> None:
+        """While parts were upgraded, a policy could have answered everybody."""
+        for began, ended in running.rolled:
+            if not row.began <= began <= row.ended:
+                continue
+            answered, without = by_the_rules(journal.decisions, began, ended)
+            row.measured |= {"decisions": answered, "by_the_rules": without}
+            if without:
+                row.broken = row.broken or f"{without} of {answered} decisions had no policy"
+            if running.stack.earlier_parts:
+                row.broken = row.broken or f"{running.stack.earlier_parts} were not upgraded"
 
     def _excused(self, running: Rig, failure: list[Any]) -> bool:
         """Whether serving did not run when a request failed (an answer is never excused)."""

@@ -43,7 +43,8 @@ LATE_S = 20.0
 class Journal:
     """What the players were promised, and how it went. Times are monotonic seconds."""
 
-    decisions: list[list[Any]] = field(default_factory=list)  # id, action, propensity, version …
+    # decision_id, action, propensity, policy_version, cohort, logged, when it was answered
+    decisions: list[list[Any]] = field(default_factory=list)
     outcomes: list[list[str]] = field(default_factory=list)  # outcome_id, decision_id
     latencies: list[list[float]] = field(default_factory=list)  # when asked, seconds it took
     failures: list[list[Any]] = field(default_factory=list)  # when, status or None, words
@@ -162,7 +163,7 @@ class _Play:
             return
         self._last[subject] = answer["decision_id"]
         names = ("decision_id", "action", "propensity", "policy_version", "cohort", "logged")
-        self.journal.decisions.append([answer[name] for name in names])
+        self.journal.decisions.append([*(answer[name] for name in names), time.monotonic()])
         self.journal.unlogged += not answer["logged"]
         won = wins(request["context"], answer["action"])
         if rng.random() < 0.9:

@@ -23,7 +23,6 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from bakehouse.local.jars import ensure_jars
 from bakehouse.local.java import find_java
 from bakehouse.local.ports import keep_ports
-from bakehouse.local.supervisor import Stack
 from bakehouse.local.topics import ensure_topics
 from bakehouse_schemas.process.failpoints import VARIABLE, arm, is_armed
 from bakehouse_schemas.process.settings import Settings
@@ -35,6 +34,8 @@ from tests.faults.game import REF, application
 from tests.faults.oracle import Sent
 from tests.faults.players import Players
 from tests.faults.proxy import Proxy
+from tests.faults.stack import RollingStack
+from tests.homes.releases import Release
 
 PARTS = ("serving", "stream", "learner")
 BASE = f"/v1/applications/{application.name}"
@@ -53,7 +54,7 @@ class Rig:
         self,
         scratch: Path,
         settings: Settings,
-        stack: Stack,
+        stack: RollingStack,
         broker: BrokerProcess,
         proxy: Proxy,
         *,
@@ -74,6 +75,7 @@ class Rig:
         self.refused: set[tuple[str, int, int]] = set()  # records made to be quarantined
         self.acknowledged: list[tuple[str, str]] = []  # decision, outcome ("" for none) of others
         self.unlogged: set[str] = set()  # answered, and promised not to be learned from
+        self.rolled: list[tuple[float, float]] = []  # a policy is in force, and nobody ends it
         self.later: dict[str, Any] = {}  # what one scenario leaves for another
         self._producer: KafkaProducer | None = None
 
@@ -214,6 +216,12 @@ class Rig:
             self._await_back(part, before)
             return time.monotonic() - began
 
+    def roll(self, part: str, *, ref: str | None = None) -> None:
+        """Upgrade a part to this release, or to another file of its application."""
+        with self.serving_down() if part == "serving" else nullcontext():
+            self.stack.roll(part, refs=None if ref is None else [ref])
+            self.stack.wait(part, READY_S)
+
     def _await_back(self, part: str, before: int) -> None:
         wait_until(
             lambda: self.stack.pids().get(part, before) != before, f"{part} is started again"
@@ -258,8 +266,14 @@ class Rig:
 
 
 @contextmanager
-def rig(scratch: Path, *, say: Callable[[str], None]) -> Iterator[Rig]:
-    """The stack, all parts ready."""
+def rig(
+    scratch: Path, *, say: Callable[[str], None], release: Release | None = None
+) -> Iterator[Rig]:
+    """The stack, all parts ready.
+
+    Args:
+        release: the parts are those of an earlier one, until they are rolled.
+    """
     java, jars = find_java(), ensure_jars(say)
     ports = keep_ports(scratch / "ports.json", ["broker", "controller", "proxy"])
     settings = Settings(
@@ -292,7 +306,10 @@ def rig(scratch: Path, *, say: Callable[[str], None]) -> Iterator[Rig]:
         broker.start()
         with Proxy(ports["proxy"], ports["broker"]) as proxy:
             ensure_topics(settings)
-            with Stack([REF], settings, on_event=lambda event: say(f"  {event}")) as stack:
+            earlier = {} if release is None else release.unpacked(scratch / "release")
+            with RollingStack(
+                [REF], settings, earlier=earlier, on_event=lambda event: say(f"  {event}")
+            ) as stack:
                 for part in PARTS:
                     stack.wait(part, READY_S)
                 yield Rig(scratch, stack.settings, stack, broker, proxy, say=say)

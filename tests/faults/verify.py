@@ -183,6 +183,17 @@ def _check_account(
             verdict.say(f"the account says {name} = {got[name]}, expected {number}")
 
 
+def by_the_rules(decisions: list[list[Any]], began: float, ended: float) -> tuple[int, int]:
+    """Decisions of a time, and how many of them no policy answered, though no rule says so.
+
+    Args:
+        decisions: of the players' journal; the holdout gets the rules whatever is in force.
+        began, ended: monotonic seconds; a policy answers everybody from the first on.
+    """
+    there = [one for one in decisions if began <= one[6] <= ended]
+    return len(there), sum(one[3] == 0 and one[4] != "holdout" for one in there)
+
+
 def check_ring(home: Path, application: Application, found_contested: set[str]) -> list[str]:
     """What is wrong with the learner's checkpoint: a decision that is in it twice, or contested."""
     state = read_checkpoint(home / "learner" / application.name / "checkpoint.npz")

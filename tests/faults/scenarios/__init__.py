@@ -10,10 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.faults.rig import Measured, Rig
-from tests.faults.scenarios import checkpoints, decisions, disks, events, network, processes
+from tests.faults.scenarios import (
+    checkpoints,
+    decisions,
+    disks,
+    events,
+    network,
+    processes,
+    rolling,
+)
 
-# In this order: an old checkpoint needs a younger one, and old decisions need time to grow old.
+# In this order: at first the parts are of the release before, an old checkpoint needs a younger
+# one, and old decisions need time to grow old.
 SCENARIOS: tuple[Callable[[Rig], Measured], ...] = (
+    rolling.to_this_release,
     processes.two_stacks,
     events.outcomes_before_decisions,
     events.poison,
