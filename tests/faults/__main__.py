@@ -39,6 +39,7 @@ import httpx
 
 from bakehouse.commands.interrupts import termination_interrupts
 from tests.bench.measure import percentile
+from tests.faults import game_beside, game_grown
 from tests.faults.beside import wait_until
 from tests.faults.game import application
 from tests.faults.kills import KILLS, at_failpoint
@@ -46,7 +47,7 @@ from tests.faults.players import Journal, Players
 from tests.faults.rig import PARTS, Rig, rig
 from tests.faults.scenarios import SCENARIOS, rolling
 from tests.faults.scenarios.events import decision
-from tests.faults.verify import Verdict, by_the_rules, check_ring, verify
+from tests.faults.verify import Verdict, by_the_rules, check_ring, explained, verify
 from tests.homes.releases import BEFORE
 
 UNSHARED = "BAKEHOUSE_FAULTS_UNSHARED"
@@ -236,13 +237,25 @@ class Run:
             unlogged=running.unlogged,
             answers={d[0]: (d[1], d[2]) for d in journal.decisions},
             account={name: n for name, n in account.items() if name != "at"},
-            application=application,
+            applications=[application, game_grown.application, game_beside.application],
         )
         verdict.unaccounted += unaccounted + sum(abs(row.unaccounted) for row in self.rows)
+        for row in self.rows:
+            if row.name == rolling.to_another_contract.__name__ and not row.broken:
+                self._explain(row, running, [d[0] for d in journal.decisions if d[5]])
         for words in check_ring(running.home, application, verdict.contested_ids):
             verdict.duplicated += 1
             verdict.say(words)
         return verdict
+
+    def _explain(self, row: Row, running: Rig, decision_ids: list[str]) -> None:
+        """Decisions of both contracts come out again as they were."""
+        found = explained(running.settings, game_grown.REF, decision_ids)
+        row.measured["explained"] = found["kinds"]
+        short = [kind for kind, n in found["kinds"].items() if n["exact"] != n["decisions"]]
+        contracts = {kind.split()[0] for kind in found["kinds"]}
+        if short or len(contracts) != 2:
+            row.broken = f"decided again otherwise: {short} of {contracts}: {found['wrong']}"
 
     def _result(self, running: Rig, journal: Journal, verdict: Verdict) -> dict[str, Any]:
         for row in self.rows:

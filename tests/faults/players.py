@@ -28,7 +28,7 @@ import numpy as np
 
 from bakehouse.players.game_client import GameClient, RequestFailed
 from bakehouse_schemas.ids import uuid7
-from tests.faults.game import SEGMENTS, application, wins
+from tests.faults.game import COUNTRIES, SEGMENTS, application, wins
 
 CONNECTIONS = 32
 MOST_UNDER_WAY = 400  # while serving is down, players wait
@@ -146,6 +146,7 @@ class _Play:
                 "skill": round(float(rng.random()), 3),
                 "losses": int(rng.integers(0, 10)),
                 "segment": SEGMENTS[rng.integers(3)],
+                "country": COUNTRIES[rng.integers(5)],
             },
         }
         previous = self._last.pop(subject, None)

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -216,10 +216,10 @@ class Rig:
             self._await_back(part, before)
             return time.monotonic() - began
 
-    def roll(self, part: str, *, ref: str | None = None) -> None:
-        """Upgrade a part to this release, or to another file of its application."""
+    def roll(self, part: str, *, refs: Sequence[str] | None = None) -> None:
+        """Upgrade a part to this release; with `refs`, to other files of applications too."""
         with self.serving_down() if part == "serving" else nullcontext():
-            self.stack.roll(part, refs=None if ref is None else [ref])
+            self.stack.roll(part, refs=refs)
             self.stack.wait(part, READY_S)
 
     def _await_back(self, part: str, before: int) -> None:

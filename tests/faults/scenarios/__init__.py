@@ -44,4 +44,5 @@ SCENARIOS: tuple[Callable[[Rig], Measured], ...] = (
     disks.disk_full,
     events.everything_at_once,
     network.broker_unreachable,
+    rolling.to_another_contract,
 )
