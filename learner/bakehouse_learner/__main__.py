@@ -17,6 +17,7 @@ from bakehouse_learner.online.kafka_bus import KafkaBus
 from bakehouse_learner.online.loop import ApplicationLoop
 from bakehouse_learner.online.mlflow_tracking import MlflowTracker
 from bakehouse_schemas.application.agents import require_packages
+from bakehouse_schemas.contracts.known import note_contracts
 from bakehouse_schemas.errors import BakehouseError
 from bakehouse_schemas.loading import load_applications
 from bakehouse_schemas.process.logs import set_up_logs
@@ -43,6 +44,7 @@ def main(refs: list[str]) -> int:
         applications = [loaded.application for loaded in load_applications(refs).values()]
         for application in applications:
             require_packages(application.agent.name)
+        note_contracts(settings.home, applications)
     except (BakehouseError, OSError) as error:
         log.error("the learner cannot start: %s", error)
         return 2

@@ -69,6 +69,10 @@ class ContractMismatch(BundleError):
     """The bundle was made for another observation, action set or problem kind."""
 
 
+class UnreadableContract(BakehouseError):
+    """A contract's description is damaged, or of a kind that this release does not know."""
+
+
 class UnsupportedOperation(BundleError):
     """The network holds an operation outside the bundle's closed vocabulary."""
 

@@ -19,6 +19,7 @@ import orjson
 import uvicorn
 
 from bakehouse_schemas.application.application import Application
+from bakehouse_schemas.contracts.known import note_contracts
 from bakehouse_schemas.errors import SettingsError
 from bakehouse_schemas.loading import load_applications
 from bakehouse_schemas.process.phase import READY, PhaseFile
@@ -90,6 +91,7 @@ def build(
         refs: the applications as they were named, for a process that loads them too.
     """
     make_home(settings.home)
+    note_contracts(settings.home, applications)
     secret = token_secret(settings)
     root = settings.home / "spool"
     folder_lock = lock_own_folder(root)

@@ -16,6 +16,7 @@ from typing import Any
 from kafka.errors import KafkaError
 
 from bakehouse_schemas.application.application import Application, Episodic
+from bakehouse_schemas.contracts.known import note_contracts
 from bakehouse_schemas.errors import BakehouseError, StackError
 from bakehouse_schemas.events.events import Progress
 from bakehouse_schemas.loading import load_applications
@@ -261,6 +262,7 @@ def run(
     phase = PhaseFile(settings.home, "stream")
     phase.announce("loading applications")
     applications = {name: one.application for name, one in load_applications(refs).items()}
+    note_contracts(settings.home, applications.values())
     tracer = open_tracer(settings, "stream", process=str(os.getpid()))
     phase.announce("waiting for Kafka")
     broker = connect(settings, stop.is_set)

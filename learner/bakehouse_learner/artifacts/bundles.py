@@ -13,6 +13,7 @@ from bakehouse_learner.gate.candidate import Candidate
 from bakehouse_learner.gate.policy_version import Version, policy_of
 from bakehouse_learner.training.agent import Exported
 from bakehouse_schemas.application.application import Application
+from bakehouse_schemas.contracts.contract import contract_of
 from bakehouse_schemas.errors import BundleError
 from bakehouse_schemas.events.events import PolicyPointer
 from bakehouse_schemas.policy.bundle import ARRAYS, MANIFEST, Manifest, load_bundle, write_bundle
@@ -80,7 +81,9 @@ class Bundles:
             losses=candidate.losses,
             gate=candidate.report.as_dict()
             | ({"last_freeze": candidate.last_freeze} if candidate.last_freeze else {})
-            | to_name(traced),
+            | to_name(traced)
+            # in the open object `gate`: readers of the release before know no field of its own
+            | {"contract": contract_of(application).described()},
             mlflow_run=mlflow_run,
         )
         sha256 = write_bundle(

@@ -300,13 +300,7 @@ class Application:
     @cached_property
     def contract(self) -> str:
         """Fingerprint of observation, actions and problem kind: 16 hexadecimal digits."""
-        described = {
-            "observation": [described_feature(feature) for feature in self.observation],
-            "actions": {self.actions.kind: self.actions.described()},
-            "problem": self.problem.kind,
-        }
-        text = json.dumps(described, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return fingerprint_of(described_contract(self.observation, self.actions, self.problem.kind))
 
     def baseline_action(
         self, context: Mapping[str, Any], items: Sequence[Item] | None = None
@@ -335,6 +329,27 @@ class Application:
                 f"the baseline of {self.name!r} answered {in_short(action)}: {problem}"
             )
         return action
+
+
+def described_contract(
+    features: Sequence[Feature], actions: Actions, problem: str
+) -> dict[str, Any]:
+    """What the fingerprint of a contract is of; `contracts.contract.Contract` reads it back.
+
+    Args:
+        problem: `bandit` or `episodic`.
+    """
+    return {
+        "observation": [described_feature(feature) for feature in features],
+        "actions": {actions.kind: actions.described()},
+        "problem": problem,
+    }
+
+
+def fingerprint_of(described: Mapping[str, Any]) -> str:
+    """16 hexadecimal digits, of `described_contract`."""
+    text = json.dumps(described, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def action_words(actions: Actions) -> str:

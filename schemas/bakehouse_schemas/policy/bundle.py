@@ -18,7 +18,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bakehouse_schemas.application.exploration import Exploration
 from bakehouse_schemas.application.shape import Shape, discrete_shape, shape_from
-from bakehouse_schemas.errors import BundleCorrupt, BundleError, ContractMismatch
+from bakehouse_schemas.contracts.contract import Contract, read_contract
+from bakehouse_schemas.errors import (
+    BundleCorrupt,
+    BundleError,
+    ContractMismatch,
+    UnreadableContract,
+)
 from bakehouse_schemas.events.validation import describe
 from bakehouse_schemas.policy.network import Array
 from bakehouse_schemas.policy.policy import Head, Policy
@@ -67,6 +73,15 @@ class Manifest(BaseModel):
     gate: dict[str, Any] = {}
     mlflow_run: str | None = None
     files_sha256: dict[str, str] = {}
+
+    def described_contract(self) -> Contract | None:
+        """What the policy was made for, as its bundle says; None where it does not (bundles of
+        releases up to 0.1), or what it says cannot be read."""
+        try:
+            contract = read_contract(self.gate.get("contract"))
+        except UnreadableContract:
+            return None
+        return contract if contract.fingerprint == self.contract else None
 
     def action_shape(self) -> Shape:
         """The action space that this policy decides in. Raises BundleCorrupt."""

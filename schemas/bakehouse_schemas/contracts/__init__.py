@@ -1,0 +1,1 @@
+"""What a policy and a row were made for, as data: told, read back, compared, remembered."""
