@@ -82,6 +82,8 @@ class MemoryBus:
     def __init__(self) -> None:
         self.now_ms = -1  # stream time
         self.pointers: list[PolicyPointer] = []
+        self.contract = ""  # that is learned
+        self._contracts: dict[int, tuple[PolicyPointer, str]] = {}  # of what was published
         self.said: Control | None = None
 
     def stream_time_ms(self, replay_version: int) -> int:
@@ -93,10 +95,15 @@ class MemoryBus:
     def control(self, application: str) -> Control | None:
         return self.said
 
-    def pointer(self, application: str) -> PolicyPointer | None:
-        return self.pointers[-1] if self.pointers else None
+    def pointer(self, application: str, contract: str | None = None) -> PolicyPointer | None:
+        for pointer in reversed(self.pointers):
+            _, of = self._contracts.get(id(pointer), (pointer, contract))
+            if contract is None or of == contract:
+                return pointer
+        return None
 
     def publish(self, pointer: PolicyPointer) -> None:
+        self._contracts[id(pointer)] = pointer, self.contract
         self.pointers.append(pointer)
 
     def report(self, fields: Mapping[str, Any], *, about: str | None = None) -> None:
@@ -129,6 +136,7 @@ def loop_of(
     boot: str = "first",
     tracer: Any = None,
 ) -> ApplicationLoop:
+    bus.contract = application.contract
     return ApplicationLoop(
         application,
         Settings(home=home, policies_kept=5),

@@ -50,7 +50,11 @@ def main(refs: list[str]) -> int:
         return 2
     phase = PhaseFile(settings.home, "learner")
     stopping = threading.Event()
-    bus = KafkaBus(settings, process=str(os.getpid()))
+    bus = KafkaBus(
+        settings,
+        process=str(os.getpid()),
+        contracts={each.name: each.contract for each in applications},
+    )
 
     def stop(*_: object) -> None:
         stopping.set()

@@ -7,7 +7,6 @@ nothing else: the same rows and plans make the same policies.
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -25,6 +24,7 @@ from bakehouse_learner.statistics.recent_mean import RecentMean
 from bakehouse_learner.training.agent import Exported, Setup, TrainableAgent
 from bakehouse_learner.training.autoencoder_monitor import AutoencoderMonitor
 from bakehouse_learner.training.imputed_returns import ImputedReturns
+from bakehouse_learner.training.laps import Laps
 from bakehouse_learner.training.normaliser import Normaliser, fit_normaliser, static_normaliser
 from bakehouse_learner.training.plan import Plan
 from bakehouse_learner.training.priorities import Priorities
@@ -107,6 +107,31 @@ class Learning:
         if self.evidence is not None:
             self.evidence.replace_ring(ring)
 
+    def carry_over(
+        self, state: Mapping[str, Any], ring: Ring, *, current: Version, anchor: Version
+    ) -> None:
+        """Go on where a learner of another contract ended. Its agent is not this one's.
+
+        The rollout, counts and what is known of outcomes go on; the agent, its normaliser and
+        the reward model are learned from the ring, and what compares policies starts over.
+
+        Args:
+            state: see `state`; of the same reward rule.
+            ring: rebuilt from the table, encoded anew.
+            current, anchor: its policies, carried over.
+        """
+        saved = state["json"]
+        self.version, self.trainings = saved["version"], saved["trainings"]
+        self.decisions_before = saved["decisions_before"] + state["ring"]["json"]["head"]
+        self._unpublished_ms = saved["unpublished_ms"]
+        self.deployment.carry_over(saved, current, anchor)
+        self.replace_ring(ring)
+        self._settle(ring.known_until_ms(-1))
+        if self._begin_lineage():
+            assert self.evidence is not None
+            self.evidence.replace_ring(ring)
+            self.evidence.carry_over(state.get("evidence"), anchor=anchor.number)
+
     def news(self, stream_time_ms: int) -> int:
         """How many rows a training at this stream time would see that are new or amended."""
         self._settle(stream_time_ms)
@@ -117,19 +142,13 @@ class Learning:
 
     def train(self, plan: Plan) -> Candidate | None:
         """Carry out one plan; None where there is nothing to train on."""
-        clock = _Laps()
+        clock = Laps()
         self.version = plan.version
         if plan.released:
             self.deployment.release(plan.version, self.evidence)
         self._settle(plan.stream_time_ms)
-        if self.agent is None:
-            if not self._can_normalise():
-                return None
-            first = self.ring.slots(self.ring.tail, self.ring.head)[: self._rows_to_begin]
-            bounds = self.application.encoder.bounds()
-            normaliser = fit_normaliser(bounds, self.ring.observation[first])
-            self.autoencoder.fit(normaliser.apply(self.ring.observation[first]))
-            self._normalise_with(normaliser)
+        if not self._begin_lineage():
+            return None
         self.autoencoder.watch(self.ring, self.normaliser)
         assert self.evidence is not None
         self.evidence.predict(self.candidate, self.deployment.anchor.policy, self._exploration())
@@ -171,6 +190,16 @@ class Learning:
         """Compile the training function before there is anything to train on."""
         if self.agent is not None and self.agent.learns_from_minibatches:
             compile_agent(self.agent, self.application)
+
+    def _begin_lineage(self) -> bool:
+        """Fit what normalises to the ring's first rows, once; False where they are too few."""
+        if self.agent is None and self._can_normalise():
+            first = self.ring.slots(self.ring.tail, self.ring.head)[: self._rows_to_begin]
+            bounds = self.application.encoder.bounds()
+            normaliser = fit_normaliser(bounds, self.ring.observation[first])
+            self.autoencoder.fit(normaliser.apply(self.ring.observation[first]))
+            self._normalise_with(normaliser)
+        return self.agent is not None
 
     def _normalise_with(self, normaliser: Normaliser) -> None:
         """Begin a lineage: every weight assumes the normaliser, and the compressor behind it."""
@@ -368,16 +397,3 @@ class Learning:
         self._unpublished_ms = saved["unpublished_ms"]
         if self.deployment.meet(saved.get("mode", self.application.mode), self.evidence):
             self._relearn()
-
-
-class _Laps:
-    """Where the time goes."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, name: str) -> None:
-        now = time.perf_counter()
-        self.seconds[name] = now - self._last
-        self._last = now

@@ -30,8 +30,9 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bakehouse_learner.replay.arrow_columns import COLUMNS
 from bakehouse_learner.replay.ring import Ring
-from bakehouse_learner.replay.row_decoder import COLUMNS, RowDecoder
+from bakehouse_learner.replay.row_decoder import RowDecoder
 from bakehouse_learner.replay.tail import Tail
 from bakehouse_schemas.ids import uuid7
 from bakehouse_schemas.process.settings import Settings

@@ -51,8 +51,9 @@ def producer(kafka: str) -> Iterator[KafkaProducer]:
 
 
 @contextmanager
-def bus_of(settings: Settings) -> Iterator[KafkaBus]:
-    bus = KafkaBus(settings, process="test")
+def bus_of(settings: Settings, contract: str | None = None) -> Iterator[KafkaBus]:
+    contracts = {} if contract is None else {"game": contract}
+    bus = KafkaBus(settings, process="test", contracts=contracts)
     bus.start()
     try:
         wait_until(bus.listening.is_set, "the bus has caught up")
@@ -105,15 +106,22 @@ def test_pointers_and_controls_are_heard_from_the_beginning_and_said_under_their
     producer.send(
         settings.topic("policies"), control.model_dump_json().encode(), key=b"game/control"
     ).get(10)
-    with bus_of(settings) as bus:
+    with bus_of(settings, "a1") as bus:
         assert bus.control("game") == control
         assert bus.pointer("game") is None
         pointer = PolicyPointer(application="game", version=4, uri="/p/4", published_at_ms=9)
         bus.publish(pointer)
         wait_until(lambda: bus.pointer("game") == pointer, "the pointer comes by")
+        wait_until(lambda: bus.pointer("game", "a1") == pointer, "and the one of its contract")
+        assert bus.pointer("game", "b2") is None
         bus.report({"part": "learner", "process": "test", "at_ms": 1})
     keys = [key for key, _ in records(settings, "policies")]
-    assert keys == ["game/control", "game"]
+    assert sorted(keys) == ["game", "game/control", "game@a1"]
+    with bus_of(settings, "b2") as bus:  # the learner of the next contract
+        following = pointer.model_copy(update={"version": 5})
+        bus.publish(following)
+        wait_until(lambda: bus.pointer("game") == following, "its pointer comes by")
+        assert bus.pointer("game", "a1") == pointer, "what servers of the one before go by"
     assert [key for key, _ in records(settings, "status")] == ["learner/test"]
 
 

@@ -323,6 +323,34 @@ def test_a_pointer_that_kafka_refused_is_not_sent_again_after_a_newer_one(tmp_pa
     assert len(producer.promises) == 3
 
 
+def test_a_pointer_that_one_key_was_refused_for_is_sent_again_under_that_key(
+    tmp_path: Path,
+) -> None:
+    class Producer:
+        def __init__(self) -> None:
+            self.keys: list[bytes] = []
+            self.refuse: list[Callable[[], None]] = []
+
+        def send(self, topic: str, value: bytes, *, key: bytes) -> Producer:
+            self.keys.append(key)
+            return self
+
+        def add_errback(self, call: Callable[..., None], *given: Any) -> None:
+            self.refuse.append(lambda: call(*given, KafkaTimeoutError("not in time")))
+
+    contracts = {"game": GAME.contract}
+    bus, producer = KafkaBus(Settings(home=tmp_path), process="1", contracts=contracts), Producer()
+    bus._producer = producer  # type: ignore[assignment]  # a broker that takes its time
+    own = f"game@{GAME.contract}".encode()
+    for version in (5, 0):
+        bus.publish(PolicyPointer(application="game", version=version, published_at_ms=T0))
+    assert producer.keys == [own, b"game", own, b"game"]
+    for refuse in producer.refuse:
+        refuse()
+    bus.retry()
+    assert producer.keys[4:] == [own, b"game"], "version 0 under both, and version 5 no more"
+
+
 # --- nothing counts twice
 
 TWICE = Application(

@@ -38,13 +38,6 @@ def test_a_baseline_that_was_not_logged_is_asked_again() -> None:
     assert arrival.baseline == 1
 
 
-def test_another_contract_is_history_and_counted() -> None:
-    decoder = RowDecoder(GAME)
-    rows = [decision(GAME, {"x": 0.5}, "a", contract="another"), decision(GAME, {"x": 0.5}, "a")]
-    assert len(decoder.decode(arrow(rows))) == 1
-    assert (decoder.foreign, decoder.refused) == (1, 0)
-
-
 @pytest.mark.parametrize(
     "changes",
     [

@@ -58,6 +58,20 @@ class Deployment:
         if collector is not None and self.proving:
             collector.evaluation.move_anchor(champion.number)
 
+    def carry_over(self, state: Mapping[str, Any], current: Version, anchor: Version) -> None:
+        """Go on under another contract, as far as the rollout, the freeze and the mode say.
+
+        What answers goes on until a candidate has proven itself: there is no evidence yet under
+        this contract, and what it was not made for it does not know.
+
+        Args:
+            state: of the deployment before; see `state`.
+            current, anchor: its policies, carried over.
+        """
+        self.restore(state, current, anchor)
+        self.meet(state.get("mode", self._mode), None)
+        self.proving = self.current.number > 0
+
     def meet(self, mode: str, collector: Collector | None) -> bool:
         """Go on in the application's mode, where the run before this one learned in another.
 

@@ -76,6 +76,31 @@ class Collector:
         self._ring = ring
         self._predicted = self._completed = self._begun = ring.head
 
+    def carry_over(self, state: Mapping[str, Any] | None, anchor: int) -> None:
+        """Go on where the collector of another contract ended, as far as it is about outcomes.
+
+        The spread of rewards, how often the gate has begun to compare and what guardrails saw stay;
+        rewards are modelled from the ring, and what compares policies starts over.
+
+        Args:
+            state: of that collector; None: there is none.
+            anchor: the version that candidates are compared with.
+        """
+        if state is not None:
+            saved = state["json"]
+            self.evaluation.restore(saved["evaluation"])
+            self.guards.restore(saved.get("guards", ()))
+            self._guarded_from = saved.get("guarded_from", 0)
+            self.largest_reward = saved["largest_reward"]
+        self.evaluation.move_anchor(anchor)
+        ring = self._ring
+        slots = ring.slots(ring.tail, ring.head)
+        slots = slots[ring.matured[slots] & ring.usable[slots]]
+        if len(slots):
+            observation, reward = ring.observation[slots], ring.reward[slots]
+            self.largest_reward = max(self.largest_reward, float(np.max(np.abs(reward))))
+            self.model.update(self._normaliser.apply(observation), ring.bucket[slots], reward)
+
     def predict(
         self, candidate: Policy | None, anchor: Policy | None, exploration: Exploration
     ) -> int:

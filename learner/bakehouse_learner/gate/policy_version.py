@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from bakehouse_learner.training.agent import Exported
 from bakehouse_schemas.application.shape import Shape
 from bakehouse_schemas.policy.policy import Head, Policy
+
+
+@dataclass(frozen=True)
+class CarriedOver:
+    """Where a policy of another contract came from, and what it knows nothing of."""
+
+    from_contract: str
+    from_version: int
+    new_labels: tuple[str, ...] = ()  # of which nothing had been learned
+    removed_labels: tuple[str, ...] = ()  # that it may no longer answer
+    notes: tuple[str, ...] = ()  # what a person should know of it, in sentences
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON carries it."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(self).items()
+        }
 
 
 @dataclass(frozen=True)
@@ -20,6 +38,7 @@ class Version:
     exported: Exported | None = None
     canary: float = 1.0  # share of subjects that it answers
     apprentice: bool = False  # made in apprentice mode: it may answer where the rules do
+    carried: CarriedOver | None = None  # its bundle is of another contract; these arrays are ours
 
 
 BASELINE = Version(0)
@@ -47,6 +66,7 @@ def version_state(version: Version) -> dict[str, Any]:
             "head": exported.head.model_dump(),
             "canary": version.canary,
             "apprentice": version.apprentice,
+            **({} if version.carried is None else {"carried": version.carried.as_dict()}),
         },
         "arrays": exported.arrays,
     }
@@ -64,4 +84,12 @@ def version_from(state: Mapping[str, Any], actions: Shape) -> Version:
         exported,
         described.get("canary", 1.0),  # not in checkpoints of earlier releases
         described.get("apprentice", False),
+        _carried(described.get("carried")),
     )
+
+
+def _carried(state: Mapping[str, Any] | None) -> CarriedOver | None:
+    if state is None:
+        return None
+    listed = (tuple(state[name]) for name in ("new_labels", "removed_labels", "notes"))
+    return CarriedOver(state["from_contract"], state["from_version"], *listed)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
+from bakehouse_learner.gate.policy_version import CarriedOver
 from bakehouse_learner.gate.rollout import RolloutSteps
 from bakehouse_learner.statistics.confidence_sequence import Interval
 from bakehouse_learner.statistics.recent_mean import RecentMean
@@ -39,10 +40,14 @@ class GateReport:
     rules: tuple[Rule, ...]
     evidence: Mapping[str, Any] = field(default_factory=dict)
     canary: float = 1.0  # share of subjects that it answers
+    carried: CarriedOver | None = None  # what answers now is of another contract
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON carries it: no infinities, no NaN."""
         described = asdict(self)
+        del described["carried"]
+        if self.carried is not None:
+            described["carried"] = self.carried.as_dict()
         described["rules"] = [asdict(rule) for rule in self.rules]
         described["evidence"] = {name: number(value) for name, value in self.evidence.items()}
         return described

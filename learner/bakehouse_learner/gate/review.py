@@ -1,8 +1,9 @@
 """What is known of one candidate, and what becomes of it?
 
 The gate holds what was seen against its rules. Two things overrule it: a policy that answered
-before a restart goes on until a candidate has proven itself, and nobody gets in while anything is
-frozen. Nothing changes here: `Deployment.follow` carries out what the review says.
+before a restart, or under another contract, goes on until a candidate has proven itself, and
+nobody gets in while anything is frozen. Nothing changes here: `Deployment.follow` carries out what
+the review says.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ def review_candidate(
         shift=_shift(policy, ring, deployment.current.policy),
         evidence=evidence,
     )
+    report = replace(report, carried=deployment.current.carried)
     proving = deployment.proving
     if proving and report.publish:
         held_back = _held_back(report, evidence, margin=application.gate.margin)
@@ -140,17 +142,24 @@ def _largest_score(policy: Policy | None, application: Application, collector: C
 
 def _held_back(report: GateReport, evidence: Evidence, *, margin: float) -> GateReport | None:
     """The report with the candidate held back; None where one has proven itself."""
-    least = -margin * evidence.scale
-    shown = evidence.on_leaving
-    if shown.lower > least:
-        return None
+    if evidence.match is not None:  # an apprentice: of what pays nothing is known
+        rate, wanted = evidence.match
+        if rate >= wanted:
+            return None
+        until = f"the match with the baseline, {rate:.1%}, is {wanted:.1%}"
+    else:
+        least, shown = -margin * evidence.scale, evidence.on_leaving
+        if shown.lower > least:
+            return None
+        until = f"the lower bound ({evidence.label}), {shown.lower:.4g}, is above {least:.4g}"
+    why = f"begun anew: version {report.current}"
+    if (carried := report.carried) is not None:
+        came = f"carried over from contract {carried.from_contract}"
+        why = f"the contract changed: version {report.current}, {came},"
     return replace(
         report,
         publish=False,
         leaves_version_0=False,
         new_anchor=False,
-        reason=(
-            f"begun anew: version {report.current} goes on answering until the lower "
-            f"bound ({evidence.label}), {shown.lower:.4g}, is above {least:.4g}"
-        ),
+        reason=f"{why} goes on answering until {until}",
     )

@@ -99,7 +99,7 @@ class PropensityAudit:
         """Take a sample of a file of the table, if it is time.
 
         Args:
-            table: rows with `bakehouse_learner.replay.row_decoder.COLUMNS`.
+            table: rows with `bakehouse_learner.replay.arrow_columns.COLUMNS`.
             now_s: on a clock that does not jump.
         """
         if now_s - self._sampled_s < EVERY_S:

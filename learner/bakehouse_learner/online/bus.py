@@ -26,11 +26,15 @@ class Bus(Protocol):
     def control(self, application: str) -> Control | None:
         """The last operator command."""
 
-    def pointer(self, application: str) -> PolicyPointer | None:
-        """What the learner last published, in this run or before."""
+    def pointer(self, application: str, contract: str | None = None) -> PolicyPointer | None:
+        """What the learner last published, in this run or before.
+
+        Args:
+            contract: the last for servers of that contract; None: the last of all.
+        """
 
     def publish(self, pointer: PolicyPointer) -> None:
-        """Announce a policy."""
+        """Announce a policy, to all servers and to those of the contract that is learned."""
 
     def report(self, fields: Mapping[str, Any], *, about: str | None = None) -> None:
         """Write one record of `status.v1`.
@@ -42,6 +46,14 @@ class Bus(Protocol):
 
     def wait(self, seconds: float) -> None:
         """Return when a record has come, or after this long."""
+
+
+def key_for(application: str, contract: str) -> str:
+    """Under which a pointer is published for servers of one contract, in `policies.v1`.
+
+    Readers that do not know it pass it over: no application is called so.
+    """
+    return f"{application}@{contract}"
 
 
 class BusState:
@@ -81,5 +93,6 @@ class BusState:
     def control(self, application: str) -> Control | None:
         return self._controls.get(application)
 
-    def pointer(self, application: str) -> PolicyPointer | None:
-        return self._pointers.get(application)
+    def pointer(self, application: str, contract: str | None = None) -> PolicyPointer | None:
+        key = application if contract is None else key_for(application, contract)
+        return self._pointers.get(key)

@@ -14,7 +14,7 @@ import orjson
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 
-from bakehouse_learner.online.bus import BusState
+from bakehouse_learner.online.bus import BusState, key_for
 from bakehouse_schemas.errors import BakehouseError, InvalidEvent
 from bakehouse_schemas.events.events import Control, PolicyPointer, Progress
 from bakehouse_schemas.events.validation import validated
@@ -29,10 +29,17 @@ POLL_MS = 1_000  # how long a stop may have to wait
 
 
 class KafkaBus(threading.Thread):
-    """The `bakehouse_learner.online.bus.Bus` of a learner that runs, with its listening thread."""
+    """The `bakehouse_learner.online.bus.Bus` of a learner that runs, with its listening thread.
 
-    def __init__(self, settings: Settings, *, process: str) -> None:
+    Args:
+        contracts: that are learned, by application.
+    """
+
+    def __init__(
+        self, settings: Settings, *, process: str, contracts: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(name="listener", daemon=True)
+        self._contracts = dict(contracts or {})
         self._settings = settings
         self._process = process
         self._state = BusState()
@@ -40,8 +47,9 @@ class KafkaBus(threading.Thread):
         self._stopping = threading.Event()
         self.listening = threading.Event()  # all that was published before has been read
         self._producer: KafkaProducer | None = None
-        self._unsent: dict[str, PolicyPointer] = {}  # pointers that the broker has not taken
-        self._latest: dict[str, PolicyPointer] = {}  # by application
+        # by key: pointers that the broker has not taken, and the last of all
+        self._unsent: dict[str, PolicyPointer] = {}
+        self._latest: dict[str, PolicyPointer] = {}
         self.problem: str | None = None
 
     def stream_time_ms(self, replay_version: int) -> int:
@@ -53,8 +61,8 @@ class KafkaBus(threading.Thread):
     def control(self, application: str) -> Control | None:
         return self._state.control(application)
 
-    def pointer(self, application: str) -> PolicyPointer | None:
-        return self._state.pointer(application)
+    def pointer(self, application: str, contract: str | None = None) -> PolicyPointer | None:
+        return self._state.pointer(application, contract)
 
     def wait(self, seconds: float) -> None:
         self._news.wait(seconds)
@@ -65,14 +73,18 @@ class KafkaBus(threading.Thread):
         self._news.set()
 
     def publish(self, pointer: PolicyPointer) -> None:
-        self._latest[pointer.application] = self._unsent[pointer.application] = pointer
+        name = pointer.application
+        contract = self._contracts.get(name)
+        # first for its own contract: a server that has both is to find that one
+        for key in (*(() if contract is None else (key_for(name, contract),)), name):
+            self._latest[key] = self._unsent[key] = pointer
         self.retry()
 
     def retry(self) -> None:
         """Offer to the broker what it has not taken yet."""
-        for application, pointer in list(self._unsent.items()):
-            if self._send("policies", application, pointer.model_dump_json().encode(), pointer):
-                self._unsent.pop(application, None)
+        for key, pointer in list(self._unsent.items()):
+            if self._send("policies", key, pointer.model_dump_json().encode(), pointer):
+                self._unsent.pop(key, None)
 
     def report(self, fields: Mapping[str, Any], *, about: str | None = None) -> None:
         key = f"learner/{self._process if about is None else about}"
@@ -96,13 +108,13 @@ class KafkaBus(threading.Thread):
             self._trouble("publish", error)
             return False
         if again is not None:
-            future.add_errback(self._refused, again)
+            future.add_errback(self._refused, key, again)
         return True
 
-    def _refused(self, pointer: PolicyPointer, error: BaseException) -> None:
+    def _refused(self, key: str, pointer: PolicyPointer, error: BaseException) -> None:
         self._trouble("publish", error)
-        if self._latest.get(pointer.application) is pointer:  # an older one would go back
-            self._unsent[pointer.application] = pointer
+        if self._latest.get(key) is pointer:  # an older one would go back
+            self._unsent[key] = pointer
 
     def _trouble(self, what: str, error: BaseException) -> None:
         if self.problem is None:

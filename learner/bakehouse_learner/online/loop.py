@@ -24,13 +24,14 @@ from bakehouse_learner.online.checkpointing import Checkpointer
 from bakehouse_learner.online.publisher import Publisher, Tracker
 from bakehouse_learner.online.status import LastTraining, application_status
 from bakehouse_learner.online.traced import Traced
+from bakehouse_learner.replay.arrow_columns import COLUMNS
 from bakehouse_learner.replay.buffer_size import RoomWatch
 from bakehouse_learner.replay.rebuild import newest_rows, rebuild
-from bakehouse_learner.replay.row_decoder import COLUMNS, RowDecoder
+from bakehouse_learner.replay.row_decoder import RowDecoder
 from bakehouse_learner.replay.tail import LogGap, Tail
 from bakehouse_learner.training.agent import Setup, TrainableAgent
 from bakehouse_learner.training.cadence import Cadence
-from bakehouse_learner.training.plan import Plan, PlanLog, training_seed
+from bakehouse_learner.training.plan import PlanLog, next_plan
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.errors import BundleError
 from bakehouse_schemas.process.addresses import told
@@ -318,20 +319,14 @@ class ApplicationLoop:
         return 0 if control is None else control.retrain_at_ms
 
     def _train(self, *, asked: bool = False) -> None:
-        name, learning = self.application.name, self.learning
-        deployment = learning.deployment
-        control = self._bus.control(name)
-        version = learning.version + 1
-        plan = Plan(
-            version=version,
+        learning, deployment = self.learning, self.learning.deployment
+        plan = next_plan(
+            self.application.training,
+            learning.version + 1,
             replay_version=self.tail.version,
-            stream_time_ms=max(self._stream_time_ms, 0),
-            seed=training_seed(self.application.training, version),
-            frozen=control is not None and control.frozen,
-            released=deployment.frozen
-            and control is not None
-            and not control.frozen
-            and control.released_at_ms > deployment.frozen_at_ms,
+            stream_time_ms=self._stream_time_ms,
+            control=self._bus.control(self.application.name),
+            frozen_at_ms=deployment.frozen_at_ms if deployment.frozen else None,
             asked=asked,
             at_ms=self._wall_ms(),
         )

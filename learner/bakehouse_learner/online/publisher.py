@@ -102,10 +102,17 @@ class Publisher:
                 log.warning("%s", error, extra=self._named)
 
     def point_again(self, learning: Learning) -> None:
-        """Announce what answers, if the crash has prevented that."""
-        pointer = self._bus.pointer(self._name)
+        """Announce what answers, if the crash has prevented that.
+
+        A policy of an earlier contract goes on as it is, and is announced for this one: servers
+        carry it over as the learner has (`bakehouse_schemas.policy.carry`).
+        """
         current = learning.deployment.current.number
-        if current != (pointer.version if pointer else 0):
+        announced = (
+            self._bus.pointer(self._name),
+            self._bus.pointer(self._name, learning.application.contract),
+        )
+        if any(current != (pointer.version if pointer else 0) for pointer in announced):
             try:
                 self._bus.publish(self._bundles.pointer_to(current, self._wall_ms()))
             except BundleError as error:

@@ -49,6 +49,8 @@ def application_status(
         "candidate": learning.version,
         "anchor": deployment.anchor.number,
         "canary": deployment.current.canary if deployment.current.number else 0.0,
+        "carried": None if (carried := deployment.current.carried) is None else carried.as_dict(),
+        "proving": deployment.proving,
         "apprentice": deployment.apprentice,
         "compression": learning.autoencoder.status(),
         "match_rate": None if learning.evidence is None else learning.evidence.match.mean,
@@ -71,11 +73,12 @@ def application_status(
         "exploration": learning.application.exploration.after(learning.decisions).logged(),
         "gate": {
             name: report[name]
-            for name in ("candidate", "publish", "reason", "rules", "evidence")
+            for name in ("candidate", "publish", "reason", "rules", "evidence", "carried")
             if name in report
         },
-        "foreign": decoder.foreign,
-        "refused": decoder.refused,
+        "recoded": decoder.recoded,  # rows of another contract, encoded anew
+        "foreign": decoder.gone,  # of another contract, and of an action that is none of ours
+        "refused": decoder.refused,  # that cannot be encoded, of whatever contract
         "passed_by": ring.passed_by,
         "seconds": {name: round(value, 4) for name, value in last.seconds.items()},
     }

@@ -62,16 +62,22 @@ class Origins:
         self._seen = 0
 
     def of(
-        self, row: Mapping[str, Any], density: Mapping[str, Any] | None, eligible: np.ndarray
+        self,
+        row: Mapping[str, Any],
+        density: Mapping[str, Any] | None,
+        eligible: np.ndarray,
+        *,
+        ours: bool = True,
     ) -> Origin:
         """The origin of a row of the table `replay`; UNKNOWN where it cannot be read.
 
         Args:
             density: the logged one, out of its JSON.
             eligible: bool `[A]`
+            ours: of the application's contract; the density of another may be of another shape.
         """
         try:
-            return self._of(row, density, eligible)
+            return self._of(row, density if ours else None, eligible)
         except (ValueError, TypeError, KeyError, AttributeError, InvalidEvent):
             return UNKNOWN  # costs the figures this row, and training nothing
 

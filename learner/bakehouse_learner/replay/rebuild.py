@@ -10,8 +10,9 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
+from bakehouse_learner.replay.arrow_columns import COLUMNS
 from bakehouse_learner.replay.ring import Ring
-from bakehouse_learner.replay.row_decoder import COLUMNS, Arrival, RowDecoder
+from bakehouse_learner.replay.row_decoder import Arrival, RowDecoder
 from bakehouse_learner.replay.tail import Added, Tail
 from bakehouse_schemas.application.application import Application
 
@@ -63,7 +64,7 @@ def newest_rows(
 
     Args:
         decode: see `bakehouse_learner.replay.row_decoder.RowDecoder.decode`; is given
-            `bakehouse_learner.replay.row_decoder.COLUMNS`.
+            `bakehouse_learner.replay.arrow_columns.COLUMNS`.
     """
     try:
         opened = DeltaTable(table)

@@ -213,6 +213,9 @@ class Ring(RingColumns):
                 self._join(slot, at)
 
     def _join(self, slot: int, successor: int) -> None:
+        # by its own row: what is logged beside its predecessor may be of another contract
+        self.next_observation[slot] = self.observation[successor]
+        self.next_eligible[slot] = self.eligible[successor]
         self.next_sequence[slot] = self.sequence[successor]
         self.previous_sequence[successor] = self.sequence[slot]
         self.amended(slot)

@@ -46,7 +46,7 @@ class RingColumns:
     baseline: Annotated[np.ndarray, Column("action", "action", -1)]  # see `has_baseline`
     has_baseline: Annotated[np.ndarray, Column("bool")]  # the baseline answered
     items: Annotated[np.ndarray, Column("float32", "items")]  # of a ranking
-    propensity: Annotated[np.ndarray, Column("float64", initial=1, source="known.propensity")]
+    propensity: Annotated[np.ndarray, Column("float64", initial=1, source="propensity")]
     # broker time
     received_at_ms: Annotated[np.ndarray, Column("int64", source="known.received_at_ms")]
     decided_at_ms: Annotated[np.ndarray, Column("int64", source="decided_at_ms")]  # client time

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
+from bakehouse_learner.replay.arrow_columns import (
+    COLUMNS,
+    NESTED,
+    array_of,
+    float_lists,
+    position_lists,
+    values_of,
+)
 from bakehouse_learner.replay.folded_decision import (
     FoldedDecision,
     FoldedOutcome,
@@ -19,36 +27,13 @@ from bakehouse_learner.replay.folded_decision import (
     merge,
 )
 from bakehouse_learner.replay.origin import UNKNOWN, Origin, Origins
+from bakehouse_learner.replay.other_contracts import ActionGone, Choices, OtherContracts, Then
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.application.ranking import Ranking
 from bakehouse_schemas.errors import ApplicationError, InvalidContext, InvalidEvent
 from bakehouse_schemas.events.checks import choices_of, eligible_mask, offered, problem_with_action
+from bakehouse_schemas.execution.propensity import uniform_share
 
-COLUMNS = [
-    "decision_id",
-    "contract",
-    "subject_id",
-    "previous_decision_id",
-    "decided_at_ms",
-    "context",
-    "observation",
-    "eligible_actions",
-    "items",
-    "action",
-    "propensity",
-    "action_probabilities",
-    "density",
-    "baseline_action",
-    "policy_version",
-    "exploration",
-    "draw",
-    "mode",
-    "cohort",
-    "explored",
-    "outcomes",
-    "positions",
-    "contested",
-]
 _MASKS_REMEMBERED = 10_000
 Successor = tuple[np.ndarray, np.ndarray]  # observation float32 [D], eligible bool [A]
 
@@ -73,47 +58,76 @@ class Arrival(NamedTuple):
     successors: dict[str, Successor]  # by decision_id, of the `next` outcomes in this row
     items: np.ndarray | None = None  # float32 [A, F], of a ranking
     origin: Origin = UNKNOWN
+    remained: float = 1.0  # probability, then, that a label was drawn which still is there
+
+    @property
+    def propensity(self) -> float:
+        """With which the action was drawn from among those that still are there."""
+        known = self.known.propensity
+        return known if self.remained == 1.0 else min(known / self.remained, 1.0)
 
 
 class RowDecoder:
     """Decodes rows of one application; counts what it passes over.
 
+    Rows of another contract are encoded anew: what they were encoded to is not looked at, however
+    many numbers it has.
+
     Args:
         application: whose rows these are; its encoder makes observations where none was logged.
+        choices: see `bakehouse_learner.replay.other_contracts.OtherContracts`.
     """
 
-    def __init__(self, application: Application) -> None:
+    def __init__(self, application: Application, choices: Choices | None = None) -> None:
         self._application = application
+        self._contract = application.contract
+        self._others = OtherContracts(application, choices)
         self._shape = application.shape
         self._origins = Origins(application.shape)
         self._everything = np.ones(self._shape.choices, dtype=bool)
         self._rows: dict[str, np.ndarray | None] = {}
         self._masks: dict[str, np.ndarray] = {}
         self._explorations: dict[str, tuple[float, float]] = {}  # text → ε, floor
-        self.foreign = 0  # rows of another contract: history, not ours to learn from
+        self.recoded = 0  # rows of another contract, encoded anew
+        self.gone = 0  # rows of another contract whose action is none of ours
         self.refused = 0  # rows that cannot be encoded
 
     def decode(self, table: pa.Table) -> list[Arrival]:
         """The rows that can be learned from, in order."""
-        columns = {name: _values(table, name) for name in COLUMNS if name not in _NESTED}
-        observations = _float_lists(table, "observation")
-        positions = list(_position_lists(_array(table, "positions")))
-        outcomes = list(self._outcome_lists(_array(table, "outcomes")))
+        columns = {name: values_of(table, name) for name in COLUMNS if name not in NESTED}
+        observations = float_lists(table, "observation")
+        positions = list(position_lists(array_of(table, "positions")))
+        thens = self._thens(columns["contract"], columns["action_probabilities"])
+        outcomes = list(self._outcome_lists(array_of(table, "outcomes"), thens))
         arrivals = []
         for at in range(table.num_rows):
-            if columns["contract"][at] != self._application.contract:
-                self.foreign += 1
-                continue
             row = {name: values[at] for name, values in columns.items()}
+            then = thens[at]
             try:
-                arrival = self._arrival(row, observations[at], positions[at], *outcomes[at])
+                if then is None:
+                    arrival = self._arrival(row, observations[at], positions[at], *outcomes[at])
+                else:
+                    arrival = self._anew(row, then, positions[at], *outcomes[at])
+            except ActionGone:
+                self.gone += 1
+                continue
             except (ValueError, TypeError, KeyError, AttributeError):
                 arrival = None  # not what its schema says: costs this row, not the others
             if arrival is None:
                 self.refused += 1
             else:
+                self.recoded += then is not None
                 arrivals.append(arrival)
         return arrivals
+
+    def _thens(self, contracts: list[Any], probabilities: list[Any]) -> list[Then | None]:
+        """The contract that each row was written under; None where it is ours."""
+        if contracts.count(self._contract) == len(contracts):
+            return [None] * len(contracts)
+        return [
+            None if contract == self._contract else self._others.then(str(contract), logged)
+            for contract, logged in zip(contracts, probabilities, strict=True)
+        ]
 
     def action_row(
         self,
@@ -141,10 +155,17 @@ class RowDecoder:
         positions: tuple[Position, ...],
         outcomes: tuple[FoldedOutcome, ...],
         successors: dict[str, Successor],
+        then: Then | None = None,
     ) -> Arrival | None:
         items, described = self._items(row["items"])
-        eligible = self._mask(row["eligible_actions"], items)
+        count = None
+        if then is None or items is not None:
+            eligible = self._mask(row["eligible_actions"], items)
+        else:
+            eligible, count = self._others.eligible(then, row["eligible_actions"])
         action = self.action_row(row["action"], items, eligible)
+        if action is None and then is not None:
+            raise ActionGone(f"{row['action']!r:.60} is none of ours")
         encoded = self._observation(observation, row["context"])
         propensity = row["propensity"]
         if action is None or encoded is None or not positions or not propensity > 0:
@@ -176,11 +197,36 @@ class RowDecoder:
             holdout=row["cohort"] == "holdout",
             first=row["previous_decision_id"] is None,
             base_propensity=self._base_propensity(
-                row["exploration"], propensity, int(eligible.sum())
+                row["exploration"], propensity, count or int(eligible.sum())
             ),
             successors=successors,
             items=described,
-            origin=self._origins.of(row, density, eligible),
+            origin=self._origins.of(row, density, eligible, ours=then is None),
+        )
+
+    def _anew(
+        self,
+        row: dict[str, Any],
+        then: Then,
+        positions: tuple[Position, ...],
+        outcomes: tuple[FoldedOutcome, ...],
+        successors: dict[str, Successor],
+    ) -> Arrival | None:
+        """A row of another contract, encoded from its context."""
+        arrival = self._arrival(row, None, positions, outcomes, successors, then)
+        lost, labels = self._others.gone(row["action_probabilities"])
+        if arrival is None or not labels:
+            return arrival
+        remained = max(1.0 - lost, arrival.known.propensity)
+        count = self._others.eligible(then, row["eligible_actions"]).of_then
+        share = self._share(row["exploration"], count)
+        own = max(lost - labels * share / count, 0.0) / (1.0 - share) if share < 1 else math.nan
+        arrival = arrival._replace(remained=remained)
+        return arrival._replace(
+            support=arrival.support and arrival.propensity < 1,
+            base_propensity=(
+                min(arrival.base_propensity / (1.0 - own), 1.0) if own < 1 else math.nan
+            ),
         )
 
     def _drawn(self, density: dict[str, Any] | None, propensity: float) -> bool:
@@ -214,13 +260,25 @@ class RowDecoder:
         return logged if fits and bool(np.isfinite(logged).all()) else None
 
     def _successor(
-        self, observation: list[float] | None, context: str | None, mask: str | None
+        self,
+        observation: list[float] | None,
+        context: str | None,
+        mask: str | None,
+        then: Then | None,
     ) -> Successor | None:
-        """What follows a decision; None where it cannot be encoded, as under another contract."""
+        """What follows a decision; None where it cannot be encoded.
+
+        It was made under its predecessor's contract, as far as can be told from here; where its
+        own row is resident, the ring goes by that.
+        """
         logged = None if observation is None else np.array(observation, np.float32)
         try:
             encoded = self._observation(logged, context)
-            return None if encoded is None else (encoded, self._mask(mask))
+            if encoded is None:
+                return None
+            if then is None or self._shape.kind == "ranking":
+                return encoded, self._mask(mask)
+            return encoded, self._others.eligible(then, mask).mask
         except ValueError:
             return None
 
@@ -266,6 +324,15 @@ class RowDecoder:
             return math.nan
         if self._shape.kind != "discrete":
             return propensity
+        share = self._share(exploration, eligible)
+        if share >= 1.0:
+            return math.nan
+        return min(max((propensity - share / eligible) / (1.0 - share), 0.0), 1.0)
+
+    def _share(self, exploration: str | None, eligible: int) -> float:
+        """Of uniform choice among so many labels, as the log has it; 1 where it says nothing."""
+        if exploration is None:
+            return 1.0
         if exploration not in self._explorations:
             described = json.loads(exploration)
             pair = (float(described.get("epsilon", 0.0)), float(described.get("floor", 0.0)))
@@ -273,24 +340,21 @@ class RowDecoder:
                 self._explorations.clear()
             self._explorations[exploration] = pair
         epsilon, floor = self._explorations[exploration]
-        share = min(1.0, max(epsilon, floor * eligible))
-        if share >= 1.0:
-            return math.nan
-        return min(max((propensity - share / eligible) / (1.0 - share), 0.0), 1.0)
+        return uniform_share(epsilon, floor, eligible)
 
     def _outcome_lists(
-        self, array: pa.Array
+        self, array: pa.Array, thens: Sequence[Then | None]
     ) -> Iterator[tuple[tuple[FoldedOutcome, ...], dict[str, Successor]]]:
         offsets, structs = array.offsets.to_pylist(), array.values
         if len(structs) == 0:
             yield from (((), {}) for _ in range(len(array)))
             return
         fields = [structs.field(name).to_pylist() for name in FoldedOutcome._fields[:-1]]
-        places = list(_position_lists(structs.field("positions")))
+        places = list(position_lists(structs.field("positions")))
         contexts = structs.field("next_context").to_pylist()
         masks = structs.field("next_eligible_actions").to_pylist()
         observations = structs.field("next_observation")
-        for start, stop in pairwise(offsets):
+        for (start, stop), then in zip(pairwise(offsets), thens, strict=True):
             outcomes = []
             successors: dict[str, Successor] = {}
             for at in range(start, stop):
@@ -299,44 +363,8 @@ class RowDecoder:
                 outcome = FoldedOutcome._make([*(values[at] for values in fields), places[at]])
                 outcomes.append(outcome)
                 if outcome.next_decision_id is not None:
-                    found = self._successor(observations[at].as_py(), contexts[at], masks[at])
+                    logged = None if then is not None else observations[at].as_py()
+                    found = self._successor(logged, contexts[at], masks[at], then)
                     if found is not None:
                         successors[outcome.next_decision_id] = found
             yield tuple(outcomes), successors
-
-
-_NESTED = frozenset({"observation", "outcomes", "positions"})
-
-
-def _array(table: pa.Table, name: str) -> pa.Array:
-    column = table.column(name)
-    if column.num_chunks == 1:
-        return column.chunk(0)
-    return column.combine_chunks()
-
-
-def _values(table: pa.Table, name: str) -> list[Any]:
-    values: list[Any] = table.column(name).to_pylist()
-    return values
-
-
-def _float_lists(table: pa.Table, name: str) -> list[np.ndarray | None]:
-    array = _array(table, name)
-    offsets = array.offsets.to_pylist()
-    numbers = array.values.to_numpy(zero_copy_only=False).astype(np.float32)
-    valid = array.is_valid().to_pylist()
-    return [
-        numbers[start:stop] if there else None
-        for start, stop, there in zip(offsets[:-1], offsets[1:], valid, strict=True)
-    ]
-
-
-def _position_lists(array: pa.Array) -> Iterator[tuple[Position, ...]]:
-    offsets, structs = array.offsets.to_pylist(), array.values
-    fields = [structs.field(name).to_pylist() for name in Position._fields]
-    places = [Position(*values) for values in zip(*fields, strict=True)]
-    for start, stop in pairwise(offsets):
-        if stop - start == 1:
-            yield (places[start],)
-        else:
-            yield tuple(sorted(set(places[start:stop])))

@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bakehouse_schemas.application.application import Training
+from bakehouse_schemas.events.events import Control
 from bakehouse_schemas.process.durable import sync_data
 
 
@@ -29,6 +30,38 @@ class Plan(BaseModel):
     released: bool = False  # someone lifted the gate's own freeze before this training
     asked: bool = False  # a person wanted a training now; else the cadence did
     at_ms: int  # wall clock, for the records only
+
+
+def next_plan(
+    training: Training,
+    version: int,
+    *,
+    replay_version: int,
+    stream_time_ms: int,
+    control: Control | None,
+    frozen_at_ms: int | None,
+    asked: bool,
+    at_ms: int,
+) -> Plan:
+    """What the next training is to be made from; see `Plan`.
+
+    Args:
+        control: what people said last.
+        frozen_at_ms: since when the gate has frozen what is published; None: it has not.
+    """
+    return Plan(
+        version=version,
+        replay_version=replay_version,
+        stream_time_ms=max(stream_time_ms, 0),
+        seed=training_seed(training, version),
+        frozen=control is not None and control.frozen,
+        released=frozen_at_ms is not None
+        and control is not None
+        and not control.frozen
+        and control.released_at_ms > frozen_at_ms,
+        asked=asked,
+        at_ms=at_ms,
+    )
 
 
 def training_seed(training: Training, version: int) -> int:

@@ -101,7 +101,7 @@ def _delta_columns(table: str) -> set[str] | None:
 
 
 def _from_replay(application: Application, table: str, most: int, contexts: bool) -> History:
-    decoder = _Recoder(application)
+    decoder = RowDecoder(application)
     kept: dict[str, str] = {}
 
     def decode(rows: pa.Table) -> list[Arrival]:
@@ -113,7 +113,8 @@ def _from_replay(application: Application, table: str, most: int, contexts: bool
     if not found.rows:
         raise InvalidHistory(
             f"{table} holds no decisions of {application.name!r} that can be read "
-            f"({decoder.refused} rows cannot be encoded); expected those of a stack that has "
+            f"({decoder.refused + decoder.gone} rows cannot be encoded, or are of actions that are "
+            "gone); expected those of a stack that has "
             f"served it. {ELSEWHERE}"
         )
     notes = []
@@ -121,6 +122,8 @@ def _from_replay(application: Application, table: str, most: int, contexts: bool
         notes.append(
             f"{decoder.recoded} rows are of another contract: their contexts were encoded anew"
         )
+    if decoder.gone:
+        notes.append(f"{decoder.gone} rows are of actions that are gone, and were left out")
     if decoder.refused:
         notes.append(f"{decoder.refused} rows cannot be encoded and were left out")
     if found.left_out_ms >= 0:
@@ -155,38 +158,6 @@ def _subjects(application: Application, table: str) -> dict[str, Any]:
 def _contexts(rows: pa.Table) -> dict[str, str]:
     ids, texts = rows.column("decision_id").to_pylist(), rows.column("context").to_pylist()
     return {decision: text for decision, text in zip(ids, texts, strict=True) if text is not None}
-
-
-class _Recoder(RowDecoder):
-    """A decoder that takes rows of other contracts too, by encoding their contexts anew."""
-
-    recoded = 0
-
-    def decode(self, table: pa.Table) -> list[Arrival]:
-        ours = pa.compute.equal(table.column("contract"), self._application.contract)
-        others = pa.compute.invert(pa.compute.fill_null(ours, False))
-        count = int(pa.compute.sum(others).as_py() or 0)
-        if count == 0:
-            return super().decode(table)
-        foreign = _recodable(table.filter(others), self._application.contract)
-        before = self.refused
-        found = super().decode(foreign)
-        self.recoded += count - (self.refused - before)
-        return super().decode(table.filter(pa.compute.invert(others))) + found
-
-
-def _recodable(table: pa.Table, contract: str) -> pa.Table:
-    """The same rows without encoded observations, under another contract."""
-    columns: dict[str, Any] = {name: table.column(name) for name in table.column_names}
-    columns["contract"] = pa.array([contract] * table.num_rows, pa.string())
-    columns["observation"] = pa.nulls(table.num_rows, table.schema.field("observation").type)
-    lists = table.column("outcomes").combine_chunks()
-    structs = lists.values
-    fields = {field.name: structs.field(field.name) for field in structs.type}
-    fields["next_observation"] = pa.nulls(len(structs), structs.type.field("next_observation").type)
-    inner = pa.StructArray.from_arrays(list(fields.values()), names=list(fields))
-    columns["outcomes"] = pa.ListArray.from_arrays(lists.offsets, inner)
-    return pa.table(columns)
 
 
 def _read_files(path: Path) -> Read:

@@ -37,7 +37,7 @@ import pyarrow as pa
 from bakehouse_learner.offline.history import values
 from bakehouse_learner.offline.history.columns import REPLAY_SCHEMA
 from bakehouse_learner.offline.history.log_columns import BY_THE_FILE, LogColumns
-from bakehouse_learner.replay.row_decoder import COLUMNS
+from bakehouse_learner.replay.arrow_columns import COLUMNS
 from bakehouse_schemas.application.actions import Continuous, Discrete
 from bakehouse_schemas.application.application import Application, Episodic
 from bakehouse_schemas.application.observation import Boolean, Feature, Vector
