@@ -1,7 +1,8 @@
 """Serving, stream and learner are upgraded one after the other, in every order, under players.
 
-Each is a run of `python -m tests.faults` that begins with all parts of the release before and
-carries out the upgrade alone; the oracle compares its tables with what was sent.
+Each is a run of `python -m tests.faults` that begins with all parts of the release before, upgrades
+them in an order, and then lets the application grow in the reverse of it; the oracle compares its
+tables with what was sent.
 """
 
 from __future__ import annotations
@@ -20,17 +21,9 @@ from tests.faults.rig import PARTS
 from tests.faults.scenarios import rolling
 
 ROOT = Path(__file__).parents[2]
-# `python -m tests.faults` takes an order of its own; the one that is most unlike it is the test of
-# every day, and the others are as slow and less apart
+# `python -m tests.faults` takes an order of its own, and the one that is most unlike it is the test
+# of every day
 EVERY_DAY = tuple(reversed(ORDER))
-ORDERS = [
-    pytest.param(
-        order,
-        id="-".join(order),
-        marks=pytest.mark.full if order == EVERY_DAY else pytest.mark.long,
-    )
-    for order in permutations(PARTS)
-]
 
 
 def rolled(order: tuple[str, ...], scenarios: list[str], scratch: Path) -> dict[str, Any]:
@@ -50,16 +43,37 @@ def rolled(order: tuple[str, ...], scenarios: list[str], scratch: Path) -> dict[
     return found
 
 
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("order", ORDERS)
-def test_an_upgrade_from_the_release_before_loses_nothing_and_policies_answer_all_the_while(
-    order: tuple[str, ...], tmp_path: Path
-) -> None:
-    found = rolled(order, [rolling.to_this_release.__name__], tmp_path)
+def check_kept(found: dict[str, Any]) -> None:
     counted = {name: found[name] for name in ("lost", "duplicated", "unaccounted", "http_errors")}
     assert not any(counted.values())
     assert found["account"]["quarantined"] == 0
-    upgrade = found["rows"][0]["measured"]
+    for row in found["rows"]:
+        assert row["measured"]["decisions"] > 0
+        assert row["measured"]["by_the_rules"] == 0
+
+
+@pytest.mark.full
+@pytest.mark.timeout(900)
+def test_an_upgrade_from_the_release_before_loses_nothing_and_policies_answer_all_the_while(
+    tmp_path: Path,
+) -> None:
+    found = rolled(EVERY_DAY, [rolling.to_this_release.__name__], tmp_path)
+    check_kept(found)
+    assert found["rows"][0]["measured"]["order"] == " ".join(EVERY_DAY)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("order", [pytest.param(o, id="-".join(o)) for o in permutations(PARTS)])
+def test_in_every_order_an_upgrade_and_a_grown_application_lose_nothing(
+    order: tuple[str, ...], tmp_path: Path
+) -> None:
+    scenarios = [rolling.to_this_release.__name__, rolling.to_another_contract.__name__]
+    found = rolled(order, scenarios, tmp_path)
+    check_kept(found)
+    upgrade, growth = (row["measured"] for row in found["rows"])
     assert upgrade["order"] == " ".join(order)
-    assert upgrade["decisions"] > 0
-    assert upgrade["by_the_rules"] == 0
+    assert growth["order"] == " ".join(reversed(order))
+    # of two contracts, policy and holdout each at least
+    assert len(growth["explained"]) >= 4
+    assert all(one["exact"] == one["decisions"] > 0 for one in growth["explained"].values())
