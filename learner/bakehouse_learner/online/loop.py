@@ -23,11 +23,9 @@ from bakehouse_learner.online.bus import Bus
 from bakehouse_learner.online.checkpointing import Checkpointer
 from bakehouse_learner.online.publisher import Publisher, Tracker
 from bakehouse_learner.online.status import LastTraining, application_status
+from bakehouse_learner.online.table_reader import TableReader
 from bakehouse_learner.online.traced import Traced
-from bakehouse_learner.replay.arrow_columns import COLUMNS
 from bakehouse_learner.replay.buffer_size import RoomWatch
-from bakehouse_learner.replay.rebuild import newest_rows, rebuild
-from bakehouse_learner.replay.row_decoder import RowDecoder
 from bakehouse_learner.replay.tail import LogGap, Tail
 from bakehouse_learner.training.agent import Setup, TrainableAgent
 from bakehouse_learner.training.cadence import Cadence
@@ -79,8 +77,7 @@ class ApplicationLoop:
         self._clock = clock
         self._wall_ms = wall_ms
         self._traced = None if tracer is None else Traced(tracer, application.name)
-        self._table = f"{settings.tables.rstrip('/')}/replay"
-        self._decoder = RowDecoder(application)
+        self.reader = TableReader(f"{settings.tables.rstrip('/')}/replay", application)
         self._cadence = Cadence(application.training.every)
         self._folder = settings.home / "learner" / application.name
         self._checkpoint = self._folder / "checkpoint.npz"
@@ -111,7 +108,6 @@ class ApplicationLoop:
             lambda: Insight(application, policies=settings.policies, rng=np.random.default_rng()),
             clock,
         )
-        self.tail = Tail(self._table, application.name)
         self._room = RoomWatch(application)
         self._stream_time_ms = -1
         self._changed = False  # since training was last found to have nothing new
@@ -122,6 +118,11 @@ class ApplicationLoop:
         self._not_before = -math.inf  # after a failure
         self._incomplete = False  # rows were passed by while reading
         self._last = LastTraining()
+
+    @property
+    def tail(self) -> Tail:
+        """The table's log, as far as it has been read."""
+        return self.reader.tail
 
     @property
     def version(self) -> int:
@@ -138,9 +139,7 @@ class ApplicationLoop:
             if state is not None:
                 self.learning.restore(state["learning"])
                 self._asked_ms = state["json"].get("asked_ms", 0)
-                self.tail = Tail(
-                    self._table, self.application.name, state["json"]["replay_version"]
-                )
+                self.reader.go_on_at(state["json"]["replay_version"])
                 self.watch.restore(state.get("insight"), self.learning.ring)
         except (ValueError, KeyError, BundleError) as error:
             log.warning(
@@ -193,19 +192,15 @@ class ApplicationLoop:
 
     def _add_the_table(self) -> None:
         """What the table holds, on top of the history that is in the buffer."""
-        most = self.learning.ring.capacity
-        found = newest_rows(self._table, self.application, self._decoder.decode, most=most)
-        self.learning.ingest(found.rows)
+        self.learning.ingest(self.reader.newest(self.learning.ring.capacity))
         if self.learning.evidence is not None:  # what was before the start shows nothing of it
             self.learning.evidence.replace_ring(self.learning.ring)
-        self.tail = Tail(self._table, self.application.name, found.version)
         self._changed = True
 
     def _rebuild(self) -> None:
-        ring, version = rebuild(self._table, self.application, self._decoder)
+        ring = self.reader.rebuilt()
         self.learning.replace_ring(ring)
         self.watch.go_on_in(ring)
-        self.tail = Tail(self._table, self.application.name, version)
         self._changed = True
         self._incomplete = False
 
@@ -303,9 +298,7 @@ class ApplicationLoop:
         began = self._clock()
         commits = self.tail.poll(up_to=up_to)
         for commit in commits:
-            for added in commit.added:
-                rows = self.tail.read(added, COLUMNS)
-                arrivals = self._decoder.decode(rows)
+            for rows, arrivals in self.reader.rows_of(commit):
                 self.watch.read(rows)
                 if self.learning.ingest(arrivals):
                     self._changed = True
@@ -379,7 +372,7 @@ class ApplicationLoop:
         return application_status(
             self.learning,
             self._last,
-            decoder=self._decoder,
+            decoder=self.reader.decoder,
             room=self._room.status(),
             stream_time_ms=self._stream_time_ms,
             replay_version=self.tail.version,

@@ -19,7 +19,7 @@ from bakehouse_schemas.errors import InvalidEvent
 from bakehouse_schemas.events.checks import choices_of, eligible_mask
 
 _REMEMBERED = 10_000
-Choices = Callable[[str], Sequence[str] | None]  # contract → what its masks cover; None: not known
+Known = Callable[[str], Sequence[str] | None]  # contract → what its masks cover; None: not known
 
 
 class ActionGone(ValueError):
@@ -44,13 +44,13 @@ class OtherContracts:
     """Masks and propensities of rows of other contracts than the application's.
 
     Args:
-        choices: labels (of several parts `part=label`) that a contract had, where they were
+        known: labels (of several parts `part=label`) that a contract had, where they were
             written down; else those are taken that the row gives probabilities of, else ours.
     """
 
-    def __init__(self, application: Application, choices: Choices | None = None) -> None:
+    def __init__(self, application: Application, known: Known | None = None) -> None:
         self._application = application
-        self._choices = choices
+        self._known = known
         self._ours = frozenset(choices_of(application))
         self._named: dict[str, tuple[str, ...] | None] = {}
         self._masks: dict[tuple[Then, str | None], Eligible] = {}
@@ -62,7 +62,7 @@ class OtherContracts:
             probabilities: the row's, as JSON.
         """
         if contract not in self._named:
-            found = None if self._choices is None else self._choices(contract)
+            found = None if self._known is None else self._known(contract)
             self._named[contract] = None if found is None else tuple(found)
         names = self._named[contract]
         if names is None and probabilities is not None:

@@ -27,7 +27,7 @@ from bakehouse_learner.replay.folded_decision import (
     merge,
 )
 from bakehouse_learner.replay.origin import UNKNOWN, Origin, Origins
-from bakehouse_learner.replay.other_contracts import ActionGone, Choices, OtherContracts, Then
+from bakehouse_learner.replay.other_contracts import ActionGone, Known, OtherContracts, Then
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.application.ranking import Ranking
 from bakehouse_schemas.errors import ApplicationError, InvalidContext, InvalidEvent
@@ -75,13 +75,13 @@ class RowDecoder:
 
     Args:
         application: whose rows these are; its encoder makes observations where none was logged.
-        choices: see `bakehouse_learner.replay.other_contracts.OtherContracts`.
+        known: see `bakehouse_learner.replay.other_contracts.OtherContracts`.
     """
 
-    def __init__(self, application: Application, choices: Choices | None = None) -> None:
+    def __init__(self, application: Application, known: Known | None = None) -> None:
         self._application = application
         self._contract = application.contract
-        self._others = OtherContracts(application, choices)
+        self._others = OtherContracts(application, known)
         self._shape = application.shape
         self._origins = Origins(application.shape)
         self._everything = np.ones(self._shape.choices, dtype=bool)
