@@ -1,12 +1,15 @@
-"""UUIDv7 (RFC 9562): decision ids that sort by, and carry, their time."""
+"""Decision ids: a UUIDv7 (RFC 9562), which sorts by and carries its time, or a game's own text."""
 
 from __future__ import annotations
 
 import os
 import re
 import time
+import unicodedata
 
-_UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+MOST_ID_BYTES = 128  # of a decision id, in UTF-8
+UUID7_PATTERN = r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
+_UUID7 = re.compile(UUID7_PATTERN)
 MS_PER_HOUR = 3_600_000
 
 
@@ -32,6 +35,20 @@ def is_uuid7(text: str) -> bool:
     return _UUID7.fullmatch(text) is not None
 
 
+def is_decision_id(text: str) -> bool:
+    """Whether `text` can name a decision: 1 to 128 bytes of UTF-8, no control characters.
+
+    Ids are compared byte by byte: a UUIDv7 in upper case, or `é` composed otherwise, is another.
+    """
+    if text.isascii():
+        return 0 < len(text) <= MOST_ID_BYTES and text.isprintable()
+    try:
+        fits = len(text.encode()) <= MOST_ID_BYTES
+    except UnicodeEncodeError:  # a lone surrogate
+        return False
+    return fits and not any(unicodedata.category(sign) == "Cc" for sign in text)
+
+
 def uuid7_time_ms(decision_id: str) -> int:
     """The time that a UUIDv7 carries, in milliseconds since 1970, UTC.
 
@@ -44,3 +61,8 @@ def uuid7_time_ms(decision_id: str) -> int:
 def uuid7_hour(decision_id: str) -> int:
     """Hours since 1970, UTC: the replay partition of a decision and of all its outcomes."""
     return uuid7_time_ms(decision_id) // MS_PER_HOUR
+
+
+def own_hour(decision_id: str) -> int | None:
+    """The hour inside a UUIDv7; None of any other text, whose hour is that of its arrival."""
+    return uuid7_hour(decision_id) if is_uuid7(decision_id) else None

@@ -42,7 +42,7 @@ DECIDED_WHY = WHY | {
 # the same of the explanation of a decision
 EXPLAINED_WHY = WHY | {
     404: "No such application is served here, or no table holds such a decision (yet)",
-    422: "The decision id is no UUIDv7",
+    422: "That is no decision id: more than 128 bytes of UTF-8, or control characters",
     501: "The tables' libraries are not installed: the extra `explain` has them",
     429: "Others are asking: ask again after `Retry-After` seconds",
     503: "The tables cannot be read: ask again after `Retry-After` seconds",

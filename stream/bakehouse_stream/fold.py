@@ -12,7 +12,7 @@ from pyspark.sql import functions as F  # noqa: N812
 from bakehouse_schemas.replay.fold import CONTESTED_BY
 from bakehouse_schemas.replay.tables import OUTCOME, REPLAY
 
-KEY = ["application", "hour", "decision_id"]
+KEY = ["application", "decision_id"]
 
 
 def _earliest() -> Column:
@@ -27,8 +27,8 @@ def _united(positions: Column) -> Column:
 def fold(rows: DataFrame) -> DataFrame:
     """Rows of `replay` as one row for each `(application, decision_id)`, columns as they were.
 
-    The decision of the earliest copy, outcomes united by `outcome_id` (the earliest wins) and
-    sorted by it, positions united, `contested` if any copies differ.
+    The decision and the hour of the earliest copy, outcomes united by `outcome_id` (the earliest
+    wins) and sorted by it, positions united, `contested` if any copies differ.
     """
     kept = [name for name in REPLAY if name not in (*KEY, "outcomes", "positions", "contested")]
     drawn = F.struct(*CONTESTED_BY)

@@ -34,6 +34,7 @@ from bakehouse_stream.queries.query_restarts import QueryRestarts
 from bakehouse_stream.session import STATE_PARTITIONS, start_session
 from bakehouse_stream.tables.log_recovery import recover_tables
 from bakehouse_stream.tables.tables import create_tables, tables_exist
+from bakehouse_stream.tables.text_ids import remembered
 from bakehouse_stream.upkeep.maintenance import Maintenance
 
 JARS_VARIABLE = "BAKEHOUSE_SPARK_JARS"
@@ -288,7 +289,10 @@ def run(
         checkpoint.renew(forget=True)
     elif not checkpoint.applied and not checkpoint.rewound:
         checkpoint.note_applied(published_offsets(broker))
-    query = ReplayQuery(spark, settings, refs, checkpoint, on_batch=woken.set, tracer=tracer)
+    span = remembered(applications.values(), retention_days=settings.replay_retention_days)
+    query = ReplayQuery(
+        spark, settings, refs, checkpoint, on_batch=woken.set, span=span, tracer=tracer
+    )
     time_ = StreamTime(horizon_ms=horizon_ms(applications))
     maintenance = Maintenance(spark, settings, query, stream_time_ms=lambda: time_.now_ms)
     restarts = QueryRestarts(query, checkpoint, broker, woken=woken)

@@ -111,7 +111,7 @@ def poison(rig: Rig) -> Measured:
         decision(action_probabilities={"easy": 0.2, "hard": 0.8}),
         decision(observation=[0.5]),
         decision(context={}),
-        decision(decision_id="not-an-id"),
+        decision(decision_id="not\nan id"),
         decision(application="another"),
         decision(extra=1),
         decision(previous_decision_id=known["decision_id"].upper()),
@@ -126,7 +126,7 @@ def poison(rig: Rig) -> Measured:
         outcome(known["decision_id"], outcome_id="next:mine"),
         outcome(known["decision_id"], occurred_at_ms=-1),
         outcome(known["decision_id"], application="another"),
-        outcome("not-an-id"),
+        outcome("not\nan id"),
         b'{"value": 1e999}',
     ]
     rig.publish("decisions", bad_decisions, refused=True)
