@@ -13,8 +13,9 @@ import orjson
 from kafka.errors import KafkaError, KafkaTimeoutError
 
 from bakehouse_schemas.application.application import Application
+from bakehouse_schemas.application.exploration import Exploration
 from bakehouse_schemas.errors import SpoolFull
-from bakehouse_schemas.events.events import Exploration, PolicyPointer
+from bakehouse_schemas.events.events import PolicyPointer
 from bakehouse_schemas.policy.bundle import Manifest, write_bundle
 from bakehouse_schemas.policy.policy import Head
 from bakehouse_serving.spool.frames import Record, Topic

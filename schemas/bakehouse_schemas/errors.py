@@ -5,7 +5,9 @@ A message says what came, what was expected, and what remains true.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
+
+Waits = Literal["application", "schema", "label"]  # why a record in quarantine is read again
 
 
 class BakehouseError(Exception):
@@ -33,6 +35,9 @@ class InvalidEvent(BakehouseError):
     """A request body or a Kafka record is not what its schema says."""
 
     quotes_what_came = True
+    # what this process does not know and another release, or another page, may: the record is read
+    # again when it does. None: it is simply wrong
+    waits: ClassVar[Waits | None] = None
 
 
 class InvalidContext(InvalidEvent):
@@ -41,6 +46,20 @@ class InvalidContext(InvalidEvent):
 
 class UnknownApplication(InvalidEvent):
     """The named application is not one that this process serves."""
+
+    waits = "application"
+
+
+class UnknownSchema(InvalidEvent):
+    """A record of a major version that this release does not read."""
+
+    waits = "schema"
+
+
+class UnknownLabel(InvalidEvent):
+    """An action of the right shape that is none of this contract: another one may have it."""
+
+    waits = "label"
 
 
 class NotRecomputable(BakehouseError):

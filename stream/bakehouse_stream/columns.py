@@ -40,6 +40,32 @@ def arrow_schema(table: str) -> pa.Schema:
     return pa.schema([pa.field(name, arrow_type(logical)) for name, logical in columns])
 
 
+def conformed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Rows with the columns of `schema`, in its order, at any depth: what they lack is null, and
+    what it does not name is left out."""
+    there = set(rows.schema.names)
+    columns = [
+        # a cast of structs goes by the names of their fields
+        rows.column(field.name).cast(field.type)
+        if field.name in there
+        else pa.nulls(rows.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)
+
+
+def has_all(there: pa.DataType | pa.Schema, wanted: pa.DataType | pa.Schema) -> bool:
+    """Whether every field of `wanted`, at any depth, is in `there` too."""
+    if isinstance(wanted, pa.ListType) and isinstance(there, pa.ListType):
+        return has_all(there.value_type, wanted.value_type)
+    if not isinstance(wanted, (pa.Schema, pa.StructType)):
+        return True
+    if not isinstance(there, (pa.Schema, pa.StructType)):
+        return False
+    known = {field.name: field.type for field in there}
+    return all(field.name in known and has_all(known[field.name], field.type) for field in wanted)
+
+
 def spark_type(logical: LogicalType) -> DataType:
     """The Spark type of a column as `schemas/bakehouse_schemas/replay/tables.py` describes it."""
     from pyspark.sql import types

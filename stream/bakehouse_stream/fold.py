@@ -10,7 +10,6 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
 from bakehouse_schemas.replay.fold import CONTESTED_BY
-from bakehouse_schemas.replay.tables import OUTCOME, REPLAY
 
 KEY = ["application", "decision_id"]
 
@@ -30,7 +29,10 @@ def fold(rows: DataFrame) -> DataFrame:
     The decision and the hour of the earliest copy, outcomes united by `outcome_id` (the earliest
     wins) and sorted by it, positions united, `contested` if any copies differ.
     """
-    kept = [name for name in REPLAY if name not in (*KEY, "outcomes", "positions", "contested")]
+    # a later release may have added columns: they are kept, too
+    named = rows.columns
+    kept = [name for name in named if name not in (*KEY, "outcomes", "positions", "contested")]
+    entry = rows.schema["outcomes"].dataType.elementType.fieldNames()  # type: ignore[attr-defined]
     drawn = F.struct(*CONTESTED_BY)
     decisions = rows.groupBy(*KEY).agg(
         F.min_by(F.struct(*kept), _earliest()).alias("kept"),
@@ -42,14 +44,16 @@ def fold(rows: DataFrame) -> DataFrame:
         .select(*KEY, "outcome.*")
         .groupBy(*KEY, "outcome_id")
         .agg(
-            F.min_by(F.struct(*[n for n in OUTCOME if n != "positions"]), _earliest()).alias(
-                "first"
-            ),
+            F.min_by(F.struct(*[n for n in entry if n != "positions"]), _earliest()).alias("first"),
             _united(F.col("positions")).alias("positions"),
         )
         .groupBy(*KEY)
         .agg(
-            F.array_sort(F.collect_list(F.struct("first.*", "positions"))).alias("outcomes"),
+            F.array_sort(
+                F.collect_list(
+                    F.struct(*["positions" if n == "positions" else f"first.{n}" for n in entry])
+                )
+            ).alias("outcomes"),
         )
     )
     none = F.array().cast(rows.schema["outcomes"].dataType)
@@ -59,4 +63,4 @@ def fold(rows: DataFrame) -> DataFrame:
         **{name: F.col(f"kept.{name}") for name in kept},
         "outcomes": F.coalesce("outcomes", none),
     }
-    return united.select(*[columns[name].alias(name) for name in REPLAY])
+    return united.select(*[columns[name].alias(name) for name in named])

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from bakehouse_schemas.application.application import Application
-from bakehouse_schemas.events.events import Exploration, PolicyPointer
+from bakehouse_schemas.application.exploration import Exploration
+from bakehouse_schemas.events.events import PolicyPointer
 from bakehouse_schemas.policy.bundle import Manifest, write_bundle
 from bakehouse_schemas.policy.policy import Head
 

@@ -34,6 +34,7 @@ def copy_of_decision(seed: int) -> Row:
         context={"skill": drawn.choice([0.5, 0.75])},
         propensity=drawn.choice([0.5, 0.5, 0.5, 0.25]),
         items=drawn.choice([None, [{"id": 1}]]),
+        **drawn.choice([{}, {"region": "eu"}, {"region": "us"}]),  # of a later release
     )
     # broker times repeat, so that topic, partition and offset decide
     place = Record("decisions", drawn.randrange(2), seed, drawn.randrange(4), None, b"")
@@ -47,7 +48,8 @@ def copy_of_outcome(seed: int) -> Row:
     if drawn.random() < 0.2:
         follower = decision(IDS[0], previous=IDS[1], observation=drawn.choice([None, [0.25]]))
         return next_row(Decision.model_validate(follower), place)
-    event = outcome(IDS[0], drawn.choice("abcé"), value=drawn.choice([None, 1.0, -2.5]))
+    added = drawn.choice([{}, {"region": "eu"}, {"region": "us"}])
+    event = outcome(IDS[0], drawn.choice("abcé"), value=drawn.choice([None, 1.0, -2.5]), **added)
     return outcome_row(Outcome.model_validate(event), place)
 
 

@@ -33,11 +33,12 @@ from bakehouse_schemas.application.application import (
     Rollout,
     minutes,
 )
+from bakehouse_schemas.application.exploration import Exploration
 from bakehouse_schemas.application.observation import Numeric
 from bakehouse_schemas.application.reward import Reward
 from bakehouse_schemas.decisions.decide import answer, answer_one, check
 from bakehouse_schemas.decisions.slot import Slot, version_zero
-from bakehouse_schemas.events.events import DecisionRequest, Exploration, PolicyPointer
+from bakehouse_schemas.events.events import DecisionRequest, PolicyPointer
 from bakehouse_schemas.execution.propensity import draw_action
 from bakehouse_schemas.ids import uuid7, uuid7_time_ms
 from bakehouse_schemas.loading import load_application

@@ -106,7 +106,6 @@ def test_a_decision_without_observation_passes_when_its_context_can_be_encoded()
         ({"subject_id": ""}, "subject_id"),
         ({"subject_id": ...}, "subject_id"),
         ({"decided_at_ms": 1.5}, "decided_at_ms"),
-        ({"unheard_of": 1}, "unheard_of"),
         ({"cohort": "vip"}, "cohort"),
         ({"schema": "decision.v2"}, "schema"),
     ],

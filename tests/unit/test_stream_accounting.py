@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from bakehouse_schemas.errors import InvalidEvent
 from bakehouse_schemas.events.events import Decision, Outcome
 from bakehouse_schemas.events.fields import DAY_MS
 from bakehouse_stream.columns import arrow_schema
@@ -82,7 +83,7 @@ def outcomes() -> list[Row]:
 @pytest.fixture
 def quarantine() -> list[Row]:
     refused = [("decisions", 3), ("decisions", 4), ("outcomes", 5), ("outcomes", 6)]
-    return [quarantine_row(record(*place), "no") for place in (*refused, refused[0])]
+    return [quarantine_row(record(*place), InvalidEvent("no")) for place in (*refused, refused[0])]
 
 
 def settled(

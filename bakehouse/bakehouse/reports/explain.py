@@ -106,6 +106,8 @@ def _drawn(told: dict[str, Any]) -> None:
         "propensity": repr(told["propensity"]),
         "decided again": again + (f" ({told['why_not']})" if told["why_not"] else ""),
     }
+    if told.get("extra"):
+        rows["said beside"] = _text(told["extra"])
     for name, value in rows.items():
         table.add_row(name, escape(value))
     _print(table)

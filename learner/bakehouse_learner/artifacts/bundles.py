@@ -13,6 +13,7 @@ from bakehouse_learner.gate.candidate import Candidate
 from bakehouse_learner.gate.policy_version import Version, policy_of
 from bakehouse_learner.training.agent import Exported
 from bakehouse_schemas.application.application import Application
+from bakehouse_schemas.application.exploration import LoggedExploration
 from bakehouse_schemas.contracts.contract import contract_of
 from bakehouse_schemas.errors import BundleError
 from bakehouse_schemas.events.events import PolicyPointer
@@ -68,7 +69,7 @@ class Bundles:
             shape=None if application.shape.kind == "discrete" else application.shape.described(),
             operations=exported.operations,
             head=exported.head,
-            exploration=candidate.exploration,
+            exploration=LoggedExploration.model_validate(candidate.exploration),
             canary=candidate.report.canary,
             apprentice=application.mode == "apprentice",
             seed=application.training.seed,

@@ -74,6 +74,8 @@ class BusState:
             received_at_ms: the broker's time of it.
         """
         name, _, control = key.partition("/")
+        if name.startswith("@"):  # an order to another part
+            return
         if control:
             self._controls[name] = read_control(value, received_at_ms=received_at_ms)
         else:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
-from bakehouse_schemas.application.exploration import Exploration
+from bakehouse_schemas.application.exploration import LoggedExploration
 from bakehouse_schemas.application.shape import Shape
 from bakehouse_schemas.errors import InvalidEvent
 from bakehouse_schemas.events.validation import validated
@@ -121,7 +121,7 @@ class Origins:
             return math.nan
         if density.get("kind") == "point":
             return 0.0
-        exploration = validated(Exploration, json.loads(row["exploration"]))
+        exploration = validated(LoggedExploration, json.loads(row["exploration"]))
         base_policy = base_policy_from_density(self._shape, dict(density))
         return chance_of_exploring(self._shape, base_policy, eligible, exploration)
 

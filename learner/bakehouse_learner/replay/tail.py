@@ -78,9 +78,13 @@ class Tail:
         return commits
 
     def read(self, added: Added, columns: list[str]) -> pa.Table:
-        """Rows of one data file."""
+        """Rows of one data file; a column that it does not have, of an earlier release, is null."""
         with self._files.open_input_file(f"{self._table}/{added.path}") as file:
-            return pq.ParquetFile(file).read(columns=columns)
+            rows = pq.ParquetFile(file).read(columns=columns)
+        for name in columns:
+            if name not in rows.schema.names:
+                rows = rows.append_column(name, pa.nulls(rows.num_rows))
+        return rows
 
     def _read(self, version: int) -> str | None:
         try:

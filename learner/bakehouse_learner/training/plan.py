@@ -20,7 +20,7 @@ from bakehouse_schemas.process.durable import sync_data
 class Plan(BaseModel):
     """One training: everything it depends on beside the state before it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="allow")  # of a later release, rolled back
 
     version: int  # of the candidate that it makes
     replay_version: int  # table versions up to this one are in the ring

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bakehouse_schemas.errors import ApplicationError
 from bakehouse_schemas.numbers import in_short, is_finite, is_whole
@@ -45,7 +45,19 @@ class Exploration(BaseModel):
 
     @cached_property
     def _logged(self) -> dict[str, Any]:
-        return self.model_dump(exclude_none=True)
+        return self.model_dump(exclude_none=True) | (self.__pydantic_extra__ or {})
+
+
+class LoggedExploration(Exploration):
+    """One that came in an event or a bundle: fields that a later release added are kept."""
+
+    model_config = ConfigDict(extra="allow")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take(cls, given: Any) -> Any:
+        """One of ours, as whoever makes an event or a bundle has it."""
+        return given.model_dump() if type(given) is Exploration else given
 
 
 NONE = Exploration(kind="none")
@@ -55,7 +67,7 @@ NONE = Exploration(kind="none")
 def with_share(exploration: Exploration, share: float) -> Exploration:
     """The same rule with another share of uniform choice, in [0, 1]; its floor stays."""
     # not model_copy: that takes what is cached along
-    return Exploration(**exploration.model_dump() | {"epsilon": share})
+    return type(exploration)(**exploration.model_dump() | {"epsilon": share})
 
 
 def _check(what: str, value: Any, allowed: bool, expected: str) -> None:

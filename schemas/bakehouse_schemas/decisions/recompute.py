@@ -20,7 +20,7 @@ import numpy as np
 
 from bakehouse_schemas.application.actions import Discrete
 from bakehouse_schemas.application.application import Application
-from bakehouse_schemas.application.exploration import Exploration
+from bakehouse_schemas.application.exploration import Exploration, LoggedExploration
 from bakehouse_schemas.application.ranking import Ranking
 from bakehouse_schemas.decisions.slot import Slot
 from bakehouse_schemas.errors import InvalidEvent, NotRecomputable
@@ -248,7 +248,7 @@ def _exploration(decision: Mapping[str, Any]) -> Exploration:
     if logged is None:
         raise NotRecomputable("the log names no exploration; the decision was made elsewhere")
     try:
-        return logged if isinstance(logged, Exploration) else validated(Exploration, logged)
+        return logged if isinstance(logged, Exploration) else validated(LoggedExploration, logged)
     except InvalidEvent as error:
         raise NotRecomputable(f"the logged exploration cannot be read: {error}") from None
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from bakehouse_schemas.application.actions import Continuous, Discrete, Parts
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.application.ranking import Ranking
-from bakehouse_schemas.errors import InvalidEvent
+from bakehouse_schemas.errors import InvalidEvent, UnknownLabel
 from bakehouse_schemas.events.events import Decision, Outcome, OutcomeRequest
 from bakehouse_schemas.execution.logged_density import base_policy_from_density
-from bakehouse_schemas.numbers import is_text
+from bakehouse_schemas.numbers import is_finite, is_text
 
 
 def problem_with_action(
@@ -124,14 +125,22 @@ def eligible_mask(
     return mask
 
 
-def check_outcome(application: Application, outcome: OutcomeRequest | Outcome) -> None:
-    """What one field's type cannot say: what each kind of outcome needs."""
+def check_outcome(
+    application: Application,
+    outcome: OutcomeRequest | Outcome,
+    labels: Collection[str] = (),
+) -> None:
+    """What one field's type cannot say: what each kind of outcome needs.
+
+    Args:
+        labels: see `check_executed`.
+    """
     if outcome.kind == "reward" and outcome.name is None:
         raise InvalidEvent(
             "name: missing; an outcome of kind 'reward' is named, such as 'level_won'"
         )
     if outcome.kind == "executed":
-        check_executed(application, outcome.executed_action)
+        check_executed(application, outcome.executed_action, labels)
     elif outcome.executed_action is not None:
         raise InvalidEvent(
             f"executed_action: goes with kind 'executed', and this outcome is a {outcome.kind!r}"
@@ -140,16 +149,53 @@ def check_outcome(application: Application, outcome: OutcomeRequest | Outcome) -
         raise InvalidEvent("outcome_id: ids that begin with 'next:' are the stream's own")
 
 
-def check_executed(application: Application, action: Any) -> None:
+def check_executed(application: Application, action: Any, labels: Collection[str] = ()) -> None:
     """Raise InvalidEvent unless an `executed_action` can be one of the application's.
 
-    The items of a ranking are not known here: any list of ids is taken.
+    The items of a ranking are not known here: any list of ids is taken. An outcome does not say
+    its decision's contract, so a label may be one of any that this home has known; one that none
+    has is waited for.
+
+    Args:
+        labels: of the application's other contracts; of several parts `part=label`.
     """
     if isinstance(application.actions, Ranking):
         if not isinstance(action, list) or not all(is_text(one) for one in action):
             raise InvalidEvent(f"executed_action: {action!r:.60}; expected a list of item ids")
         return
-    check_action(application, action, "executed_action")
+    problem = problem_with_action(application, action)
+    if problem is None or (labels and _is_known(application, action, labels)):
+        return
+    refused = UnknownLabel if _may_be_another_contracts(application, action) else InvalidEvent
+    raise refused(
+        f"executed_action: {action!r:.60} is not an action of {application.name!r}; {problem}"
+    )
+
+
+def _is_known(application: Application, action: Any, labels: Collection[str]) -> bool:
+    """Whether each label in an action is one of ours or one of `labels`, which other contracts of
+    the application have."""
+    if isinstance(action, str):
+        return action in labels
+    if not isinstance(application.actions, Parts) or not isinstance(action, Mapping):
+        return False
+    parts = application.actions.parts
+    return bool(action) and all(
+        f"{name}={one}" in labels or (name in parts and parts[name].problem_with(one) is None)
+        for name, one in action.items()
+    )
+
+
+def _may_be_another_contracts(application: Application, action: Any) -> bool:
+    """Whether an action is of the shape that this application's have: labels, numbers, parts."""
+    match application.actions:
+        case Discrete():
+            return isinstance(action, str)
+        case Continuous():
+            return isinstance(action, list) and all(is_finite(one) for one in action)
+        case Parts():
+            return isinstance(action, Mapping)
+    return False
 
 
 def check_decision(application: Application, decision: Decision) -> None:

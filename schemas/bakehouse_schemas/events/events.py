@@ -7,12 +7,12 @@ file.
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from bakehouse_schemas.application.exploration import Exploration
+from bakehouse_schemas.application.exploration import LoggedExploration
 from bakehouse_schemas.events.fields import (
     FIRST_ALONE,
     Choices,
@@ -28,13 +28,24 @@ from bakehouse_schemas.events.fields import (
     Probabilities,
     Propensity,
 )
-from bakehouse_schemas.events.validation import few_unknown
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(
         strict=True, extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True
     )
+
+
+class _Event(_Strict):
+    """What travels over Kafka. A field that a later release added is kept and passed on; one that
+    changes what the others mean comes with another major version of the schema."""
+
+    model_config = ConfigDict(extra="allow")
+
+    @property
+    def unknown(self) -> Mapping[str, Any] | None:
+        """The fields that this release does not know, None where there are none."""
+        return self.__pydantic_extra__ or None
 
 
 class DecisionRequest(_Strict):
@@ -75,11 +86,7 @@ class OutcomeRequest(_Strict):
     token: Annotated[str, Field(max_length=200)] | None = None  # that came with the decision
 
 
-# inside a decision, where `validated` does not look
-_FewUnknown = BeforeValidator(partial(few_unknown, Exploration))
-
-
-class Decision(_Strict):
+class Decision(_Event):
     """A record of `decisions.v1`, keyed by `decision_id`."""
 
     schema_: Literal["decision.v1"] = Field(alias="schema")
@@ -100,14 +107,14 @@ class Decision(_Strict):
     density: dict[str, Any] | None = None
     baseline_action: Any = None
     policy_version: Annotated[int, Field(ge=0)]
-    exploration: Annotated[Exploration | None, _FewUnknown] = None
+    exploration: LoggedExploration | None = None
     draw: Annotated[float, Field(ge=0, lt=1)] | None = None
     mode: Mode = "online"
     cohort: Cohort
     explored: bool = False
 
 
-class Outcome(_Strict):
+class Outcome(_Event):
     """A record of `outcomes.v1`, keyed by `decision_id`."""
 
     schema_: Literal["outcome.v1"] = Field(alias="schema")
@@ -122,7 +129,7 @@ class Outcome(_Strict):
     occurred_at_ms: Milliseconds
 
 
-class PolicyPointer(_Strict):
+class PolicyPointer(_Event):
     """A record of `policies.v1`, key `<application>`: written by the learner alone."""
 
     application: Name
@@ -132,7 +139,7 @@ class PolicyPointer(_Strict):
     published_at_ms: Milliseconds
 
 
-class Control(_Strict):
+class Control(_Event):
     """A record of `policies.v1`, key `<application>/control`: written by serving alone; it wins."""
 
     application: Name
@@ -148,13 +155,27 @@ class Control(_Strict):
     at_ms: Milliseconds
 
 
-class Progress(_Strict):
+class Progress(_Event):
     """A record of `progress.v1`: how far stream has come."""
 
     stream_time_ms: Milliseconds  # everything that the broker received before is in the tables
     replay_version: Annotated[int, Field(ge=-1)]  # Delta version that holds it; -1: no table yet
     committed: Committed  # topic → partition → next offset to be read
     applied_ms: Milliseconds  # when this record was made, by stream's clock
+
+
+class Order(_Event):
+    """A record of `policies.v1`, key `@stream/<order>`: what people ask of stream.
+
+    Parts that look for an application's name in the key pass over it: none begins with `@`.
+    """
+
+    order: Annotated[str, Field(min_length=1, max_length=40)]
+    application: Name | None = None  # None: whatever there is
+    everything: bool = False
+    by: str = ""
+    why: str = ""
+    at_ms: Milliseconds
 
 
 class Status(BaseModel):
@@ -172,6 +193,7 @@ EVENTS: dict[str, type[BaseModel]] = {
     "outcomes.v1": Outcome,
     "policies.v1": PolicyPointer,
     "policies.v1-control": Control,
+    "policies.v1-order": Order,
     "progress.v1": Progress,
     "status.v1": Status,
 }

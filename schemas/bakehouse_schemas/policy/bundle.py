@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bakehouse_schemas.application.exploration import Exploration
+from bakehouse_schemas.application.exploration import LoggedExploration
 from bakehouse_schemas.application.shape import Shape, discrete_shape, shape_from
 from bakehouse_schemas.contracts.contract import Contract, read_contract
 from bakehouse_schemas.errors import (
@@ -43,9 +43,12 @@ Int64 = Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
 
 
 class Manifest(BaseModel):
-    """What a policy is, where it came from, and what it must answer."""
+    """What a policy is, where it came from, and what it must answer.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    What a later release added to `policy.v1` is kept: it changes nothing of what a policy answers.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
     schema_: Literal["policy.v1"] = Field(default="policy.v1", alias="schema")
     application: str
@@ -59,7 +62,7 @@ class Manifest(BaseModel):
     shape: dict[str, Any] | None = None  # of the action space; None: labels alone
     operations: list[dict[str, Any]]
     head: Head
-    exploration: Exploration
+    exploration: LoggedExploration
     canary: float = Field(default=1.0, gt=0, le=1)  # share of subjects that it answers
     apprentice: bool = False  # made in apprentice mode: it may answer where the rules do
     seed: Int64

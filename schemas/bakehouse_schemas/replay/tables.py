@@ -5,6 +5,10 @@
 truth. **outcomes**: the ledger; a row is one outcome as it was read, one Kafka position each.
 **quarantine**: a row is one Kafka record that failed its checks, as it came, with the reason.
 
+Releases add columns, here and inside `outcomes`, and never take one away or change its type: what
+was written before has null there, and a table may have columns that this release does not know.
+A new one stands last in its struct.
+
 Shapes that differ by application (context, action, …) are canonical JSON text: sorted keys,
 no spaces. `stream/bakehouse_stream/columns.py` alone translates these types for Spark.
 """
@@ -37,6 +41,7 @@ OUTCOME: dict[str, LogicalType] = {
     "occurred_at_ms": "long",  # the client's clock; of `next`, the successor's decided_at_ms
     "received_at": "timestamp",
     "positions": [POSITION],
+    "extra": "string",  # JSON object of the record's fields that stream did not know; null: none
 }
 
 DECISION: dict[str, LogicalType] = {
@@ -65,6 +70,7 @@ DECISION: dict[str, LogicalType] = {
     "mode": "string",
     "cohort": "string",
     "explored": "boolean",
+    "extra": "string",  # as an outcome's
 }
 
 REPLAY: dict[str, LogicalType] = {
@@ -86,8 +92,12 @@ LEDGER: dict[str, LogicalType] = {
 QUARANTINE: dict[str, LogicalType] = {
     **POSITION,
     "key": "string",
-    "value": "string",  # undecodable bytes as replacement characters; at most 64 KiB
+    # whole where the record waits; else undecodable bytes as replacement characters, at most 64 KiB
+    "value": "string",
     "reason": "string",
+    # what stream did not know: application, schema, label; it is read again (`bakehouse requeue`)
+    # when that may be otherwise. Null: what is simply wrong, and what earlier releases set aside
+    "waits": "string",
 }
 
 TABLES: Mapping[str, dict[str, LogicalType]] = {

@@ -93,6 +93,7 @@ def explain(
         "why_not": why_not,
         **_came_of_it(application, found, now_ms),
         "contested": found.contested,
+        "extra": decision.get("extra"),  # what the record said that stream did not know
     }
 
 
@@ -287,6 +288,7 @@ def _outcome(
         "next_decision_id": one.get("next_decision_id"),
         "occurred_at_ms": one["occurred_at_ms"],
         "received_at_ms": one["received_at_ms"],
+        "extra": one.get("extra"),
         "delay_ms": delay_ms,
         "counted": counted,
         "why": why,

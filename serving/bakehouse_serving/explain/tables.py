@@ -34,6 +34,7 @@ _JSON = (
     "density",
     "baseline_action",
     "exploration",
+    "extra",
 )
 _REFUSED_SHOWN = 3
 
@@ -203,14 +204,17 @@ class _Table:
         assert self._files is not None
         values = {name: add[f"partition.{name}"] for name in self._partitioned_by}
         stored = [name for name in columns if name not in values]
+        # what an earlier release wrote lacks columns of this one
+        known = set(pq.read_schema(add["path"], filesystem=self._files).names)
         read = pq.read_table(
             add["path"],
             filesystem=self._files,
-            columns=stored,
+            columns=[name for name in stored if name in known],
             filters=[(name, "=", text) for name, text in wanted],
             partitioning=None,
         )
-        return [row | values for row in read.to_pylist()]
+        missing = dict.fromkeys(name for name in stored if name not in known)
+        return [row | missing | values for row in read.to_pylist()]
 
 
 def _received(row: Mapping[str, Any]) -> int:
@@ -239,4 +243,6 @@ def _outcome(row: Mapping[str, Any]) -> dict[str, Any]:
         "occurred_at_ms": row["occurred_at_ms"],
         "received_at_ms": _received(row),
         "copies": len(row["positions"]),
+        # null, and absent in what an earlier release wrote, where the record had no other fields
+        "extra": None if (extra := row.get("extra")) is None else orjson.loads(extra),
     }

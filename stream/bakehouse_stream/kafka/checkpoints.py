@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bakehouse_schemas.process.boot import SETTLED_S
-from bakehouse_schemas.replay.tables import TABLES
-from bakehouse_stream.kafka.sources import Offsets
+from bakehouse_stream.kafka.sources import RECORD, Offsets
 
 # Raise when the plan of the query changes in a way that its old state does not fit.
 PLAN = 1
@@ -29,8 +28,12 @@ log = logging.getLogger("stream")
 
 
 def fingerprint(*, spark_version: str, retention_ms: int, state_partitions: int) -> str:
-    """What a checkpoint's state depends on, in twelve characters."""
-    parts = [PLAN, dict(TABLES), spark_version, retention_ms, state_partitions]
+    """What a checkpoint's state depends on, in twelve characters.
+
+    The join's state holds records as they came: the columns that are made of them behind the join
+    may be others without it.
+    """
+    parts = [PLAN, RECORD, spark_version, retention_ms, state_partitions]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -7,7 +7,7 @@ inside Spark's Python workers (`mapInArrow`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import orjson
@@ -81,6 +81,7 @@ def decision_row(decision: Decision, record: Record) -> Row:
         "mode": decision.mode,
         "cohort": decision.cohort,
         "explored": decision.explored,
+        "extra": as_json(decision.unknown),
         "outcomes": [],
         "received_at": record.received_at_ms * 1000,
         "positions": [record.position],
@@ -104,6 +105,7 @@ def outcome_row(outcome: Outcome, record: Record) -> Row:
         "occurred_at_ms": outcome.occurred_at_ms,
         "received_at": record.received_at_ms * 1000,
         "positions": [record.position],
+        "extra": as_json(outcome.unknown),
     }
 
 
@@ -123,29 +125,43 @@ def next_row(decision: Decision, record: Record) -> Row:
         "occurred_at_ms": decision.decided_at_ms,
         "received_at": record.received_at_ms * 1000,
         "positions": [record.position],
+        "extra": None,  # the decision's own row has it
     }
 
 
-def quarantine_row(record: Record, reason: str) -> Row:
-    """A row of `quarantine`: the record as it came, with the reason."""
+def quarantine_row(record: Record, refusal: InvalidEvent) -> Row:
+    """A row of `quarantine`: the record as it came, with the reason; whole where it waits."""
+    whole = refusal.waits is not None  # then it is JSON, so UTF-8 too
     return {
         **record.position,
         "key": _text(record.key),
-        "value": _text(record.value),
-        "reason": reason,
+        "value": _text(record.value, None if whole else QUARANTINE_BYTES),
+        "reason": str(refusal),
+        "waits": refusal.waits,
     }
 
 
-def _text(value: bytes | None) -> str | None:
-    return None if value is None else value[:QUARANTINE_BYTES].decode(errors="replace")
+def _text(value: bytes | None, most: int | None = QUARANTINE_BYTES) -> str | None:
+    return None if value is None else value[:most].decode(errors="replace")
 
 
 class Decoder:
-    """Checks records against the applications of this stack."""
+    """Checks records against the applications of this stack.
 
-    def __init__(self, applications: Mapping[str, Application], decisions_topic: str) -> None:
+    Args:
+        labels: by application, those of its other contracts that this home has known.
+    """
+
+    def __init__(
+        self,
+        applications: Mapping[str, Application],
+        decisions_topic: str,
+        *,
+        labels: Mapping[str, Collection[str]] | None = None,
+    ) -> None:
         self.applications = applications
         self.decisions_topic = decisions_topic
+        self._labels = labels or {}
 
     def decision(self, record: Record) -> Decision:
         """The decision in `record`. Raises InvalidEvent."""
@@ -165,7 +181,7 @@ class Decoder:
             return decision.application, decision.previous_decision_id, next_row(decision, record)
         if record.value is None:
             raise InvalidEvent("the record has no value; expected a JSON object")
-        outcome = read_outcome(record.value, self.applications)
+        outcome = read_outcome(record.value, self.applications, labels=self._labels)
         return outcome.application, outcome.decision_id, outcome_row(outcome, record)
 
     def single(self, record: Record) -> list[Row]:
@@ -175,7 +191,7 @@ class Decoder:
                 return [{"outcome": _ledger_row(*self.outcome(record))}]
             decision = self.decision(record)
         except InvalidEvent as refusal:
-            return [{"quarantined": quarantine_row(record, str(refusal))}]
+            return [{"quarantined": quarantine_row(record, refusal)}]
         rows: list[Row] = [{"replay": decision_row(decision, record)}]
         if (previous := decision.previous_decision_id) is not None:
             entry = next_row(decision, record)

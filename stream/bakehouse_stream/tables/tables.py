@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,7 +30,10 @@ from pyarrow import fs
 from bakehouse_schemas.errors import StackError
 from bakehouse_schemas.process.settings import Settings
 from bakehouse_schemas.replay.tables import PARTITIONED_BY, TABLES
-from bakehouse_stream.columns import arrow_schema
+from bakehouse_stream.columns import arrow_schema, conformed, has_all
+
+if TYPE_CHECKING:
+    from pyspark.sql.types import StructType
 
 FIRST_OFFSETS = "bakehouse.firstOffsets"  # what was consumed is counted from here
 COMMIT_RETRIES = 100  # appends meet compaction; neither touches what the other does
@@ -113,13 +116,20 @@ class DataFile:
 
 
 class Table:
-    """One Delta table. Each thread takes its own: a handle is not to be shared."""
+    """One Delta table. Each thread takes its own: a handle is not to be shared.
+
+    Args:
+        schema: the columns that this release knows; `stored` are those that the table has, some of
+            which a later release may have added.
+    """
 
     def __init__(self, name: str, uri: str) -> None:
         self.name = name
         self.uri = uri
         self.schema = arrow_schema(name)
         self._delta = DeltaTable(uri)
+        self.stored: pa.Schema = pa.schema(self._delta.schema().to_arrow())
+        self._is_later = not has_all(self.schema, self.stored)
         # paths in it are relative to the table, on a disk and in an object store alike
         self.filesystem = fs.PyFileSystem(DeltaStorageHandler.from_table(self._delta._table))
 
@@ -134,13 +144,21 @@ class Table:
         self._delta.update_incremental()
         return self._delta
 
+    @property
+    def spark_schema(self) -> StructType:
+        """All columns that the table has, as Spark's type: Delta's log holds it in those words."""
+        from pyspark.sql.types import StructType
+
+        return StructType.fromJson(json.loads(self._delta.schema().to_json()))
+
     def append(self, rows: pa.Table) -> int | None:
         """Commit rows; returns the version that holds them, None where there were none."""
         if rows.num_rows == 0:
             return None
         write_deltalake(
             self._delta,
-            rows.cast(self.schema),
+            # columns of a later release are null in what this one adds
+            conformed(rows, self.stored) if self._is_later else conformed(rows, self.schema),
             mode="append",
             writer_properties=_WRITER,
             commit_properties=CommitProperties(max_commit_retries=COMMIT_RETRIES),
@@ -182,16 +200,16 @@ class Table:
         return pa.concat_tables([fields.empty_table(), *parts])
 
     def _read_one(self, file: DataFile, columns: list[str]) -> pa.Table:
+        fields = pa.schema([self.schema.field(name) for name in columns])
         stored = [name for name in columns if name not in file.partition]
         with self.filesystem.open_input_file(file.path) as source:
+            # a file of an earlier release lacks some of the columns
             read = pq.ParquetFile(source).read(columns=stored)
-        arrays = [
-            pa.array([file.partition[name]] * read.num_rows, self.schema.field(name).type)
-            if name in file.partition
-            else read.column(name).cast(self.schema.field(name).type)
-            for name in columns
-        ]
-        return pa.table(arrays, schema=pa.schema([self.schema.field(name) for name in columns]))
+        for name in columns:
+            if name in file.partition:
+                values = pa.array([file.partition[name]] * read.num_rows, fields.field(name).type)
+                read = read.append_column(name, values)
+        return conformed(read, fields)
 
     def replace(self, gone: Iterable[DataFile], written: Iterable[DataFile], *, now_ms: int) -> int:
         """Swap files for others that say the same; readers that tail see nothing new.
@@ -294,6 +312,30 @@ def create_tables(settings: Settings, *, first_offsets: Mapping[str, Mapping[str
             },
             raise_if_key_not_exists=False,
         )
+
+
+def add_columns(settings: Settings) -> dict[str, int]:
+    """Give the tables that are there the columns that this release adds, at any depth.
+
+    One commit for each table that lacks some, without data: what is there stays as it was written,
+    and readers of the release before go on. Returns table → its version since.
+    """
+    found = {}
+    for name in TABLES:
+        delta = DeltaTable(table_uri(settings, name))
+        wanted = arrow_schema(name)
+        if has_all(pa.schema(delta.schema().to_arrow()), wanted):
+            continue
+        write_deltalake(
+            delta,
+            wanted.empty_table(),
+            mode="append",
+            schema_mode="merge",
+            commit_properties=CommitProperties(max_commit_retries=COMMIT_RETRIES),
+            post_commithook_properties=_NO_HOOKS,
+        )
+        found[name] = int(delta.version())
+    return found
 
 
 def table_uri(settings: Settings, name: str) -> str:

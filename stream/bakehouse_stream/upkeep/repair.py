@@ -22,8 +22,6 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
 from bakehouse_schemas.process.failpoints import reach
-from bakehouse_schemas.replay.tables import LEDGER, REPLAY
-from bakehouse_stream.columns import spark_schema
 from bakehouse_stream.fold import fold
 from bakehouse_stream.join import join_outcomes
 from bakehouse_stream.tables.running_account import by_partition
@@ -167,7 +165,7 @@ class Repair:
         rows = fold(rows.join(F.broadcast(of_decisions), "decision_id", "left_semi"))
         told = read_rows(self._spark, self._ledger, partition, outcomes)
         told = told.join(F.broadcast(keys), ["decision_id", "outcome_id"], "left_semi")
-        return match(rows, told).toArrow().cast(self._replay.schema)
+        return match(rows, told).toArrow()
 
     def _load(self) -> None:
         if not self._memory.is_file():
@@ -206,9 +204,9 @@ class Repair:
 def match(decisions: DataFrame, ledger: DataFrame) -> DataFrame:
     """Rows of `replay`, one for each outcome of the ledger that meets its (folded) decision."""
     left = decisions.select(
-        "application", "decision_id", "received_at", F.struct(*REPLAY).alias("decision")
+        "application", "decision_id", "received_at", F.struct(*decisions.columns).alias("decision")
     )
-    entry = [name for name in LEDGER if name not in ("application", "hour", "decision_id")]
+    entry = [n for n in ledger.columns if n not in ("application", "hour", "decision_id")]
     right = ledger.select(
         "application", "decision_id", "received_at", F.struct(*entry).alias("outcome")
     )
@@ -216,7 +214,7 @@ def match(decisions: DataFrame, ledger: DataFrame) -> DataFrame:
     return pairs.select(
         *[
             F.array("outcome").alias(name) if name == "outcomes" else F.col(f"decision.{name}")
-            for name in REPLAY
+            for name in decisions.columns
         ]
     )
 
@@ -224,8 +222,11 @@ def match(decisions: DataFrame, ledger: DataFrame) -> DataFrame:
 def read_rows(
     spark: SparkSession, table: Table, partition: tuple[str, int], files: list[DataFile]
 ) -> DataFrame:
-    """These files of one partition as a DataFrame of the table's columns."""
-    schema = spark_schema(table.name)
+    """These files of one partition as a DataFrame of all the columns that the table has.
+
+    Null where a file was written by a release that did not know them.
+    """
+    schema = table.spark_schema
     stored = type(schema)([f for f in schema if f.name not in ("application", "hour")])
     rows = spark.read.schema(stored).parquet(*[table.address(file.path) for file in files])
     application, hour = partition

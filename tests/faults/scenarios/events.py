@@ -113,7 +113,7 @@ def poison(rig: Rig) -> Measured:
         decision(context={}),
         decision(decision_id="not\nan id"),
         decision(application="another"),
-        decision(extra=1),
+        decision(exploration={"kind": "fifo"}),
         decision(previous_decision_id=known["decision_id"].upper()),
     ]
     bad_outcomes: list[Any] = [
