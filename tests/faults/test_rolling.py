@@ -46,7 +46,7 @@ def rolled(order: tuple[str, ...], scenarios: list[str], scratch: Path) -> dict[
 def check_kept(found: dict[str, Any]) -> None:
     counted = {name: found[name] for name in ("lost", "duplicated", "unaccounted", "http_errors")}
     assert not any(counted.values())
-    assert found["account"]["quarantined"] == 0
+    assert found["account"]["quarantined"] == found["contested"] == 0
     for row in found["rows"]:
         assert row["measured"]["decisions"] > 0
         assert row["measured"]["by_the_rules"] == 0
