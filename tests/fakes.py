@@ -14,6 +14,7 @@ from kafka.errors import KafkaError, KafkaTimeoutError
 
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.application.exploration import Exploration
+from bakehouse_schemas.contracts.contract import contract_of
 from bakehouse_schemas.errors import SpoolFull
 from bakehouse_schemas.events.events import PolicyPointer
 from bakehouse_schemas.policy.bundle import Manifest, write_bundle
@@ -134,7 +135,8 @@ def publish_policy(
             experiences=1,
             new_experiences=1,
             new_outcomes_received_at_ms=list(received_at_ms),
-            gate=gate or {},
+            gate=({} if contract else {"contract": contract_of(application).described()})
+            | (gate or {}),
         ),
         {
             "normaliser_offset": np.zeros(size, np.float32),

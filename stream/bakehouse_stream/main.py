@@ -28,6 +28,8 @@ from bakehouse_schemas.process.settings import Settings, load_settings
 from bakehouse_schemas.process.spans import open_tracer
 from bakehouse_stream.kafka.broker import Broker
 from bakehouse_stream.kafka.checkpoints import Checkpoint, fingerprint
+from bakehouse_stream.kafka.decode import known_contracts
+from bakehouse_stream.kafka.orders import Orders
 from bakehouse_stream.kafka.stream_time import StreamTime, events_between, reaches
 from bakehouse_stream.queries.query import ReplayQuery
 from bakehouse_stream.queries.query_restarts import QueryRestarts
@@ -36,6 +38,7 @@ from bakehouse_stream.tables.log_recovery import recover_tables
 from bakehouse_stream.tables.tables import add_columns, create_tables, tables_exist
 from bakehouse_stream.tables.text_ids import remembered
 from bakehouse_stream.upkeep.maintenance import Maintenance
+from bakehouse_stream.upkeep.requeue import requeue_of, wish_of
 
 JARS_VARIABLE = "BAKEHOUSE_SPARK_JARS"
 HEARTBEAT_S = 0.5
@@ -264,6 +267,7 @@ def run(
     phase.announce("loading applications")
     applications = {name: one.application for name, one in load_applications(refs).items()}
     note_contracts(settings.home, applications.values())
+    known = known_contracts(settings.home, applications)
     tracer = open_tracer(settings, "stream", process=str(os.getpid()))
     phase.announce("waiting for Kafka")
     broker = connect(settings, stop.is_set)
@@ -293,14 +297,30 @@ def run(
         log.info("%s has the columns of this release since version %d", table, version)
     span = remembered(applications.values(), retention_days=settings.replay_retention_days)
     query = ReplayQuery(
-        spark, settings, refs, checkpoint, on_batch=woken.set, span=span, tracer=tracer
+        spark,
+        settings,
+        refs,
+        checkpoint,
+        on_batch=woken.set,
+        span=span,
+        tracer=tracer,
+        known=known,
     )
     time_ = StreamTime(horizon_ms=horizon_ms(applications))
-    maintenance = Maintenance(spark, settings, query, stream_time_ms=lambda: time_.now_ms)
+    maintenance = Maintenance(
+        spark,
+        settings,
+        query,
+        requeue=requeue_of(settings, applications, rewound=checkpoint.rewound),
+        stream_time_ms=lambda: time_.now_ms,
+        on_news=woken.set,
+    )
+    orders = Orders(settings, {"requeue": lambda order: maintenance.ask(wish_of(order))})
     restarts = QueryRestarts(query, checkpoint, broker, woken=woken)
     phase.announce("starting the query")
     restarts.check()
     maintenance.start()
+    orders.start()
     part = Stream(settings, broker, query, restarts, time_, maintenance, woken)
     phase.announce(READY)
     try:
@@ -309,6 +329,7 @@ def run(
         log.error("%s", error)
         return 1
     phase.announce("stopping")
+    orders.stop()
     if restarts.is_alive:
         part.drain()
     query.stop()

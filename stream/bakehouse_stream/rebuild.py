@@ -20,11 +20,12 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
 from bakehouse_schemas.ids import MS_PER_HOUR
+from bakehouse_schemas.loading import load_applications
 from bakehouse_schemas.process.settings import Settings, load_settings
 from bakehouse_schemas.replay.tables import PARTITIONED_BY
 from bakehouse_stream.fold import fold
 from bakehouse_stream.kafka.broker import Broker
-from bakehouse_stream.kafka.decode import OUTPUTS
+from bakehouse_stream.kafka.decode import OUTPUTS, known_contracts
 from bakehouse_stream.kafka.sources import all_records
 from bakehouse_stream.main import JARS_VARIABLE
 from bakehouse_stream.queries.replay_query import table_rows
@@ -43,6 +44,7 @@ def rebuilt_rows(spark: SparkSession, settings: Settings, refs: list[str]) -> Da
         decisions_topic=settings.topic("decisions"),
         retention=None,
         tasks=settings.topic_partitions,
+        known=known_contracts(settings.home, load_applications(refs)),
     )
 
 

@@ -78,6 +78,10 @@ class Row:
     broken: str = ""
     p99_ms: float = 0.0
 
+    def breaks(self, words: str) -> None:
+        """A promise was not kept."""
+        self.broken = "; ".join(filter(None, (self.broken, words)))
+
 
 def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
@@ -255,7 +259,7 @@ class Run:
         short = [kind for kind, n in found["kinds"].items() if n["exact"] != n["decisions"]]
         contracts = {kind.split()[0] for kind in found["kinds"]}
         if short or len(contracts) != 2:
-            row.broken = f"decided again otherwise: {short} of {contracts}: {found['wrong']}"
+            row.breaks(f"decided again otherwise: {short} of {contracts}: {found['wrong'][:2]}")
 
     def _result(self, running: Rig, journal: Journal, verdict: Verdict) -> dict[str, Any]:
         for row in self.rows:
@@ -294,9 +298,9 @@ class Run:
             answered, without = by_the_rules(journal.decisions, began, ended)
             row.measured |= {"decisions": answered, "by_the_rules": without}
             if without:
-                row.broken = row.broken or f"{without} of {answered} decisions had no policy"
+                row.breaks(f"{without} of {answered} decisions had no policy")
             if running.stack.earlier_parts:
-                row.broken = row.broken or f"{running.stack.earlier_parts} were not upgraded"
+                row.breaks(f"{running.stack.earlier_parts} were not upgraded")
 
     def _excused(self, running: Rig, failure: list[Any]) -> bool:
         """Whether serving did not run when a request failed (an answer is never excused)."""

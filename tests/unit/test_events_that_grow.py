@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import orjson
@@ -14,6 +15,7 @@ from bakehouse_schemas.application.application import Application, minutes
 from bakehouse_schemas.application.exploration import LoggedExploration, with_share
 from bakehouse_schemas.application.observation import Numeric
 from bakehouse_schemas.application.reward import Reward
+from bakehouse_schemas.contracts.contract import contract_of
 from bakehouse_schemas.errors import InvalidEvent, UnknownApplication, UnknownLabel, UnknownSchema
 from bakehouse_schemas.events.checks import check_executed
 from bakehouse_schemas.events.events import (
@@ -145,7 +147,8 @@ def test_an_executed_label_of_an_earlier_contract_is_taken_and_of_none_waits():
     done = outcome(A, kind="executed", name=None, value=None, executed_action="retired")
     (row,) = decoder().single(record("outcomes", done))
     assert row["quarantined"]["waits"] == UnknownLabel.waits == "label"
-    known = decoder(labels={APPLICATION.name: frozenset({"retired"})})
+    before = dataclasses.replace(APPLICATION, actions=Discrete("easy", "retired"))
+    known = decoder(known={APPLICATION.name: [contract_of(before)]})
     (row,) = known.single(record("outcomes", done))
     assert row["outcome"]["executed_action"] == '"retired"'
     (row,) = known.single(record("outcomes", done | {"executed_action": 7}))
@@ -170,10 +173,11 @@ def test_executed_actions_of_numbers_and_of_parts_wait_where_another_contract_ma
         check_executed(numbers, "fast")
     assert wrong.value.waits is None
     parts = of(Parts({"mode": Discrete("a", "b"), "speed": Continuous(low=0.0, high=1.0)}), "ppo")
-    check_executed(parts, {"mode": "c", "speed": [0.5]}, {"mode=c"})
-    for action in ({"mode": "c", "speed": [0.5]}, {"mode": "a", "pace": [0.5]}, {}):
+    before = of(Parts({"mode": Discrete("a", "c"), "speed": Continuous(low=0.0, high=2.0)}), "ppo")
+    check_executed(parts, {"mode": "c", "speed": [1.5]}, [contract_of(before)])
+    for action in ({"mode": "d", "speed": [0.5]}, {"mode": "a", "pace": [0.5]}, {}):
         with pytest.raises(UnknownLabel):
-            check_executed(parts, action, {"mode=d"})
+            check_executed(parts, action, [contract_of(before)])
 
 
 def test_an_order_to_stream_is_read_and_a_learner_passes_over_it():

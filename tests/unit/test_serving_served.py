@@ -398,9 +398,9 @@ class SlowFolder:
 def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowFolder]:
     from bakehouse_serving.policies import loading
 
-    folder = SlowFolder(loading.load_bundle)
+    folder = SlowFolder(loading.load_policy)
     folder.answers.set()
-    monkeypatch.setattr(loading, "load_bundle", folder)
+    monkeypatch.setattr(loading, "load_policy", folder)
     yield folder
     folder.answers.set()
 

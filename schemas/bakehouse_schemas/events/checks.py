@@ -10,6 +10,7 @@ import numpy as np
 from bakehouse_schemas.application.actions import Continuous, Discrete, Parts
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.application.ranking import Ranking
+from bakehouse_schemas.contracts.contract import Contract
 from bakehouse_schemas.errors import InvalidEvent, UnknownLabel
 from bakehouse_schemas.events.events import Decision, Outcome, OutcomeRequest
 from bakehouse_schemas.execution.logged_density import base_policy_from_density
@@ -128,19 +129,19 @@ def eligible_mask(
 def check_outcome(
     application: Application,
     outcome: OutcomeRequest | Outcome,
-    labels: Collection[str] = (),
+    known: Collection[Contract] = (),
 ) -> None:
     """What one field's type cannot say: what each kind of outcome needs.
 
     Args:
-        labels: see `check_executed`.
+        known: see `check_executed`.
     """
     if outcome.kind == "reward" and outcome.name is None:
         raise InvalidEvent(
             "name: missing; an outcome of kind 'reward' is named, such as 'level_won'"
         )
     if outcome.kind == "executed":
-        check_executed(application, outcome.executed_action, labels)
+        check_executed(application, outcome.executed_action, known)
     elif outcome.executed_action is not None:
         raise InvalidEvent(
             f"executed_action: goes with kind 'executed', and this outcome is a {outcome.kind!r}"
@@ -149,7 +150,7 @@ def check_outcome(
         raise InvalidEvent("outcome_id: ids that begin with 'next:' are the stream's own")
 
 
-def check_executed(application: Application, action: Any, labels: Collection[str] = ()) -> None:
+def check_executed(application: Application, action: Any, known: Collection[Contract] = ()) -> None:
     """Raise InvalidEvent unless an `executed_action` can be one of the application's.
 
     The items of a ranking are not known here: any list of ids is taken. An outcome does not say
@@ -157,32 +158,18 @@ def check_executed(application: Application, action: Any, labels: Collection[str
     has is waited for.
 
     Args:
-        labels: of the application's other contracts; of several parts `part=label`.
+        known: contracts that the application has had before.
     """
     if isinstance(application.actions, Ranking):
         if not isinstance(action, list) or not all(is_text(one) for one in action):
             raise InvalidEvent(f"executed_action: {action!r:.60}; expected a list of item ids")
         return
     problem = problem_with_action(application, action)
-    if problem is None or (labels and _is_known(application, action, labels)):
+    if problem is None or any(contract.takes(action) for contract in known):
         return
     refused = UnknownLabel if _may_be_another_contracts(application, action) else InvalidEvent
     raise refused(
         f"executed_action: {action!r:.60} is not an action of {application.name!r}; {problem}"
-    )
-
-
-def _is_known(application: Application, action: Any, labels: Collection[str]) -> bool:
-    """Whether each label in an action is one of ours or one of `labels`, which other contracts of
-    the application have."""
-    if isinstance(action, str):
-        return action in labels
-    if not isinstance(application.actions, Parts) or not isinstance(action, Mapping):
-        return False
-    parts = application.actions.parts
-    return bool(action) and all(
-        f"{name}={one}" in labels or (name in parts and parts[name].problem_with(one) is None)
-        for name, one in action.items()
     )
 
 

@@ -164,6 +164,9 @@ class Progress(_Event):
     applied_ms: Milliseconds  # when this record was made, by stream's clock
 
 
+ORDERS_TO_STREAM = b"@stream/"  # what their keys begin with
+
+
 class Order(_Event):
     """A record of `policies.v1`, key `@stream/<order>`: what people ask of stream.
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from bakehouse_schemas.application.application import Application
+from bakehouse_schemas.contracts.contract import Contract
 from bakehouse_schemas.errors import InvalidEvent, UnknownApplication, UnknownSchema
 from bakehouse_schemas.events.checks import check_decision, check_outcome
 from bakehouse_schemas.events.events import Control, Decision, Order, Outcome
@@ -67,18 +68,18 @@ def read_outcome(
     value: bytes,
     applications: Mapping[str, Application],
     *,
-    labels: Mapping[str, Collection[str]] | None = None,
+    known: Mapping[str, Collection[Contract]] | None = None,
 ) -> Outcome:
     """A record of `outcomes.v1`, fully checked. Raises InvalidEvent.
 
     Args:
-        labels: by application, those of its earlier contracts; see `check_executed`.
+        known: by application, contracts that it has had before; see `check_executed`.
     """
     fields = parse_object(value)
     _check_schema(fields, "outcome.v1")
     outcome = validated(Outcome, fields)
     application = _application(applications, outcome.application)
-    check_outcome(application, outcome, (labels or {}).get(application.name, ()))
+    check_outcome(application, outcome, (known or {}).get(application.name, ()))
     return outcome
 
 

@@ -100,12 +100,28 @@ class Manifest(BaseModel):
 
 
 class LoadedPolicy:
-    """A bundle that passed every check: its manifest and the policy to answer with."""
+    """A bundle that passed every check: its manifest and the policy to answer with.
 
-    def __init__(self, manifest: Manifest, policy: Policy) -> None:
+    Args:
+        arrays: what it is made of; the policy holds the same.
+        notes: where it was made for another contract and carried over: what is new, gone, or only
+            about right, see `carry.py`; None: it was not.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        policy: Policy,
+        arrays: Mapping[str, Array] | None = None,
+        *,
+        notes: tuple[str, ...] | None = None,
+    ) -> None:
         self.manifest = manifest
         self.policy = policy
         self.version = manifest.version
+        self.arrays = arrays or {}
+        self.carried = notes is not None
+        self.notes = notes or ()
 
 
 def write_bundle(
@@ -247,7 +263,7 @@ def load_bundle(
         raise BundleCorrupt(
             f"{folder}: arrays do not fit the manifest: {type(error).__name__}: {error}"
         ) from None
-    return LoadedPolicy(manifest, policy)
+    return LoadedPolicy(manifest, policy, arrays)
 
 
 @np.errstate(all="ignore")  # what overflows is refused below, with words

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from bakehouse_schemas.application.shape import Shape, discrete_shape
 from bakehouse_schemas.errors import BundleCorrupt
 from bakehouse_schemas.execution.base_policy import BasePolicy
+from bakehouse_schemas.policy.carried_numbers import between_boxes
 from bakehouse_schemas.policy.network import Array, check_bounded, compile_network
 from bakehouse_schemas.policy.normaliser import BoundedNormaliser
 from bakehouse_schemas.policy.scores import (
@@ -76,6 +77,9 @@ class Policy:
             items are the actions themselves, also their features, `action_features [A, F]`.
         actions: the action space, or the number of labels.
 
+    A policy that was carried over from another contract (`carry.py`) answers numbers in the bounds
+    `answered_low [d]`, `answered_high [d]`, and they are brought into those of `actions`.
+
     Raises:
         BundleCorrupt: arrays are missing, do not fit each other, or could answer no number.
         UnsupportedOperation: an operation outside the vocabulary.
@@ -118,6 +122,9 @@ class Policy:
                 f"the policy reads {self._items.size} numbers of an item; expected "
                 f"{self.shape.features}"
             )
+        self._answered: tuple[Array, Array] | None = None
+        if "answered_low" in arrays:
+            self._answered = arrays["answered_low"], arrays["answered_high"]
         self._head = head
         self.largest_bonus = 0.0  # that optimism can add to a score
         self._score: Callable[[Array], Array]
@@ -280,15 +287,20 @@ class Policy:
             probabilities[:, start:stop] = softmax(logits, temperature or self._head.temperature)
         numbers = answer[:, -2 * shape.dims :] if shape.dims else nothing
         if self._head.kind == "gaussian":
-            half = (shape.high - shape.low) / 2
-            middle = (shape.high + shape.low) / 2
+            low, high = (shape.low, shape.high) if self._answered is None else self._answered
+            half, middle = (high - low) / 2, (high + low) / 2
             mean = middle + half * np.clip(answer[:, : shape.dims], -1.0, 1.0)
+            if self._answered is not None:
+                mean = np.clip(mean, shape.low, shape.high)
             std = np.zeros_like(mean)
             if answer.shape[1] > shape.dims:
                 std = half * np.exp(np.clip(answer[:, shape.dims :], *LOG_STD))
             return BasePolicy(probabilities, mean, std)
         mean, log_std = numbers[:, : shape.dims], numbers[:, shape.dims :]
-        return BasePolicy(probabilities, mean, np.exp(np.clip(log_std, *LOG_STD)), squashed=True)
+        std = np.exp(np.clip(log_std, *LOG_STD))
+        if self._answered is not None:
+            mean, std = between_boxes(mean, std, self._answered, (shape.low, shape.high))
+        return BasePolicy(probabilities, mean, std, squashed=True)
 
 
 def softmax(scores: Array, temperature: float) -> Array:

@@ -8,13 +8,24 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bakehouse_schemas.application.application import Application
+from bakehouse_schemas.contracts.contract import contract_of
+from bakehouse_schemas.contracts.known import KnownContracts
 from bakehouse_schemas.errors import BundleError
 from bakehouse_schemas.events.events import PolicyPointer
-from bakehouse_schemas.policy.bundle import LoadedPolicy, Manifest, load_bundle, read_manifest
+from bakehouse_schemas.policy.bundle import LoadedPolicy, Manifest, read_manifest
+from bakehouse_schemas.policy.load_carried import load_policy
+
+
+def carried_over(policy: LoadedPolicy | None) -> dict[str, Any] | None:
+    """Where a policy was made for another contract: for which, and what is not as it was."""
+    if policy is None or not policy.carried:
+        return None
+    return {"made_for": policy.manifest.contract, "notes": list(policy.notes)}
 
 
 class PolicyLoader:
@@ -22,14 +33,17 @@ class PolicyLoader:
 
     Args:
         policies: the only folder that bundles are loaded from.
+        known: contracts that this home has known, for bundles that do not describe theirs.
     """
 
-    def __init__(self, application: Application, policies: Path) -> None:
+    def __init__(self, application: Application, policies: Path, known: KnownContracts) -> None:
         self._application = application
+        self._contract = contract_of(application)
         self._policies = policies
+        self._known = known
 
     def load(self, version: int, pointer: PolicyPointer | None) -> LoadedPolicy:
-        """One policy, ready to answer.
+        """One policy, ready to answer; of another contract, carried over to this application's.
 
         Args:
             pointer: names its folder and its SHA-256; None: the folder of this number is loaded,
@@ -42,15 +56,13 @@ class PolicyLoader:
         folder = self._policies / application.name / str(version)
         if pointer is not None and pointer.uri:
             folder = self._folder(pointer.uri)
-        loaded = load_bundle(
+        loaded = load_policy(
             folder,
             application=application.name,
-            contract=application.contract,
+            contract=self._contract,
             sha256=pointer.sha256 if pointer else None,
             inside=self._policies,
-            labels=application.actions.choices,
-            shape=application.shape,
-            dimensions=application.encoder.size,
+            known=lambda contract: self._known.of(application.name, contract),
         )
         if loaded.version != version:
             raise BundleError(f"{folder} holds policy {loaded.version}, expected {version}")
@@ -70,6 +82,11 @@ class PolicyLoader:
                 with contextlib.suppress(BundleError):
                     found.append(read_manifest(self._folder(pointer.uri)))
         return found
+
+    def made_for(self, pointer: PolicyPointer) -> str | None:
+        """The contract of a pointer's bundle; None where there is none, or it cannot be read."""
+        found = self.manifests([pointer])
+        return found[0].contract if found else None
 
     def _folder(self, uri: str) -> Path:
         """The folder that a pointer names.

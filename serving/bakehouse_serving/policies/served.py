@@ -10,16 +10,18 @@ force first, and persisted afterwards.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bakehouse_schemas.application.application import Application
+from bakehouse_schemas.contracts.known import KnownContracts
 from bakehouse_schemas.decisions.slot import Slot, version_zero
 from bakehouse_schemas.errors import BundleError
 from bakehouse_schemas.events.events import Control, PolicyPointer
@@ -38,7 +40,7 @@ from bakehouse_serving.policies.control_actions import (
     reason_of,
 )
 from bakehouse_serving.policies.first_answers import FirstAnswers
-from bakehouse_serving.policies.loading import PolicyLoader
+from bakehouse_serving.policies.loading import PolicyLoader, carried_over
 from bakehouse_serving.policies.selection import Pointers, Selection, slot_of
 from bakehouse_serving.policies.state_file import StateFile
 from bakehouse_serving.uncounted import Uncounted
@@ -84,7 +86,9 @@ class Served:
         self.refused_policy: dict[str, Any] | None = None  # what should be in the slot and cannot
         self.last_refused_at_ms = 0  # of a policy, whatever came after; 0: none was
         self.history: deque[dict[str, Any]] = deque(maxlen=100)
-        self._loader = PolicyLoader(application, policies)
+        # beside the policies, which are the home's
+        self.known = KnownContracts(policies.parent)
+        self._loader = PolicyLoader(application, policies, self.known)
         self._state_file = StateFile(cache, application=application.name)
         self.audit_log = AuditLog(cache.with_suffix(".audit.jsonl"))
         self._clock = clock
@@ -93,7 +97,7 @@ class Served:
         )
         self._lock = threading.RLock()  # held for as long as memory takes: see the module
         self._writing = threading.Lock()  # of the state file, in the order of the changes
-        self._pointers = Pointers()
+        self._pointers = Pointers(application.contract)
         self._source: PolicyPointer | None = None  # of what is in the slot
         self._ahead: tuple[PolicyPointer | None, LoadedPolicy] | None = None  # loaded for a pin
 
@@ -115,15 +119,25 @@ class Served:
             self._switch("restored from this home")
         self._settle("restored from this home", live=False)
 
-    def point(self, pointers: Sequence[PolicyPointer], *, live: bool) -> None:
+    def point(
+        self,
+        pointers: Sequence[PolicyPointer],
+        *,
+        live: bool,
+        of_contracts: Mapping[str, PolicyPointer] | None = None,
+    ) -> None:
         """Serve what the learner has published; only the last of these is loaded.
 
         Args:
             live: they were published while this process listened, so their freshness is measured.
+            of_contracts: what was published last for each contract.
         """
         with self._lock:
-            self._pointers.add(pointers)
-            if self._pointers.newest == self._pointers.served or self.control.frozen:
+            unclaimed = self._pointers.unclaimed(pointers, of_contracts)
+        made_for = None if unclaimed is None else self._loader.made_for(unclaimed)
+        with self._lock:
+            self._pointers.add(pointers, of_contracts, made_for)
+            if self._pointers.chosen().published == self._pointers.served or self.control.frozen:
                 return
             passed_over = [p for p in pointers[:-1] if p.version > self.slot.version]
         self._settle("published", live=live, passed_over=passed_over)
@@ -251,10 +265,16 @@ class Served:
             manifests = self._loader.manifests(passed_over) if live else []
             refused: BundleError | None = None
             loaded: LoadedPolicy | None = None
+            found = selected
             try:
-                loaded = self._load(selected.version, selected.source)
+                loaded = self._load(found.version, found.source)
             except BundleError as error:
                 refused = error
+            if refused is not None and selected.instead and self.slot.policy is None:
+                log.info("%s: another is tried: %s", self.application.name, refused)
+                found = selected.in_its_place()
+                with contextlib.suppress(BundleError):  # said of the first
+                    loaded, refused = self._load(found.version, found.source), None
             with self._lock:
                 if self._pointers.select(self.control) != selected:
                     continue  # a pointer or a control came while it loaded
@@ -265,7 +285,7 @@ class Served:
                     manifests.append(loaded.manifest)
                 else:
                     manifests = []
-                self._take_up(loaded, selected, why, manifests, began_s=began_s)
+                self._take_up(loaded, found, why, manifests, began_s=began_s)
                 return
 
     def _refuse(self, version: int, error: BundleError) -> None:
@@ -362,4 +382,5 @@ class Served:
             "explore_share": control.explore_share,
             "swaps": self.swaps,
             "refused_policy": self.refused_policy,
+            "carried_over": carried_over(slot.policy),
         }

@@ -12,7 +12,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
@@ -30,6 +30,18 @@ log = logging.getLogger(__name__)
 
 RETRY_S = 0.5
 # The broker answers a fetch at once when there is something, so waiting long costs no latency.
+
+
+class Published(NamedTuple):
+    """Pointers of one application that were heard of.
+
+    Args:
+        pointers: oldest first.
+        of_contracts: the last one for each contract.
+    """
+
+    pointers: list[PolicyPointer]
+    of_contracts: dict[str, PolicyPointer]
 
 
 class Subscriber(threading.Thread):
@@ -52,7 +64,7 @@ class Subscriber(threading.Thread):
         self._loads: queue.Queue[Callable[[], None]] = queue.Queue()  # in the order of arrival
         self.loader = threading.Thread(target=self._load, name="policy loader", daemon=True)
         self.listening = False  # caught up with all that was published before
-        self._before: dict[str, list[PolicyPointer]] = {}  # what was, until then
+        self._before: dict[str, Published] = {}  # what was, until then
         self.problem: str | None = None
 
     def stop(self) -> None:
@@ -131,12 +143,14 @@ class Subscriber(threading.Thread):
         Of what was published before, the newest of all alone: bundles of those that it has replaced
         may be gone, and to serve one of them meanwhile would be a step back.
         """
-        pointers: dict[str, list[PolicyPointer]] = {} if self.listening else self._before
+        pointers: dict[str, Published] = {} if self.listening else self._before
         for record in records:
             try:
                 if record.key is None or record.value is None:
                     continue
-                name, _, control = record.key.decode().partition("/")
+                key, _, control = record.key.decode().partition("/")
+                # `<application>@<contract>`: the learner's last word to processes of a contract
+                name, _, contract = key.partition("@")
                 served = self._served.get(name)
                 if served is None:
                     continue
@@ -148,15 +162,22 @@ class Subscriber(threading.Thread):
                 else:
                     pointer = validated(PolicyPointer, parse_object(record.value))
                     _check_name(pointer.application, name)
-                    pointers.setdefault(name, []).append(pointer)
+                    published = pointers.setdefault(name, Published([], {}))
+                    if contract:
+                        published.of_contracts[contract] = pointer
+                    else:
+                        published.pointers.append(pointer)
             except (InvalidEvent, UnicodeDecodeError) as error:
                 log.warning("%s offset %s is passed over: %s", record.topic, record.offset, error)
         if self.listening:
             self._point(pointers)
 
-    def _point(self, pointers: dict[str, list[PolicyPointer]]) -> None:
-        for name, published in pointers.items():
-            self._loads.put(partial(self._served[name].point, published, live=self.listening))
+    def _point(self, pointers: dict[str, Published]) -> None:
+        for name, (published, of_contracts) in pointers.items():
+            point = self._served[name].point
+            self._loads.put(
+                partial(point, published, live=self.listening, of_contracts=of_contracts)
+            )
         pointers.clear()
 
     def _note_statuses(self, records: Iterable[Any]) -> None:

@@ -7,19 +7,25 @@ inside Spark's Python workers (`mapInArrow`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
 import pyarrow as pa
 
 from bakehouse_schemas.application.application import Application
+from bakehouse_schemas.contracts.contract import Contract, read_contract
+from bakehouse_schemas.contracts.known import KnownContracts as Registry
 from bakehouse_schemas.errors import InvalidEvent
 from bakehouse_schemas.events.events import Decision, Outcome
 from bakehouse_schemas.events.records import read_decision, read_outcome
 from bakehouse_schemas.ids import own_hour
 from bakehouse_schemas.loading import load_applications
 from bakehouse_stream.columns import arrow_schema
+
+KnownContracts = Mapping[str, Collection[Contract]]
 
 QUARANTINE_BYTES = 64 << 10
 Row = dict[str, Any]
@@ -149,7 +155,7 @@ class Decoder:
     """Checks records against the applications of this stack.
 
     Args:
-        labels: by application, those of its other contracts that this home has known.
+        known: by application, the contracts that this home has known of it.
     """
 
     def __init__(
@@ -157,11 +163,11 @@ class Decoder:
         applications: Mapping[str, Application],
         decisions_topic: str,
         *,
-        labels: Mapping[str, Collection[str]] | None = None,
+        known: KnownContracts | None = None,
     ) -> None:
         self.applications = applications
         self.decisions_topic = decisions_topic
-        self._labels = labels or {}
+        self._known = known or {}
 
     def decision(self, record: Record) -> Decision:
         """The decision in `record`. Raises InvalidEvent."""
@@ -181,7 +187,7 @@ class Decoder:
             return decision.application, decision.previous_decision_id, next_row(decision, record)
         if record.value is None:
             raise InvalidEvent("the record has no value; expected a JSON object")
-        outcome = read_outcome(record.value, self.applications, labels=self._labels)
+        outcome = read_outcome(record.value, self.applications, known=self._known)
         return outcome.application, outcome.decision_id, outcome_row(outcome, record)
 
     def single(self, record: Record) -> list[Row]:
@@ -226,15 +232,28 @@ OUTPUT_SCHEMA = pa.schema(
 )
 
 
-def decoder(refs: list[str], decisions_topic: str) -> Callable[[Batches], Batches]:
+def known_contracts(home: Path, names: Iterable[str]) -> dict[str, list[Contract]]:
+    """By application, the contracts that a home has known of it."""
+    known = Registry(home)
+    return {name: list(known.known(name).values()) for name in names}
+
+
+def decoder(
+    refs: list[str], decisions_topic: str, known: KnownContracts | None = None
+) -> Callable[[Batches], Batches]:
     """For `mapInArrow`: `record, decision, outcome` in, `replay, outcome, quarantined` out.
 
     What comes in is a record as it was read, or a pair out of the join; the others are null.
     Applications are loaded inside the worker, once: functions do not travel well.
+
+    Args:
+        known: see `Decoder`.
     """
+    described = {name: [one.described() for one in of] for name, of in (known or {}).items()}
+    text = json.dumps(described, sort_keys=True)
 
     def decode(batches: Batches) -> Batches:
-        found = _decoder(refs, decisions_topic)
+        found = _decoder(refs, decisions_topic, text)
         for batch in batches:
             columns = (_records(batch, name) for name in ("record", "decision", "outcome"))
             rows: list[Row] = []
@@ -251,11 +270,14 @@ def decoder(refs: list[str], decisions_topic: str) -> Callable[[Batches], Batche
 _DECODERS: dict[tuple[str, ...], Decoder] = {}
 
 
-def _decoder(refs: list[str], decisions_topic: str) -> Decoder:
-    key = (decisions_topic, *refs)
+def _decoder(refs: list[str], decisions_topic: str, described: str) -> Decoder:
+    key = (decisions_topic, described, *refs)
     if key not in _DECODERS:
         applications = {name: one.application for name, one in load_applications(refs).items()}
-        _DECODERS[key] = Decoder(applications, decisions_topic)
+        known = {
+            name: [read_contract(one) for one in of] for name, of in json.loads(described).items()
+        }
+        _DECODERS[key] = Decoder(applications, decisions_topic, known=known)
     return _DECODERS[key]
 
 

@@ -19,7 +19,7 @@ from bakehouse_schemas.process.failpoints import during, reach
 from bakehouse_schemas.process.settings import Settings
 from bakehouse_schemas.process.spans import Tracer
 from bakehouse_stream.kafka.checkpoints import Checkpoint, furthest
-from bakehouse_stream.kafka.decode import OUTPUTS
+from bakehouse_stream.kafka.decode import OUTPUTS, KnownContracts
 from bakehouse_stream.kafka.gaps import without_record
 from bakehouse_stream.kafka.sources import Offsets, stream_records
 from bakehouse_stream.queries.replay_query import table_rows
@@ -60,7 +60,9 @@ class ReplayQuery:
         on_batch: Callable[[], None],
         span: timedelta,
         tracer: Tracer | None = None,
+        known: KnownContracts | None = None,
     ) -> None:
+        self._known = known
         self._tracer = tracer
         self._spark = spark
         self._settings = settings
@@ -109,6 +111,7 @@ class ReplayQuery:
             decisions_topic=self._settings.topic("decisions"),
             retention=timedelta(minutes=self._settings.join_retention_minutes),
             tasks=self._settings.topic_partitions,
+            known=self._known,
         )
         self._query = (
             rows.writeStream.queryName("replay")

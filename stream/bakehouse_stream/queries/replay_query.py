@@ -15,7 +15,7 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from bakehouse_stream.columns import spark_schema
 from bakehouse_stream.join import join_outcomes
-from bakehouse_stream.kafka.decode import OUTPUTS, decoder
+from bakehouse_stream.kafka.decode import OUTPUTS, KnownContracts, decoder
 from bakehouse_stream.kafka.gaps import READ_COLUMN, noting
 from bakehouse_stream.kafka.sources import RECORD
 
@@ -65,6 +65,7 @@ def table_rows(
     decisions_topic: str,
     retention: timedelta | None,
     tasks: int = 1,
+    known: KnownContracts | None = None,
 ) -> DataFrame:
     """What records add to the tables: `replay, outcome, quarantined`, one of them in each row.
 
@@ -79,6 +80,7 @@ def table_rows(
         refs: the applications, as a person names them.
         decisions_topic: its full name.
         retention: how long a decision waits in the join; None: for ever (not over streams).
+        known: by application, the contracts that this home has known of it.
         tasks: how many tasks check and build the rows; one is the fastest for small batches.
     """
     nothing = F.lit(None).cast(RECORD)
@@ -94,5 +96,5 @@ def table_rows(
     return (
         singles.unionByName(pairs)
         .coalesce(tasks)
-        .mapInArrow(noting(decoder(refs, decisions_topic)), f"{output}, {READ_COLUMN}")
+        .mapInArrow(noting(decoder(refs, decisions_topic, known)), f"{output}, {READ_COLUMN}")
     )

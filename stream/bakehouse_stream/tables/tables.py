@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -211,19 +212,50 @@ class Table:
                 read = read.append_column(name, values)
         return conformed(read, fields)
 
-    def replace(self, gone: Iterable[DataFile], written: Iterable[DataFile], *, now_ms: int) -> int:
+    def replace(
+        self,
+        gone: Iterable[DataFile],
+        written: Iterable[DataFile],
+        *,
+        now_ms: int,
+        data_change: bool = False,
+    ) -> int:
         """Swap files for others that say the same; readers that tail see nothing new.
 
         Removes exactly `gone`: what was appended since they were listed stays.
+
+        Args:
+            data_change: they do not say the same.
         """
         actions: list[AddAction | RemoveAction] = [
-            RemoveAction(f.path, False, now_ms, f.size, f.partition_text) for f in gone
+            RemoveAction(f.path, data_change, now_ms, f.size, f.partition_text) for f in gone
         ]
         actions += [
-            AddAction(f.path, f.size, f.partition_text, now_ms, False, f.stats) for f in written
+            AddAction(f.path, f.size, f.partition_text, now_ms, data_change, f.stats)
+            for f in written
         ]
         self._commit(actions)
         return self.version
+
+    def whole(self, file: DataFile) -> pa.Table:
+        """A file of a table without partitions, with all columns that the table has."""
+        with self.filesystem.open_input_file(file.path) as source:
+            return conformed(pq.ParquetFile(source).read(), self.stored)
+
+    def rewrite(self, gone: Iterable[DataFile], parts: Iterable[pa.Table], *, now_ms: int) -> int:
+        """Put rows in the place of files, of a table without partitions, in one commit.
+
+        What was appended since the files were listed stays.
+        """
+        rows = pa.concat_tables([conformed(part, self.stored) for part in parts])
+        written = []
+        if rows.num_rows:
+            path = f"kept-{uuid.uuid4()}.parquet"
+            with self.filesystem.open_output_stream(path) as sink:
+                pq.write_table(rows, sink, compression="zstd")
+            size = self.filesystem.get_file_info(path).size
+            written = [DataFile(path, size, rows.num_rows, now_ms, {}, None, None)]
+        return self.replace(gone, written, now_ms=now_ms, data_change=True)
 
     def drop(self, gone: Iterable[DataFile], *, now_ms: int) -> int:
         """Forget files: their rows are no longer part of the table."""

@@ -10,6 +10,7 @@ import json
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ from bakehouse_stream.tables.running_account import RunningAccount, by_partition
 from bakehouse_stream.tables.tables import open_table
 from bakehouse_stream.upkeep.compaction import compact, due
 from bakehouse_stream.upkeep.repair import Repair
+from bakehouse_stream.upkeep.requeue import Requeue, Wish
 from bakehouse_stream.upkeep.retention import Cleaner, Pace, oldest_hour, outlived
 
 log = logging.getLogger("bakehouse_stream.upkeep.maintenance")
@@ -48,9 +50,11 @@ class Task:
 
 
 class Maintenance:
-    """Repair, accounting, compaction and retention of one home.
+    """Requeue, repair, accounting, compaction and retention of one home.
 
     Args:
+        requeue: reads quarantine again; None: nobody does.
+        on_news: called when something was done that somebody has asked for.
         stream_time_ms: the broker's time before which everything is in the tables; 0 while it is
             not known. What is kept or forgotten for good goes by it, never by this machine's clock.
     """
@@ -61,8 +65,13 @@ class Maintenance:
         settings: Settings,
         query: ReplayQuery,
         *,
+        requeue: Requeue | None = None,
         stream_time_ms: Callable[[], int] = lambda: 0,
+        on_news: Callable[[], None] = lambda: None,
     ) -> None:
+        self._requeue = requeue
+        self._wishes: deque[Wish] = deque()
+        self._on_news = on_news
         self._stream_time_ms = stream_time_ms
         self._spark = spark
         self._settings = settings
@@ -91,6 +100,7 @@ class Maintenance:
         self._bridging = False
         self._bridged = threading.Event()
         self._tasks = [
+            Task("requeue", self._step_requeue, settings.upkeep_every_s, by_time=True),
             Task("repair", self._step_repair, settings.repair_every_s),
             Task("account", self._settle, settings.account_every_s),
             Task("compaction", self._step_compaction, settings.upkeep_every_s, by_time=True),
@@ -115,7 +125,8 @@ class Maintenance:
         offsets, _ = self._query.applied
         file = self._settings.home.resolve() / "stream" / "account.json"
         aside = file.with_suffix(".aside")
-        aside.write_text(json.dumps(self._account.result | {"at": offsets}))
+        at = {"at": offsets, "stream_time_ms": self._stream_time_ms()}
+        aside.write_text(json.dumps(self._account.result | at))
         aside.replace(file)
         log.info("final account: %s", self._account.result)
 
@@ -127,8 +138,17 @@ class Maintenance:
         """Ask for a repair that begins from now on; `is_bridged` tells when it is done."""
         self._bridged.clear()
         self._bridging = True
-        self._tasks[0].due_s = 0.0
-        self._tasks[0].seen = -1
+        self._hurry("repair")
+
+    def ask(self, wish: Wish) -> None:
+        """Ask for quarantine to be read again; `status` tells when it is done."""
+        self._wishes.append(wish)
+        self._hurry("requeue")
+
+    def _hurry(self, name: str) -> None:
+        for task in self._tasks:
+            if task.name == name:
+                task.due_s, task.seen = 0.0, -1
         self._wake.set()
 
     @property
@@ -143,6 +163,7 @@ class Maintenance:
             "waiting_outcomes": self._repair.waiting,
             "repaired": self._repair.repaired,
             "compacted": self._compacted,
+            **({"requeue": self._requeue.status} if self._requeue is not None else {}),
         }
 
     def _work(self) -> None:
@@ -167,6 +188,18 @@ class Maintenance:
         task.seen = batches
         task.due_s = time.monotonic() + max(task.every_s, took_s / self._settings.upkeep_share)
 
+    def _step_requeue(self) -> None:
+        if self._requeue is None:
+            return
+        while self._wishes:
+            self._requeue.ask(self._wishes.popleft())
+        if not self._requeue.is_wanted:
+            self._requeue.recover()
+            return
+        if self._requeue.step():
+            self._step_repair()  # an outcome that was waited for, or a decision that was
+        self._on_news()
+
     def _step_repair(self) -> None:
         wanted, self._bridging = self._bridging, False
         try:
@@ -178,6 +211,8 @@ class Maintenance:
             self._bridged.set()
 
     def _settle(self) -> None:
+        if self._requeue is not None:
+            self._requeue.recover()  # a position would be two things
         offsets, no_record = self._query.consumed
         self._account.settle(
             until=offsets, stream_time_ms=self._stream_time_ms(), no_record=no_record

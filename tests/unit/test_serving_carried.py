@@ -1,0 +1,246 @@
+"""Which policy answers while parts roll from one contract to another, and with what."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bakehouse_schemas.application.actions import Continuous, Discrete
+from bakehouse_schemas.application.application import Agent, Application
+from bakehouse_schemas.application.exploration import Gaussian
+from bakehouse_schemas.application.observation import Numeric
+from bakehouse_schemas.contracts.known import note_contracts
+from bakehouse_schemas.events.events import PolicyPointer
+from bakehouse_serving.policies.selection import Pointers, choose
+from bakehouse_serving.policies.served import Conflict, Served
+from tests.fakes import publish_policy
+from tests.unit.test_decide import LABELS, make_application
+from tests.unit.test_serving_served import act
+
+OLD = make_application()
+NEW = make_application(
+    observation=[Numeric("age", low=0, high=99, default=30.0), Numeric("skill", low=0, high=2)],
+    actions=Discrete("extreme", *LABELS),
+)
+NUMBERS = make_application(
+    actions=Continuous(low=0, high=1),
+    agent=Agent("td3"),
+    baseline=lambda context: [0.5],
+    exploration=Gaussian(0.1),
+)
+
+
+def at(version: int, published_at_ms: int | None = None) -> PolicyPointer:
+    moment = version if published_at_ms is None else published_at_ms
+    return PolicyPointer(application="levels", version=version, published_at_ms=moment)
+
+
+@pytest.mark.parametrize(
+    ("story", "newest", "own", "served", "newest_is_own", "expected"),
+    [
+        ("nothing was published", None, None, None, True, (0, None)),
+        ("one release, one contract, before keys of contracts", at(7), None, None, True, (7, None)),
+        ("one contract", at(7), at(7), at(6), True, (7, None)),
+        ("own key heard first", at(7), at(8), at(7), True, (8, None)),
+        ("serving is ahead of the learner", at(7), None, at(6), False, (7, None)),
+        ("the learner has moved on", at(9), at(7), at(7), False, (7, 9)),
+        ("the same, serving starts with nothing kept", at(9), at(7), None, False, (7, 9)),
+        ("the learner has caught up with serving", at(9), at(9), at(7), True, (9, None)),
+        ("back to the old application, learner first", at(9), at(7), at(7), False, (7, 9)),
+        (
+            "back and forth: what was carried is newer than one's own",
+            at(9),
+            at(3),
+            at(8),
+            False,
+            (9, 3),
+        ),
+        ("the learner went back to version 0", at(0, 9), at(0, 9), at(7), True, (0, None)),
+        ("it went back for others", at(0, 9), at(7), at(7), False, (7, 0)),
+        ("only the key of the contract is left", None, at(7), None, True, (7, None)),
+    ],
+)
+def test_what_is_served_of_what_the_learner_published(
+    story: str,
+    newest: PolicyPointer | None,
+    own: PolicyPointer | None,
+    served: PolicyPointer | None,
+    newest_is_own: bool,
+    expected: tuple[int, int | None],
+) -> None:
+    found = choose(newest, own, served, newest_is_own=newest_is_own)
+    instead = None if found.instead is None else found.instead.version
+    assert (found.version, instead) == expected, story
+
+
+def test_a_pointer_without_a_key_of_a_contract_is_asked_about_only_where_it_matters() -> None:
+    pointers = Pointers("mine")
+    assert pointers.unclaimed([at(7)], {}) is None  # there is no other
+    assert pointers.unclaimed([at(7)], {"mine": at(7)}) is None
+    assert pointers.unclaimed([at(9)], {"mine": at(7)}) == at(9)
+    pointers.add([at(9)], {"mine": at(7)}, "another")
+    assert pointers.chosen().version == 7
+    pointers.add([at(9)], {}, "mine")  # a learner of the release before, of this contract
+    assert pointers.chosen().version == 9
+
+
+class Home:
+    """A home whose learner publishes and whose serving restarts, with one file or another."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def serving(self, application: Application) -> Served:
+        served = Served(
+            application,
+            policies=self.folder / "policies",
+            cache=self.folder / "serving" / "levels.json",
+        )
+        served.restore()
+        return served
+
+    def publish(self, application: Application, version: int, **more: Any) -> PolicyPointer:
+        pointer = publish_policy(
+            self.folder / "policies", application, version, favourite=1, **more
+        )
+        return pointer.model_copy(update={"published_at_ms": version})
+
+    @staticmethod
+    def hear(
+        served: Served, pointer: PolicyPointer, application: Application | None = None
+    ) -> None:
+        """As the learner writes it: for its contract, and under the application's name."""
+        keys = {} if application is None else {application.contract: pointer}
+        served.point([pointer], live=True, of_contracts=keys)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path)
+
+
+def favourite(served: Served, context: dict[str, Any]) -> str:
+    """The label that the policy in the slot likes best."""
+    application, policy = served.application, served.slot.policy
+    assert policy is not None
+    scores = policy.policy.scores(application.encoder.encode(context)[None])[0]
+    return application.actions.choices[int(scores.argmax())]
+
+
+def test_a_restart_with_the_new_application_answers_by_the_champion_at_once(home: Home) -> None:
+    served = home.serving(OLD)
+    home.hear(served, home.publish(OLD, 12), OLD)
+    liked = favourite(served, {"skill": 0.5})
+    again = home.serving(NEW)
+    assert again.slot.version == 12
+    assert favourite(again, {"skill": 0.5}) == liked
+    carried = again.state()["carried_over"]
+    assert carried["made_for"] == OLD.contract
+    assert (
+        "new label 'extreme' starts at the mean of the others (nothing learned yet)"
+        in carried["notes"]
+    )
+    assert served.state()["carried_over"] is None
+
+
+def test_ahead_of_the_learner_every_policy_is_carried_over_until_its_own_come(home: Home) -> None:
+    served = home.serving(NEW)
+    for version in (3, 4):
+        home.hear(served, home.publish(OLD, version), OLD)
+        assert served.slot.version == version
+        assert served.state()["carried_over"] is not None
+    home.hear(served, home.publish(NEW, 5), NEW)
+    assert served.slot.version == 5
+    assert served.state()["carried_over"] is None
+
+
+def test_behind_the_learner_the_last_policy_of_its_own_contract_goes_on(home: Home) -> None:
+    served = home.serving(OLD)
+    home.hear(served, home.publish(OLD, 3), OLD)
+    home.hear(served, home.publish(NEW, 4), NEW)
+    assert served.slot.version == 3
+    assert served.state()["newest_version"] == 4
+    assert served.state()["refused_policy"] is None
+    assert home.serving(OLD).slot.version == 3  # without Kafka
+
+
+def test_a_server_whose_own_policies_are_gone_takes_what_there_is(home: Home) -> None:
+    own = home.publish(OLD, 3)
+    newest = home.publish(NEW, 4)
+    (home.folder / "policies" / "levels" / "3" / "manifest.json").unlink()
+    served = home.serving(OLD)
+    served.point([newest], live=False, of_contracts={OLD.contract: own, NEW.contract: newest})
+    assert served.slot.version == 4
+    assert served.state()["carried_over"]["made_for"] == NEW.contract
+
+
+def test_back_with_the_old_application_its_own_policies_answer(home: Home) -> None:
+    old, new = home.publish(OLD, 3), home.publish(NEW, 4)
+    served = home.serving(NEW)
+    served.point([new], live=False, of_contracts={OLD.contract: old, NEW.contract: new})
+    assert served.slot.version == 4
+    back = home.serving(OLD)
+    back.point([new], live=False, of_contracts={OLD.contract: old, NEW.contract: new})
+    assert back.slot.version == 4  # what was in the slot, carried over, is newer than its own
+    home.hear(back, home.publish(OLD, 5), OLD)
+    assert back.slot.version == 5
+    assert back.state()["carried_over"] is None
+
+
+def test_a_bundle_of_the_release_before_is_carried_if_the_home_knows_its_contract(
+    home: Home,
+) -> None:
+    pointer = home.publish(OLD, 3, contract=OLD.contract)  # which describes nothing
+    served = home.serving(NEW)
+    home.hear(served, pointer)
+    assert served.slot.version == 0
+    refused = served.state()["refused_policy"]
+    assert "nothing here describes" in refused["reason"]
+    note_contracts(home.folder, [OLD])
+    assert home.serving(NEW).slot.version == 0  # it was never served: nothing was kept
+    again = home.serving(NEW)
+    home.hear(again, pointer)
+    assert again.slot.version == 3
+
+
+def test_what_cannot_be_carried_is_refused_with_the_reason(home: Home) -> None:
+    served = home.serving(NUMBERS)
+    home.hear(served, home.publish(OLD, 3), OLD)
+    assert served.slot.version == 0
+    refused = served.state()["refused_policy"]
+    assert "actions are continuous now and were discrete" in refused["reason"]
+
+
+def test_an_operator_may_pin_a_version_of_another_contract(home: Home) -> None:
+    served = home.serving(NEW)
+    home.publish(OLD, 2)
+    home.hear(served, home.publish(NEW, 4), NEW)
+    act(served, "promote", 2)
+    assert served.slot.version == 2
+    assert served.state()["carried_over"]["made_for"] == OLD.contract
+    act(served, "release")
+    assert served.slot.version == 4
+
+
+def test_a_pin_that_cannot_be_carried_changes_nothing(home: Home) -> None:
+    served = home.serving(NUMBERS)
+    home.publish(OLD, 2)
+    with pytest.raises(Conflict, match="cannot be carried over"):
+        act(served, "promote", 2)
+
+
+def test_frozen_what_is_in_the_slot_stays_across_a_change_of_contract(home: Home) -> None:
+    served = home.serving(OLD)
+    home.hear(served, home.publish(OLD, 3), OLD)
+    act(served, "freeze")
+    again = home.serving(NEW)
+    home.hear(again, home.publish(NEW, 4), NEW)
+    assert again.slot.version == 3
+
+
+def test_a_floor_that_fitted_four_labels_fits_five(home: Home) -> None:
+    served = home.serving(NEW)
+    home.hear(served, home.publish(OLD, 3), OLD)
+    assert served.slot.exploration.floor == pytest.approx(0.01 * len(LABELS) / (len(LABELS) + 1))
