@@ -116,10 +116,15 @@ def build(
             folder=folder_lock.folder / "answers" / f"{name}-{application.contract}",
             span_s=settings.answer_memory_minutes * 60,
         )
+        for contract in served[name].contracts_before:
+            folder = folder_lock.folder / "answers" / f"{name}-{contract.fingerprint}"
+            if folder.is_dir():
+                answers.inherit(contract.actions, folder)
         answers.recover(
             event
             for event in last_decisions
-            if (event["application"], event["contract"]) == (name, application.contract)
+            if event["application"] == name
+            and application.actions.problem_with(event["action"], event.get("items")) is None
         )
         tokens = None if secret is None else OutcomeTokens(secret, name)
         routes[name] = Route(served[name], answers, tokens)

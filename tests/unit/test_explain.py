@@ -12,9 +12,13 @@ import pytest
 from deltalake import write_deltalake
 
 from bakehouse_learner.offline.history.columns import REPLAY_SCHEMA
+from bakehouse_schemas.application.actions import Discrete
 from bakehouse_schemas.application.application import Application, Rollout
+from bakehouse_schemas.application.observation import Boolean
+from bakehouse_schemas.contracts.known import note_contracts
 from bakehouse_schemas.decisions.cohort import in_holdout
 from bakehouse_schemas.decisions.decide import answer_one, check
+from bakehouse_schemas.decisions.recompute import recorded_policy
 from bakehouse_schemas.decisions.slot import Slot, version_zero
 from bakehouse_schemas.errors import DecisionNotFound
 from bakehouse_schemas.events.events import DecisionRequest
@@ -336,3 +340,52 @@ def _append(folder: Path, table: str, rows: list[dict[str, Any]]) -> None:
 
 def test_the_schema_of_the_rows_here_is_that_of_the_table():
     assert REPLAY_SCHEMA.equals(arrow_schema("replay"))
+
+
+def changed_game(folder: Path, *, noted: bool) -> tuple[Game, Game]:
+    """One home, before and after its application has another label and another feature."""
+    before = levels(folder)
+    observation = [Boolean("payer", default=False), *before.application.observation]
+    labels = ("extreme", *before.application.actions.labels)
+    after = levels(folder, observation=observation, actions=Discrete(*labels))
+    if noted:
+        note_contracts(folder, [before.application])
+    return before, after
+
+
+@pytest.mark.parametrize("version", [0, 3])
+def test_decisions_of_a_contract_that_is_gone_come_out_again_exactly(tmp_path, version):
+    """By the home's note, or (of a policy's decision) by what its bundle says of its contract."""
+    before, after = changed_game(tmp_path, noted=version == 0)
+    slot = slot_of(policy_of(before)) if version else version_zero(before.application)
+    row = before.decide(slot)
+    after.table.append([row])
+    told = after.explain(row)
+    assert told["exact"] is True, told["why_not"]
+    assert told["contract"] == before.application.contract
+    assert [one["action"] for one in told["scores"]] == list(before.application.actions.labels)
+    assert [one["feature"] for one in told["observation"]] == ["skill"]
+    assert "cannot be encoded anew" not in " ".join(told["sentences"])
+
+
+def test_a_decision_of_a_carried_policy_comes_out_again_exactly_and_says_what_is_new(tmp_path):
+    before, after = changed_game(tmp_path, noted=False)
+    policy_of(before)
+    carried = recorded_policy(after.application, after.policies, 3)
+    row = after.decide(slot_of(carried))
+    after.table.append([row])
+    told = after.explain(row)
+    assert told["exact"] is True, told["why_not"]
+    assert told["policy"]["carried_over"]["made_for"] == before.application.contract
+    story = " ".join(told["sentences"])
+    assert f"was made for contract {before.application.contract} and carried over" in story
+    assert "new label 'extreme' starts at the mean of the others" in story
+
+
+def test_a_decision_of_a_contract_that_nothing_describes_says_so(tmp_path):
+    before, after = changed_game(tmp_path, noted=False)
+    row = before.decide(version_zero(before.application))
+    after.table.append([row])
+    told = after.explain(row)
+    assert told["exact"] is None
+    assert "which nothing here describes" in told["why_not"]

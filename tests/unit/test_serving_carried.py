@@ -13,10 +13,14 @@ from bakehouse_schemas.application.exploration import Gaussian
 from bakehouse_schemas.application.observation import Numeric
 from bakehouse_schemas.contracts.known import note_contracts
 from bakehouse_schemas.events.events import PolicyPointer
+from bakehouse_schemas.ids import uuid7
+from bakehouse_serving.hot.idempotency import CachedAnswer, IdempotencyCache
 from bakehouse_serving.policies.selection import Pointers, choose
 from bakehouse_serving.policies.served import Conflict, Served
+from bakehouse_serving.spool.frames import Topic
 from tests.fakes import publish_policy
 from tests.unit.test_decide import LABELS, make_application
+from tests.unit.test_serving_http import Server
 from tests.unit.test_serving_served import act
 
 OLD = make_application()
@@ -244,3 +248,70 @@ def test_a_floor_that_fitted_four_labels_fits_five(home: Home) -> None:
     served = home.serving(NEW)
     home.hear(served, home.publish(OLD, 3), OLD)
     assert served.slot.exploration.floor == pytest.approx(0.01 * len(LABELS) / (len(LABELS) + 1))
+
+
+def decide(server: Server, **more: Any) -> Any:
+    request = {"subject_id": "anna", "context": {"skill": 0.5}, **more}
+    return server.post("/decisions", request)
+
+
+def one_more(tmp_path: Path) -> Server:
+    """A server of an application that has one label less, whose home knows the one before."""
+    note_contracts(tmp_path, [OLD])
+    fewer = make_application(actions=Discrete(*LABELS[1:], "extreme"), baseline=lambda _: LABELS[1])
+    return Server(tmp_path, fewer)
+
+
+def test_a_label_that_is_gone_is_ignored_in_requests_and_one_that_never_was_is_refused(
+    tmp_path: Path,
+) -> None:
+    server, gone = one_more(tmp_path), LABELS[0]
+    for more in (
+        {"eligible_actions": [gone, LABELS[1]]},
+        {"excluded_actions": [gone]},
+        {"baseline_action": gone},
+    ):
+        answered = decide(server, **more)
+        assert answered.status_code == 200, answered.text
+        assert answered.json()["action"] != gone
+    assert server.spool.events(Topic.DECISIONS)[0]["eligible_actions"] == [LABELS[1]]
+    assert server.spool.events(Topic.DECISIONS)[2]["baseline_action"] == LABELS[1]
+    for field in ("eligible_actions", "excluded_actions"):
+        refused = decide(server, **{field: ["never"]})
+        assert refused.status_code == 422
+        assert "'never' is not an action" in refused.json()["detail"]
+    assert decide(server, baseline_action="never").status_code == 422
+    nothing = decide(server, eligible_actions=[gone])
+    assert nothing.status_code == 422
+    assert "nothing is left to choose from" in nothing.json()["detail"]
+
+
+def test_an_outcome_may_say_that_a_label_was_executed_that_is_gone(tmp_path: Path) -> None:
+    server = one_more(tmp_path)
+    decision_id = decide(server).json()["decision_id"]
+
+    def executed(label: str) -> Any:
+        one = {"decision_id": decision_id, "kind": "executed", "executed_action": label}
+        return server.post("/outcomes", {"outcomes": [one]})
+
+    assert executed(LABELS[0]).status_code == 202
+    assert executed("never").status_code == 422
+
+
+def test_asked_again_under_the_new_contract_the_same_answer_comes_while_it_is_an_action(
+    tmp_path: Path,
+) -> None:
+    was, now = Discrete("a", "b", "c"), Discrete("new", "c", "a")
+    before = IdempotencyCache(was, folder=tmp_path / "old", span_s=600)
+    ids = {label: uuid7(1_000 + at) for at, label in enumerate(was.labels)}
+    for label, decision_id in ids.items():
+        answer = CachedAnswer(label, 0.5, 3, "online", "policy", False, True)
+        before.put(decision_id, "anna", was.labels.index(label), answer)
+    before.close()
+    after = IdempotencyCache(now, folder=tmp_path / "new", span_s=600)
+    after.inherit(was, tmp_path / "old")
+    found = {label: after.get(decision_id, "anna") for label, decision_id in ids.items()}
+    assert found["a"] == CachedAnswer("a", 0.5, 3, "online", "policy", False, True)
+    assert found["c"] is not None
+    assert found["c"].action == "c"
+    assert found["b"] is None

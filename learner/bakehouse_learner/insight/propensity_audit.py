@@ -22,7 +22,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bakehouse_schemas.application.application import Application
-from bakehouse_schemas.decisions.recompute import recompute, recorded_policy
+from bakehouse_schemas.contracts.contract import Contract
+from bakehouse_schemas.decisions.recompute import made_under, recompute, recorded_policy
 from bakehouse_schemas.errors import BundleError, NotRecomputable
 from bakehouse_schemas.policy.bundle import LoadedPolicy
 
@@ -56,11 +57,14 @@ def decision_of(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def judge(
-    application: Application, decision: Mapping[str, Any], policy: LoadedPolicy | None
+    application: Application | Contract,
+    decision: Mapping[str, Any],
+    policy: LoadedPolicy | None,
 ) -> Judged:
     """Decide again, and compare action and propensity.
 
     Args:
+        application: what it was made under; see `bakehouse_schemas.decisions.recompute.made_under`.
         decision: see `decision_of`.
         policy: see `bakehouse_schemas.decisions.recompute.recompute`.
     """
@@ -90,7 +94,7 @@ class PropensityAudit:
         self._counts = dict.fromkeys(("equal", "different", "unavailable"), 0)
         self._worst = 0.0
         self._last_problem: dict[str, Any] | None = None
-        self._loaded: OrderedDict[int, LoadedPolicy | None] = OrderedDict()
+        self._loaded: OrderedDict[tuple[str, int], LoadedPolicy | None] = OrderedDict()
         self._samples: queue.Queue[list[dict[str, Any]] | None] = queue.Queue(WAITING)
         self._thread: threading.Thread | None = None
         self._sampled_s = -EVERY_S
@@ -120,12 +124,7 @@ class PropensityAudit:
         """Rows of new decisions, drawn at random: those that no outcome has come with."""
         cohort = table.column("cohort").to_pylist()
         lengths = pc.list_value_length(table.column("outcomes")).to_pylist()
-        contract = table.column("contract").to_pylist()
-        fresh = [
-            at
-            for at, length in enumerate(lengths)
-            if not length and cohort[at] in AUDITED and contract[at] == self._application.contract
-        ]
+        fresh = [at for at, length in enumerate(lengths) if not length and cohort[at] in AUDITED]
         if not fresh:
             return []
         drawn = self._rng.choice(fresh, size=min(DECISIONS_A_SAMPLE, len(fresh)), replace=False)
@@ -138,8 +137,9 @@ class PropensityAudit:
             try:
                 decision = decision_of(row)
                 version = decision["policy_version"]
-                policy = self._policy(version) if version else None
-                judged = judge(self._application, decision, policy)
+                under = made_under(self._application, decision, self._policies)
+                policy = self._policy(under, version) if version else None
+                judged = judge(under, decision, policy)
             except (BundleError, ValueError, TypeError, KeyError) as error:
                 log.debug("decision %s cannot be audited: %s", row.get("decision_id"), error)
                 judged = Judged("unavailable")
@@ -156,12 +156,13 @@ class PropensityAudit:
                 "recomputed": judged.recomputed,
             }
 
-    def _policy(self, version: int) -> LoadedPolicy | None:
-        if version not in self._loaded:
+    def _policy(self, under: Application | Contract, version: int) -> LoadedPolicy | None:
+        key = under.contract, version
+        if key not in self._loaded:
             if len(self._loaded) >= POLICIES:
                 self._loaded.popitem(last=False)
-            self._loaded[version] = recorded_policy(self._application, self._policies, version)
-        return self._loaded[version]
+            self._loaded[key] = recorded_policy(under, self._policies, version)
+        return self._loaded[key]
 
     def _work(self) -> None:
         while (rows := self._samples.get()) is not None:

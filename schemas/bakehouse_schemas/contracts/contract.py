@@ -8,9 +8,9 @@ policy of another contract can still be read when the application's file has cha
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 from bakehouse_schemas.application.actions import Actions, Continuous, Discrete, Parts
 from bakehouse_schemas.application.application import (
@@ -36,6 +36,21 @@ _FEATURES: dict[str, type[Feature]] = {
 _SINGLE = ("discrete", "continuous")  # kinds of actions that a part may have
 
 
+class Decides(Protocol):
+    """What a decision was made under: an application as it is, or a contract that it has had."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def contract(self) -> str: ...
+    @property
+    def encoder(self) -> Encoder: ...
+    @property
+    def actions(self) -> Actions: ...
+    @property
+    def shape(self) -> Shape: ...
+
+
 @dataclass(frozen=True)
 class Contract:
     """What an application observes and decides, without its reward, agent and rules.
@@ -46,12 +61,22 @@ class Contract:
             is not in the fingerprint.
         actions: the action space.
         problem: `bandit` or `episodic`.
+        name: the application's, where it is known.
     """
 
     fingerprint: str
     features: tuple[Feature, ...]
     actions: Actions
     problem: str
+    name: str = field(default="", compare=False)
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    @property
+    def contract(self) -> str:
+        """Its fingerprint, as an application names it."""
+        return self.fingerprint
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -102,11 +127,15 @@ def contract_of(application: Application | Contract) -> Contract:
         tuple(application.observation),
         application.actions,
         application.problem.kind,
+        application.name,
     )
 
 
-def read_contract(described: Any) -> Contract:
+def read_contract(described: Any, name: str = "") -> Contract:
     """The inverse of `Contract.described`; what stands beside it and is unknown is passed over.
+
+    Args:
+        name: of the application.
 
     Raises:
         UnreadableContract: it describes no contract that this release can read, or another than
@@ -119,6 +148,7 @@ def read_contract(described: Any) -> Contract:
             _features(described["observation"], defaults.get("observation", {})),
             _actions(described["actions"], defaults.get("item", {})),
             described["problem"],
+            name,
         )
         found = fingerprint_of(
             described_contract(contract.features, contract.actions, contract.problem)

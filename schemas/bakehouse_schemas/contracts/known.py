@@ -74,7 +74,7 @@ class KnownContracts:
         except OSError:
             return {}
         for path in paths:
-            if (contract := self._read(path)) is not None:
+            if (contract := self._read(path, name)) is not None:
                 found[contract.fingerprint] = contract
         return found
 
@@ -82,7 +82,7 @@ class KnownContracts:
         """One contract; None where it was never noted here, or cannot be read."""
         if not fingerprint.isalnum():  # from outside: no way out of the folder
             return None
-        return self._read(self._folder / name / f"{fingerprint}.json")
+        return self._read(self._folder / name / f"{fingerprint}.json", name)
 
     def labels(self, name: str) -> frozenset[str]:
         """Every label that the application has had here: `label`, of parts `part=label`."""
@@ -93,11 +93,11 @@ class KnownContracts:
             for label in contract.choices
         )
 
-    def _read(self, path: Path) -> Contract | None:
+    def _read(self, path: Path, name: str) -> Contract | None:
         try:
             if path.stat().st_size > _MOST_BYTES:
                 return None
-            contract = read_contract(json.loads(path.read_bytes()))
+            contract = read_contract(json.loads(path.read_bytes()), name)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, RecursionError, UnreadableContract) as error:

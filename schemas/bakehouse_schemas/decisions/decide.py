@@ -8,7 +8,7 @@ drawn from: `draw_action(action_probabilities, draw)` on the log gives the actio
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from bakehouse_schemas.application.actions import Discrete
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.application.exploration import NONE, Exploration, Explores, with_share
 from bakehouse_schemas.application.ranking import Ranking
+from bakehouse_schemas.contracts.contract import Contract
 from bakehouse_schemas.decisions.cohort import FALLBACK, Role, place_in_rollout, role_of
 from bakehouse_schemas.decisions.slot import Slot
 from bakehouse_schemas.errors import ApplicationError, InvalidEvent
@@ -27,6 +28,7 @@ from bakehouse_schemas.events.checks import (
     choices_of,
     eligible_mask,
     offered,
+    problem_with_action,
 )
 from bakehouse_schemas.events.events import DecisionRequest
 from bakehouse_schemas.events.records import check_id_time
@@ -70,9 +72,18 @@ class Answer(NamedTuple):
 
 
 def check(
-    application: Application, request: DecisionRequest, *, decision_id: str, now_ms: int
+    application: Application,
+    request: DecisionRequest,
+    *,
+    decision_id: str,
+    now_ms: int,
+    known: Collection[Contract] = (),
 ) -> Asked:
     """What a request asks for, once.
+
+    Args:
+        known: contracts that the application has had before: games that still name a label of one
+            of them are answered, with another.
 
     Raises:
         InvalidEvent: an unknown action, nothing eligible, a context that cannot be encoded, or
@@ -86,27 +97,36 @@ def check(
     actions, items = application.actions, request.items
     place = place_in_rollout(application.name, request.subject_id, application.rollout.holdout)
     if isinstance(actions, Discrete):
-        eligible, restricted = _eligible(application, request)
-        baseline = _baseline(application, request, eligible)
+        eligible, restricted = _eligible(application, request, known)
+        baseline = _baseline(application, request, eligible, known)
         position = None if baseline is None else actions.position(baseline)
         return Asked(request, decision_id, observation, eligible, restricted, position, place)
     check_items(application, items)
     encoded = actions.encode_items(items or ()) if isinstance(actions, Ranking) else None
-    eligible, restricted = _eligible(application, request)
-    baseline = _baseline(application, request, eligible)
+    eligible, restricted = _eligible(application, request, known)
+    baseline = _baseline(application, request, eligible, known)
     row = None if baseline is None else actions.row_of(baseline, items)
     return Asked(request, decision_id, observation, eligible, restricted, None, place, row, encoded)
 
 
-def _baseline(application: Application, request: DecisionRequest, eligible: np.ndarray) -> Any:
+def _baseline(
+    application: Application,
+    request: DecisionRequest,
+    eligible: np.ndarray,
+    known: Collection[Contract],
+) -> Any:
     """The baseline's action, the game's own word first; None where the baseline failed.
 
     Asked for a ranking, it is given the eligible items alone.
     """
-    given = request.baseline_action
+    given, ranked = request.baseline_action, request.items
     if given is not None:
-        check_action(application, given, "baseline_action", request.items, eligible)
-        return given
+        gone = problem_with_action(application, given, ranked, eligible) is not None and any(
+            contract.takes(given, ranked) for contract in known
+        )
+        if not gone:  # else the application's own rules say what they would do now
+            check_action(application, given, "baseline_action", ranked, eligible)
+            return given
     items = offered(request.items, eligible) if isinstance(application.actions, Ranking) else None
     try:
         return application.baseline_action(request.context, items)
@@ -114,7 +134,9 @@ def _baseline(application: Application, request: DecisionRequest, eligible: np.n
         return None
 
 
-def _eligible(application: Application, request: DecisionRequest) -> tuple[np.ndarray, bool]:
+def _eligible(
+    application: Application, request: DecisionRequest, known: Collection[Contract]
+) -> tuple[np.ndarray, bool]:
     if (
         request.eligible_actions is None
         and not request.excluded_actions
@@ -126,6 +148,7 @@ def _eligible(application: Application, request: DecisionRequest) -> tuple[np.nd
         eligible=request.eligible_actions,
         excluded=request.excluded_actions,
         items=request.items,
+        known=known,
     )
     there = len(choices_of(application, request.items))
     return mask, not bool(mask[:there].all())

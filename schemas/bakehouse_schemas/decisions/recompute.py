@@ -12,6 +12,7 @@ may be the larger.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,8 +23,10 @@ from bakehouse_schemas.application.actions import Discrete
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.application.exploration import Exploration, LoggedExploration
 from bakehouse_schemas.application.ranking import Ranking
+from bakehouse_schemas.contracts.contract import Contract, Decides, contract_of
+from bakehouse_schemas.contracts.known import KnownContracts
 from bakehouse_schemas.decisions.slot import Slot
-from bakehouse_schemas.errors import InvalidEvent, NotRecomputable
+from bakehouse_schemas.errors import BundleError, InvalidEvent, NotRecomputable
 from bakehouse_schemas.events.checks import eligible_mask, problem_with_action
 from bakehouse_schemas.events.validation import validated
 from bakehouse_schemas.execution.base_policy import BasePolicy, with_exploration_spread
@@ -35,7 +38,8 @@ from bakehouse_schemas.execution.choice import (
     choose_row,
 )
 from bakehouse_schemas.execution.propensity import executed_distribution, next_place, one_hot
-from bakehouse_schemas.policy.bundle import LoadedPolicy, load_bundle
+from bakehouse_schemas.policy.bundle import LoadedPolicy, read_manifest
+from bakehouse_schemas.policy.load_carried import load_policy
 
 
 class Recomputed(NamedTuple):
@@ -73,7 +77,7 @@ class Recomputed(NamedTuple):
 
 
 def recompute(
-    application: Application, decision: Mapping[str, Any], policy: LoadedPolicy | None
+    application: Decides, decision: Mapping[str, Any], policy: LoadedPolicy | None
 ) -> Recomputed:
     """Decide again what was decided.
 
@@ -89,8 +93,8 @@ def recompute(
     """
     if decision.get("contract") != application.contract:
         raise NotRecomputable(
-            f"the decision was made under contract {decision.get('contract')}; the application "
-            f"speaks {application.contract}"
+            f"the decision was made under contract {decision.get('contract')}, which nothing here "
+            f"describes; the application speaks {application.contract}"
         )
     version = decision["policy_version"]
     if version != (policy.version if policy is not None else 0):
@@ -116,10 +120,37 @@ def recompute(
     return _others(application, slot, asked, draw, items)
 
 
-def recorded_policy(application: Application, policies: Path, version: int) -> LoadedPolicy | None:
-    """The bundle of a version, checked; None at version 0, and where it is no longer there.
+def made_under(
+    application: Application, decision: Mapping[str, Any], policies: Path
+) -> Application | Contract:
+    """What a decision was made under: the application, or a contract that it has had before.
+
+    As the home has noted it, else as the bundle of the policy that decided describes it; where
+    neither says, the application, which `recompute` refuses with the reason.
 
     Args:
+        decision: see `recompute`.
+        policies: `<home>/policies`.
+    """
+    fingerprint, version = str(decision.get("contract")), decision["policy_version"]
+    if fingerprint == application.contract:
+        return application
+    found = KnownContracts(policies.parent).of(application.name, fingerprint)
+    if found is None and version:
+        with contextlib.suppress(BundleError):  # it is gone, or damaged
+            found = read_manifest(policies / application.name / str(version)).described_contract()
+    return application if found is None or found.fingerprint != fingerprint else found
+
+
+def recorded_policy(
+    application: Application | Contract, policies: Path, version: int
+) -> LoadedPolicy | None:
+    """The bundle of a version, checked; None at version 0, and where it is no longer there.
+
+    One that was made for another contract is carried over, as it was when it decided.
+
+    Args:
+        application: what the decision was made under; see `made_under`.
         policies: `<home>/policies`; only the newest bundles are kept.
 
     Raises:
@@ -128,14 +159,13 @@ def recorded_policy(application: Application, policies: Path, version: int) -> L
     folder = policies / application.name / str(version)
     if version < 1 or not folder.exists():
         return None
-    return load_bundle(
+    known = KnownContracts(policies.parent)
+    return load_policy(
         folder,
         application=application.name,
-        contract=application.contract,
+        contract=contract_of(application),
         sha256=None,
-        labels=application.actions.choices,
-        shape=application.shape,
-        dimensions=application.encoder.size,
+        known=lambda fingerprint: known.of(application.name, fingerprint),
     )
 
 
@@ -174,9 +204,7 @@ def _label(actions: Discrete, slot: Slot, asked: _Asked, draw: float) -> Recompu
     )
 
 
-def _others(
-    application: Application, slot: Slot, asked: _Asked, draw: float, items: Any
-) -> Recomputed:
+def _others(application: Decides, slot: Slot, asked: _Asked, draw: float, items: Any) -> Recomputed:
     policy, exploration, eligible = slot.policy, slot.exploration, asked.eligible
     shape, scores = application.shape, None
     row = allowed_row(shape, asked.baseline, eligible)
@@ -210,7 +238,7 @@ def _others(
 
 
 def _choices(
-    application: Application,
+    application: Decides,
     base_policy: BasePolicy,
     eligible: np.ndarray,
     exploration: Exploration,
@@ -232,7 +260,7 @@ def _choices(
     return executed
 
 
-def _surely(application: Application, row: np.ndarray, eligible: np.ndarray) -> np.ndarray:
+def _surely(application: Decides, row: np.ndarray, eligible: np.ndarray) -> np.ndarray:
     """The same where one row is executed for sure. `[A]`"""
     shape = application.shape
     if shape.kind == "ranking":
@@ -260,7 +288,7 @@ def _draw(decision: Mapping[str, Any]) -> float:
     return float(draw)
 
 
-def _observation(application: Application, decision: Mapping[str, Any]) -> np.ndarray:
+def _observation(application: Decides, decision: Mapping[str, Any]) -> np.ndarray:
     logged, size = decision.get("observation"), application.encoder.size
     if logged is None:
         return application.encoder.encode(decision.get("context") or {})
@@ -271,7 +299,7 @@ def _observation(application: Application, decision: Mapping[str, Any]) -> np.nd
 
 
 def _baseline_row(
-    application: Application, decision: Mapping[str, Any], eligible: np.ndarray
+    application: Decides, decision: Mapping[str, Any], eligible: np.ndarray
 ) -> np.ndarray | None:
     action, items = decision.get("baseline_action"), decision.get("items")
     if action is None:
@@ -282,6 +310,6 @@ def _baseline_row(
     return application.actions.row_of(action, items)
 
 
-def _encoded(application: Application, items: Any) -> np.ndarray | None:
+def _encoded(application: Decides, items: Any) -> np.ndarray | None:
     actions = application.actions
     return actions.encode_items(items or ()) if isinstance(actions, Ranking) else None

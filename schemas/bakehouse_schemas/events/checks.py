@@ -10,7 +10,7 @@ import numpy as np
 from bakehouse_schemas.application.actions import Continuous, Discrete, Parts
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.application.ranking import Ranking
-from bakehouse_schemas.contracts.contract import Contract
+from bakehouse_schemas.contracts.contract import Contract, Decides
 from bakehouse_schemas.errors import InvalidEvent, UnknownLabel
 from bakehouse_schemas.events.events import Decision, Outcome, OutcomeRequest
 from bakehouse_schemas.execution.logged_density import base_policy_from_density
@@ -18,7 +18,7 @@ from bakehouse_schemas.numbers import is_finite, is_text
 
 
 def problem_with_action(
-    application: Application,
+    application: Decides,
     action: Any,
     items: Sequence[Mapping[str, Any]] | None = None,
     eligible: np.ndarray | None = None,
@@ -47,7 +47,7 @@ def offered(
 
 
 def check_action(
-    application: Application,
+    application: Decides,
     action: Any,
     field: str,
     items: Sequence[Mapping[str, Any]] | None = None,
@@ -61,7 +61,7 @@ def check_action(
         )
 
 
-def check_items(application: Application, items: Sequence[Mapping[str, Any]] | None) -> None:
+def check_items(application: Decides, items: Sequence[Mapping[str, Any]] | None) -> None:
     """Raise InvalidEvent unless a request's items are what its application ranks."""
     actions = application.actions
     problem = actions.problem_with_items(items) if isinstance(actions, Ranking) else None
@@ -70,7 +70,7 @@ def check_items(application: Application, items: Sequence[Mapping[str, Any]] | N
 
 
 def choices_of(
-    application: Application, items: Sequence[Mapping[str, Any]] | None = None
+    application: Decides, items: Sequence[Mapping[str, Any]] | None = None
 ) -> Sequence[str]:
     """What a request's eligible and excluded actions may name, in the order of its mask.
 
@@ -82,15 +82,20 @@ def choices_of(
 
 
 def eligible_mask(
-    application: Application,
+    application: Decides,
     *,
     eligible: Sequence[str] | None,
     excluded: Sequence[str] | None = None,
     items: Sequence[Mapping[str, Any]] | None = None,
+    known: Collection[Contract] = (),
 ) -> np.ndarray:
     """What a decision may choose from. bool `[A]`
 
     Of several parts, one that `eligible` does not name keeps all its labels.
+
+    Args:
+        known: contracts that the application has had before: a label of one of them that is gone
+            is no mistake, and cannot be chosen.
 
     Raises:
         InvalidEvent: an unknown choice, or a part with none left.
@@ -100,7 +105,9 @@ def eligible_mask(
     mask[: len(names)] = True
     positions = {name: at for at, name in enumerate(names)}
 
-    def position(name: str, field: str) -> int:
+    def position(name: str, field: str) -> int | None:
+        if name not in positions and any(is_label(one, name) for one in known):
+            return None
         if name not in positions or shape.kind == "continuous":
             expected = "nothing" if shape.kind == "continuous" else f"some of {list(names)}"
             raise InvalidEvent(
@@ -111,12 +118,16 @@ def eligible_mask(
 
     if eligible is not None:
         kept = np.zeros(shape.choices, dtype=bool)
-        kept[[position(name, "eligible_actions") for name in eligible]] = True
+        found = [position(name, "eligible_actions") for name in eligible]
+        kept[[at for at in found if at is not None]] = True
+        of_parts = {name.partition("=")[0] for name in eligible} if None in found else set()
         for start, stop in shape.segments or ((0, shape.choices),):
-            if shape.kind != "parts" or kept[start:stop].any():
+            only_gone = shape.segments and names[start].partition("=")[0] in of_parts
+            if shape.kind != "parts" or kept[start:stop].any() or only_gone:
                 mask[start:stop] &= kept[start:stop]
     for name in excluded or ():
-        mask[position(name, "excluded_actions")] = False
+        if (at := position(name, "excluded_actions")) is not None:
+            mask[at] = False
     for start, stop in shape.segments or ((0, shape.choices),):
         if not mask[start:stop].any():
             raise InvalidEvent(
@@ -124,6 +135,11 @@ def eligible_mask(
                 f"at least one of {list(names[start:stop])}"
             )
     return mask
+
+
+def is_label(contract: Contract, name: str) -> bool:
+    """Whether a mask of this contract could name it: `label`, of parts `part=label`."""
+    return bool(contract.shape.segments) and name in contract.choices
 
 
 def check_outcome(
@@ -150,7 +166,7 @@ def check_outcome(
         raise InvalidEvent("outcome_id: ids that begin with 'next:' are the stream's own")
 
 
-def check_executed(application: Application, action: Any, known: Collection[Contract] = ()) -> None:
+def check_executed(application: Decides, action: Any, known: Collection[Contract] = ()) -> None:
     """Raise InvalidEvent unless an `executed_action` can be one of the application's.
 
     The items of a ranking are not known here: any list of ids is taken. An outcome does not say
@@ -173,7 +189,7 @@ def check_executed(application: Application, action: Any, known: Collection[Cont
     )
 
 
-def _may_be_another_contracts(application: Application, action: Any) -> bool:
+def _may_be_another_contracts(application: Decides, action: Any) -> bool:
     """Whether an action is of the shape that this application's have: labels, numbers, parts."""
     match application.actions:
         case Discrete():

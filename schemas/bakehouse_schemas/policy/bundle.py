@@ -81,7 +81,7 @@ class Manifest(BaseModel):
         """What the policy was made for, as its bundle says; None where it does not (bundles of
         releases up to 0.1), or what it says cannot be read."""
         try:
-            contract = read_contract(self.gate.get("contract"))
+            contract = read_contract(self.gate.get("contract"), self.application)
         except UnreadableContract:
             return None
         return contract if contract.fingerprint == self.contract else None

@@ -12,7 +12,7 @@ is gone cannot be chosen. Numbers stay what they were in the game's units, withi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -98,6 +98,13 @@ def carried_policy(loaded: LoadedPolicy, before: Contract, after: Contract) -> L
             update={"exploration": manifest.exploration.model_copy(update={"floor": floor})}
         )
     return LoadedPolicy(manifest, policy, loaded.arrays, notes=made.notes)
+
+
+def carried_over(policy: LoadedPolicy | None) -> dict[str, Any] | None:
+    """Where a policy was made for another contract: for which, and what is not as it was. JSON"""
+    if policy is None or not policy.carried:
+        return None
+    return {"made_for": policy.manifest.contract, "notes": list(policy.notes)}
 
 
 # --- what the network is given

@@ -27,11 +27,18 @@ from typing import Any, BinaryIO
 import orjson
 
 from bakehouse_schemas.application.application import Application
-from bakehouse_schemas.decisions.recompute import Recomputed, recompute, recorded_policy
+from bakehouse_schemas.contracts.contract import Contract, contract_of
+from bakehouse_schemas.decisions.recompute import (
+    Recomputed,
+    made_under,
+    recompute,
+    recorded_policy,
+)
 from bakehouse_schemas.errors import (
     BakehouseError,
     BundleError,
     DecisionNotFound,
+    InvalidContext,
     NotRecomputable,
     StackError,
 )
@@ -93,7 +100,8 @@ class Explainer:
         application = self._applications[name]
         found = self._find(name, decision_id)
         now_ms = self._now_ms()
-        again, why_not, policy = self.decide_again(application, found)
+        under = made_under(application, found.decision, self._policies)
+        again, why_not, policy = self.decide_again(under, found)
         manifests = self._manifests[name].all()
         version = found.decision["policy_version"]
         manifest = next((m for m in manifests if m.version == version), None)
@@ -102,25 +110,30 @@ class Explainer:
             found,
             again=again,
             why_not=why_not,
-            policy=policy.manifest if policy is not None else None,
+            policy=policy,
             now_ms=now_ms,
+            under=under,
         )
         explanation["trained"] = self._lineage(application, found, explanation, manifests, now_ms)
         if explanation["policy"] is not None and policy is None and manifest is not None:
             known = {"agent": manifest.agent, "created_at_ms": manifest.created_at_ms}
             explanation["policy"] |= known
-        explanation["sentences"] = sentences(application, explanation, now_ms)
+        explanation["sentences"] = sentences(application, explanation, now_ms, under=under)
         return explanation
 
     def decide_again(
-        self, application: Application, found: RecordedDecision
+        self, under: Application | Contract, found: RecordedDecision
     ) -> tuple[Recomputed | None, str | None, LoadedPolicy | None]:
-        """The decision decided again, or why it cannot be; and the policy that decided it."""
+        """The decision decided again, or why it cannot be; and the policy that decided it.
+
+        Args:
+            under: what it was made under; see `made_under`.
+        """
         version = found.decision["policy_version"]
         policy: LoadedPolicy | None = None
         if version:
             try:
-                policy = self._policy(application.name, version)
+                policy = self._policy(contract_of(under), version)
             except BundleError as error:
                 return None, f"policy {version} cannot be used: {error}", None
             if policy is None:
@@ -130,12 +143,12 @@ class Explainer:
                 )
                 return None, gone, None
         try:
-            return recompute(application, found.decision, policy), None, policy
+            return recompute(under, found.decision, policy), None, policy
         except NotRecomputable as error:
             return None, str(error), policy
 
-    def _load(self, name: str, version: int) -> LoadedPolicy | None:
-        return recorded_policy(self._applications[name], self._policies, version)
+    def _load(self, under: Contract, version: int) -> LoadedPolicy | None:
+        return recorded_policy(under, self._policies, version)
 
     def _lineage(
         self,
@@ -149,7 +162,7 @@ class Explainer:
             application,
             manifests,
             cohort=found.decision["cohort"],
-            contract=found.decision["contract"],
+            encoded_anew=_encoded_anew(application, found.decision),
             contested=found.contested,
             received_at_ms=found.received_at_ms,
             outcomes_ms=[
@@ -195,6 +208,20 @@ class Explainer:
             "seconds, longer while Kafka or stream are away), not logged (`logged` was false in "
             "its answer), of another home, or older than the tables reach"
         )
+
+
+def _encoded_anew(application: Application, decision: Mapping[str, Any]) -> str | None:
+    """Why the learner cannot take a decision of another contract; None where it can."""
+    if decision["contract"] == application.contract:
+        return None
+    problem = application.actions.problem_with(decision["action"], decision.get("items"))
+    if problem is not None:
+        return f"what was chosen is no action now: {problem}"
+    try:
+        application.encoder.encode(decision["context"])
+    except InvalidContext as error:
+        return str(error)
+    return None
 
 
 class WithoutPandas(MetaPathFinder):

@@ -16,10 +16,12 @@ import numpy as np
 from bakehouse_schemas.application.actions import Continuous, Discrete, Parts
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.application.reward import DecisionTimes, TimedOutcome, matured_at_ms
+from bakehouse_schemas.contracts.contract import Decides
 from bakehouse_schemas.decisions.recompute import Recomputed
 from bakehouse_schemas.events.checks import choices_of
 from bakehouse_schemas.execution.propensity import next_place
-from bakehouse_schemas.policy.bundle import Manifest
+from bakehouse_schemas.policy.bundle import LoadedPolicy
+from bakehouse_schemas.policy.carry import carried_over
 from bakehouse_schemas.replay.verdicts import verdicts
 from bakehouse_schemas.worlds.world import SIMULATED
 
@@ -50,17 +52,19 @@ def explain(
     *,
     again: Recomputed | None,
     why_not: str | None,
-    policy: Manifest | None,
+    policy: LoadedPolicy | None,
     now_ms: int,
+    under: Decides,
 ) -> dict[str, Any]:
     """The explanation, all but its sentences and the policies that were trained on it.
 
     Args:
+        under: what the decision was made under: the application, or a contract that it has had.
         again: the decision decided again; None where that cannot be, with `why_not`.
-        policy: the manifest of the policy that it names, where it is still there.
+        policy: the one that it names, where it is still there.
     """
     decision = found.decision
-    own_words = decision["contract"] == application.contract  # else names may mean other things
+    own_words = decision["contract"] == under.contract  # else names may mean other things
     version = decision["policy_version"]
     return {
         "decision_id": decision["decision_id"],
@@ -78,11 +82,11 @@ def explain(
         "simulated": str(decision["subject_id"]).startswith(SIMULATED),
         "context": decision["context"],
         "items": decision.get("items"),
-        "observation": _observation(application, decision, own_words),
+        "observation": _observation(under, decision, own_words),
         "policy": _policy(version, policy),
-        "scores": _scores(application, decision, again) if own_words else [],
-        "numbers": _numbers(application, decision, again) if own_words else [],
-        "mask": _mask(application, decision),
+        "scores": _scores(under, decision, again) if own_words else [],
+        "numbers": _numbers(under, decision, again) if own_words else [],
+        "mask": _mask(under, decision),
         "exploration": decision.get("exploration"),
         "draw": decision.get("draw"),
         "action": decision["action"],
@@ -103,7 +107,7 @@ def is_exact(again: Recomputed, decision: Mapping[str, Any]) -> bool:
 
 
 def _observation(
-    application: Application, decision: Mapping[str, Any], own_words: bool
+    application: Decides, decision: Mapping[str, Any], own_words: bool
 ) -> list[dict[str, Any]]:
     values = decision.get("observation")
     if values is None:
@@ -116,19 +120,21 @@ def _observation(
     return [{"feature": n, "value": v} for n, v in zip(names, values, strict=True)]
 
 
-def _policy(version: int, manifest: Manifest | None) -> dict[str, Any] | None:
+def _policy(version: int, loaded: LoadedPolicy | None) -> dict[str, Any] | None:
     if version == 0:
         return None
+    manifest = None if loaded is None else loaded.manifest
     return {
         "version": version,
         "agent": None if manifest is None else manifest.agent,
         "created_at_ms": None if manifest is None else manifest.created_at_ms,
         "canary": None if manifest is None else manifest.canary,
         "available": manifest is not None,
+        "carried_over": carried_over(loaded),
     }
 
 
-def _mask(application: Application, decision: Mapping[str, Any]) -> dict[str, list[str]]:
+def _mask(application: Decides, decision: Mapping[str, Any]) -> dict[str, list[str]]:
     everything = _choices(application, decision)
     named = decision.get("eligible_actions")
     eligible = everything if named is None else list(named)
@@ -138,14 +144,14 @@ def _mask(application: Application, decision: Mapping[str, Any]) -> dict[str, li
     }
 
 
-def _choices(application: Application, decision: Mapping[str, Any]) -> list[str]:
+def _choices(application: Decides, decision: Mapping[str, Any]) -> list[str]:
     if not application.shape.segments and application.shape.kind != "ranking":
         return []  # numbers alone
     return list(choices_of(application, decision.get("items")))
 
 
 def _scores(
-    application: Application, decision: Mapping[str, Any], again: Recomputed | None
+    application: Decides, decision: Mapping[str, Any], again: Recomputed | None
 ) -> list[dict[str, Any]]:
     """A line for each label, label of a part, or item."""
     names = _choices(application, decision)
@@ -172,7 +178,7 @@ def _scores(
 
 
 def _logged(
-    application: Application, decision: Mapping[str, Any], names: Sequence[str]
+    application: Decides, decision: Mapping[str, Any], names: Sequence[str]
 ) -> tuple[Sequence[float | None], Sequence[float | None]]:
     """Own and executed probabilities as far as the log itself says them."""
     nothing: list[float | None] = [None] * len(names)
@@ -185,7 +191,7 @@ def _logged(
 
 
 def _numbers(
-    application: Application, decision: Mapping[str, Any], again: Recomputed | None
+    application: Decides, decision: Mapping[str, Any], again: Recomputed | None
 ) -> list[dict[str, Any]]:
     """A line for each bounded number; mean and spread in its own unit."""
     shape = application.shape
@@ -218,7 +224,7 @@ def _numbers(
     ]
 
 
-def number_names(application: Application) -> list[str]:
+def number_names(application: Decides) -> list[str]:
     """What each bounded number of an action is called, d of them."""
     actions = application.actions
     parts = actions.parts if isinstance(actions, Parts) else {"number": actions}

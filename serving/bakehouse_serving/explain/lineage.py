@@ -62,7 +62,7 @@ def lineage_of(
     manifests: Sequence[Manifest],
     *,
     cohort: str,
-    contract: str,
+    encoded_anew: str | None = None,
     contested: bool,
     received_at_ms: int,
     outcomes_ms: Sequence[int],
@@ -76,14 +76,19 @@ def lineage_of(
 
     Args:
         manifests: oldest first.
+        encoded_anew: of a decision of another contract, why it cannot be; None where it can.
         outcomes_ms: broker times of the outcomes that count.
     """
     latest = manifests[-1].version if manifests else None
     if contested:
         return Lineage(None, 0, latest, "copies of this decision differ, so none is trained on it")
-    if contract != application.contract:
+    if encoded_anew is not None:
         return Lineage(
-            None, 0, latest, "it is of another contract than the application now: not trained on"
+            None,
+            0,
+            latest,
+            "it is of another contract than the application now, and cannot be encoded anew, so it "
+            f"is not trained on any more: {encoded_anew}",
         )
     if AGENTS[application.agent.name].on_policy and cohort not in ("policy", "canary"):
         return Lineage(

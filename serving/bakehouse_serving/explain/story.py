@@ -7,23 +7,28 @@ from collections.abc import Mapping
 from typing import Any
 
 from bakehouse_schemas.application.application import Application, Episodic
+from bakehouse_schemas.contracts.contract import Decides
 from bakehouse_schemas.formatting import duration_words, listed, short_duration
 
 MOST_NAMED = 5  # actions, numbers or outcomes in one sentence
 RULES = "the game's own rules"
 
 
-def sentences(application: Application, explanation: Mapping[str, Any], now_ms: int) -> list[str]:
+def sentences(
+    application: Application, explanation: Mapping[str, Any], now_ms: int, *, under: Decides
+) -> list[str]:
     """The story of one decision.
 
     Args:
+        under: what it was made under: the application, or a contract that it has had.
         explanation: what `bakehouse_serving.explain.explanation.explain` made of it.
     """
     parts = [
         _who_answered(application, explanation),
-        _what_it_thought(application, explanation),
+        _carried_over(explanation),
+        _what_it_thought(under, explanation),
         _what_was_left_out(explanation),
-        _how_it_was_drawn(application, explanation),
+        _how_it_was_drawn(under, explanation),
         _again(explanation),
         _what_came(application, explanation, now_ms),
         _who_learned(explanation),
@@ -81,7 +86,15 @@ def _policy(explanation: Mapping[str, Any]) -> str:
     return words
 
 
-def _what_it_thought(application: Application, explanation: Mapping[str, Any]) -> str:
+def _carried_over(explanation: Mapping[str, Any]) -> str:
+    carried = (explanation["policy"] or {}).get("carried_over")
+    if carried is None:
+        return ""
+    words = f"That policy was made for contract {carried['made_for']} and carried over"
+    return f"{words}: {'; '.join(carried['notes'])}." if carried["notes"] else f"{words}."
+
+
+def _what_it_thought(application: Decides, explanation: Mapping[str, Any]) -> str:
     kind = application.shape.kind
     if explanation["policy_version"] == 0 or kind == "continuous":
         preferred = explanation["baseline_action"]
@@ -126,7 +139,7 @@ def _what_was_left_out(explanation: Mapping[str, Any]) -> str:
     return f"The game had ruled out {listed(said)}."
 
 
-def _how_it_was_drawn(application: Application, explanation: Mapping[str, Any]) -> str:
+def _how_it_was_drawn(application: Decides, explanation: Mapping[str, Any]) -> str:
     action, propensity = named(explanation["action"]), explanation["propensity"]
     exploration = explanation["exploration"] or {}
     if exploration.get("kind", "none") == "none" and propensity == 1:
@@ -159,7 +172,7 @@ def _exploration(exploration: Mapping[str, Any]) -> str:
     return f"{words}, and a floor of {least:.3g}" if least else words
 
 
-def _chance(application: Application, propensity: float) -> str:
+def _chance(application: Decides, propensity: float) -> str:
     if application.shape.dims:
         return f"density {propensity:.4g}"
     return f"probability {propensity:.4g}"

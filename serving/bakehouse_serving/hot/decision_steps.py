@@ -105,7 +105,14 @@ def admit(
 
 
 def _asked(route: Route, request: DecisionRequest, decision_id: str, now_ms: int) -> Asked:
-    return check(route.served.application, request, decision_id=decision_id, now_ms=now_ms)
+    served = route.served
+    return check(
+        served.application,
+        request,
+        decision_id=decision_id,
+        now_ms=now_ms,
+        known=served.contracts_before,
+    )
 
 
 def _check_new(route: Route, decision_id: str, now_ms: int) -> None:

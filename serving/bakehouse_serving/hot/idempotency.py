@@ -184,6 +184,27 @@ class IdempotencyCache:
                 )
                 self.put(event["decision_id"], event["subject_id"], position, answer)
 
+    def inherit(self, actions: Actions, folder: Path) -> None:
+        """Remember what was answered under another contract, as far as it is an action now.
+
+        Args:
+            actions: of that contract.
+            folder: of its log, which goes when its answers are too old.
+        """
+        before = IdempotencyCache(actions, folder=folder, span_s=self._span_s)
+        was, now = before._labels, self._labels
+        if (was is None) == (now is None):
+            for key, packed in before._old.items():
+                if was is not None and now is not None:
+                    fields = list(_ANSWER.unpack_from(packed))
+                    position = now.position(was.labels[fields[2]])
+                    if position is None:  # it is gone: asked for again, it is decided anew
+                        continue
+                    fields[2] = position
+                    packed = _ANSWER.pack(*fields) + packed[_ANSWER.size :]
+                self._old.setdefault(key, packed)
+        self._old_paths += before._old_paths
+
     def _find(self, decision_id: str) -> bytes | None:
         key = _key(decision_id)
         return self._young.get(key) or self._old.get(key)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,13 +18,6 @@ from bakehouse_schemas.errors import BundleError
 from bakehouse_schemas.events.events import PolicyPointer
 from bakehouse_schemas.policy.bundle import LoadedPolicy, Manifest, read_manifest
 from bakehouse_schemas.policy.load_carried import load_policy
-
-
-def carried_over(policy: LoadedPolicy | None) -> dict[str, Any] | None:
-    """Where a policy was made for another contract: for which, and what is not as it was."""
-    if policy is None or not policy.carried:
-        return None
-    return {"made_for": policy.manifest.contract, "notes": list(policy.notes)}
 
 
 class PolicyLoader:

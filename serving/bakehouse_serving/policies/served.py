@@ -27,6 +27,7 @@ from bakehouse_schemas.errors import BundleError
 from bakehouse_schemas.events.events import Control, PolicyPointer
 from bakehouse_schemas.events.fields import DAY_MS
 from bakehouse_schemas.policy.bundle import LoadedPolicy, Manifest
+from bakehouse_schemas.policy.carry import carried_over
 from bakehouse_schemas.process.failpoints import reach
 from bakehouse_schemas.process.spans import Tracer
 from bakehouse_serving.counters import Counters
@@ -40,7 +41,7 @@ from bakehouse_serving.policies.control_actions import (
     reason_of,
 )
 from bakehouse_serving.policies.first_answers import FirstAnswers
-from bakehouse_serving.policies.loading import PolicyLoader, carried_over
+from bakehouse_serving.policies.loading import PolicyLoader
 from bakehouse_serving.policies.selection import Pointers, Selection, slot_of
 from bakehouse_serving.policies.state_file import StateFile
 from bakehouse_serving.uncounted import Uncounted
@@ -88,6 +89,12 @@ class Served:
         self.history: deque[dict[str, Any]] = deque(maxlen=100)
         # beside the policies, which are the home's
         self.known = KnownContracts(policies.parent)
+        # whose labels a game may still name
+        self.contracts_before = tuple(
+            one
+            for one in self.known.known(application.name).values()
+            if one.fingerprint != application.contract
+        )
         self._loader = PolicyLoader(application, policies, self.known)
         self._state_file = StateFile(cache, application=application.name)
         self.audit_log = AuditLog(cache.with_suffix(".audit.jsonl"))

@@ -11,10 +11,13 @@ import numpy as np
 from bakehouse_learner.replay.ring import Ring
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.application.exploration import NONE, Exploration
+from bakehouse_schemas.contracts.contract import contract_of
+from bakehouse_schemas.contracts.known import KnownContracts
 from bakehouse_schemas.errors import BakehouseError, BundleError
 from bakehouse_schemas.execution.base_policy import BasePolicy, baseline_policy
 from bakehouse_schemas.execution.propensity import propensities
-from bakehouse_schemas.policy.bundle import LoadedPolicy, load_bundle
+from bakehouse_schemas.policy.bundle import LoadedPolicy
+from bakehouse_schemas.policy.load_carried import load_policy
 from bakehouse_schemas.policy.policy import Policy
 
 EVERYTHING = Exploration(kind="epsilon_greedy", epsilon=1.0)  # all choices, all of a box, alike
@@ -109,13 +112,13 @@ def _load(policies: Path, version: int, application: Application) -> LoadedPolic
         newest = newest_version(policies)
         there = f"the newest there is {newest}" if newest else "there is none"
         raise BundleError(f"policy {version} is not in {policies}; {there}")
-    return load_bundle(
+    known = KnownContracts(policies.parent.parent)
+    return load_policy(
         folder,
         application=application.name,
-        contract=application.contract,
+        contract=contract_of(application),
         sha256=None,
-        shape=application.shape,
-        dimensions=application.encoder.size,
+        known=lambda contract: known.of(application.name, contract),
     )
 
 
