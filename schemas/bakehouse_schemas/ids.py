@@ -8,6 +8,8 @@ import time
 import unicodedata
 
 MOST_ID_BYTES = 128  # of a decision id, in UTF-8
+ID_RULE = f"1 to {MOST_ID_BYTES} bytes of UTF-8 without control characters or line breaks"
+_NO_SIGNS = frozenset({"Cc", "Zl", "Zp"})  # what readers take for the end of a line among them
 UUID7_PATTERN = r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 _UUID7 = re.compile(UUID7_PATTERN)
 MS_PER_HOUR = 3_600_000
@@ -36,7 +38,7 @@ def is_uuid7(text: str) -> bool:
 
 
 def is_decision_id(text: str) -> bool:
-    """Whether `text` can name a decision: 1 to 128 bytes of UTF-8, no control characters.
+    """Whether `text` can name a decision: see `ID_RULE`.
 
     Ids are compared byte by byte: a UUIDv7 in upper case, or `é` composed otherwise, is another.
     """
@@ -46,7 +48,7 @@ def is_decision_id(text: str) -> bool:
         fits = len(text.encode()) <= MOST_ID_BYTES
     except UnicodeEncodeError:  # a lone surrogate
         return False
-    return fits and not any(unicodedata.category(sign) == "Cc" for sign in text)
+    return fits and not any(unicodedata.category(sign) in _NO_SIGNS for sign in text)
 
 
 def uuid7_time_ms(decision_id: str) -> int:

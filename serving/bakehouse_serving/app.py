@@ -16,7 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from starlette.exceptions import HTTPException
 
 from bakehouse_schemas.errors import InvalidEvent, UnknownApplication
-from bakehouse_schemas.ids import MOST_ID_BYTES, is_decision_id
+from bakehouse_schemas.ids import ID_RULE, is_decision_id
 from bakehouse_serving import control_routes
 from bakehouse_serving.api_keys import Authenticator
 from bakehouse_serving.background import Background
@@ -163,8 +163,7 @@ def make_app(
         find(application)
         if not is_decision_id(decision_id):
             raise InvalidEvent(
-                f"decision_id: expected 1 to {MOST_ID_BYTES} bytes of UTF-8 without control "
-                f"characters, as an answer's is, got {decision_id!r:.80}"
+                f"decision_id: expected {ID_RULE}, as an answer's is, got {decision_id!r:.80}"
             )
         if explainer is None:
             raise HTTPException(501, "decisions are not explained here")

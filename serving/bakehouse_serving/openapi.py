@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from bakehouse_schemas.events.events import DecisionRequest, OutcomeRequest
+from bakehouse_schemas.ids import ID_RULE
 from bakehouse_serving.api_keys import OPEN_PAGES
 from bakehouse_serving.problems import MEDIA_TYPE
 
@@ -42,7 +43,7 @@ DECIDED_WHY = WHY | {
 # the same of the explanation of a decision
 EXPLAINED_WHY = WHY | {
     404: "No such application is served here, or no table holds such a decision (yet)",
-    422: "That is no decision id: more than 128 bytes of UTF-8, or control characters",
+    422: f"That is no decision id: expected {ID_RULE}",
     501: "The tables' libraries are not installed: the extra `explain` has them",
     429: "Others are asking: ask again after `Retry-After` seconds",
     503: "The tables cannot be read: ask again after `Retry-After` seconds",

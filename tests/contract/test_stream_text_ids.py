@@ -37,7 +37,7 @@ from tests.stream_tables import folded_table, repair_of, replay_rows, streaming,
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-pytestmark = pytest.mark.full
+pytestmark = [pytest.mark.full, pytest.mark.timeout(900)]
 
 SettingsOf = Callable[[str], Settings]
 HOUR_MS = 3_600_000
@@ -50,7 +50,7 @@ TEXT_IDS = [V4, LONGEST, EMOJI, SPACES, "01A204A1-9C69-7000-8493-0A2AE2FAB7A9"]
 @pytest.fixture
 def settings(settings_of: SettingsOf, request: pytest.FixtureRequest) -> Settings:
     """Of topics that take a record's time from who sends it."""
-    found = settings_of(request.node.name.split("[")[0][5:40])
+    found = settings_of(request.node.name[5:40])
     theirs = {"message.timestamp.type": "CreateTime"}
     with admin(found) as client:
         client.alter_configs(
@@ -166,17 +166,19 @@ def test_what_comes_in_later_hours_joins_its_decision_in_the_first(
     assert all(again.find(*key) is not None for key in expected)
 
 
-@pytest.mark.parametrize("kind", ["ascii", "two bytes each", "at the top of Unicode"])
 def test_statistics_of_long_ids_leave_out_no_file_that_holds_one(
-    spark: SparkSession, settings: Settings, tmp_path: Path, kind: str
+    spark: SparkSession, settings: Settings, tmp_path: Path
 ) -> None:
     """Whoever wrote the file: the query, a compaction, or Spark from its workers."""
-    sign = {"ascii": "z", "two bytes each": "é", "at the top of Unicode": "\U0010ffff"}[kind]
-    width = len(sign.encode())
-    ids = [sign * ((128 - len(tail)) // width) + tail for tail in ("a1", "b2", "c3")]
-    publish(settings, "decisions", [decision(one) for one in ids], at_ms=at(0))
-    publish(settings, "outcomes", [outcome(one, "o") for one in ids], at_ms=at(0))
-    with worked_off(spark, settings):
+    ids: list[str] = []
+    with streaming(spark, settings) as query:
+        for hour, sign in enumerate(["z", "é", "\U0010ffff"]):  # each in files of its own
+            stem = sign * (126 // len(sign.encode()))
+            long = [stem + tail for tail in ("a1", "b2", "c3")]
+            publish(settings, "decisions", [decision(one) for one in long], at_ms=at(hour))
+            publish(settings, "outcomes", [outcome(one, "o") for one in long], at_ms=at(hour))
+            ids += long
+        work_off(query, settings)
         repair_of(spark, settings).step()
     rebuilt = str(tmp_path / "rebuilt")
     rebuild(spark, settings, [GAME], into=rebuilt)

@@ -29,6 +29,7 @@ import numpy as np
 from bakehouse.players.game_client import GameClient, RequestFailed
 from bakehouse_schemas.ids import uuid7
 from tests.faults.game import COUNTRIES, SEGMENTS, application, wins
+from tests.faults.ids import game_id
 
 CONNECTIONS = 32
 MOST_UNDER_WAY = 400  # while serving is down, players wait
@@ -137,11 +138,11 @@ class _Play:
             raise SystemExit(f"a player broke: {task.exception()!r}")
 
     async def _decide(self) -> None:
-        rng, now_ms = self._rng, int(time.time() * 1000)
+        rng = self._rng
         subject = f"player-{rng.integers(5_000)}"
         request: dict[str, Any] = {
             "subject_id": subject,
-            "decision_id": uuid7(now_ms),
+            "decision_id": game_id(),
             "context": {
                 "skill": round(float(rng.random()), 3),
                 "losses": int(rng.integers(0, 10)),

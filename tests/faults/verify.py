@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from bakehouse_learner.artifacts.checkpoint import read_checkpoint
@@ -99,10 +101,10 @@ def folded_rows(table: Table) -> Iterator[dict[str, Any]]:
     """The folded table, a slice of an hour at a time."""
     for files in by_partition(table.files()).values():
         rows = table.read(files, table.schema.names)
-        # the last characters of an id are random
-        tails = pc.utf8_slice_codeunits(rows.column("decision_id"), 35, 36)
+        ids = rows.column("decision_id").to_pylist()
+        slices = pa.array([zlib.crc32(one.encode()) % SLICES for one in ids], pa.int64())
         for slice_ in range(SLICES):
-            here = rows.filter(pc.equal(tails, f"{slice_:x}")).to_pylist()
+            here = rows.filter(pc.equal(slices, slice_)).to_pylist()
             yield from fold_rows(here).values()
 
 

@@ -59,7 +59,9 @@ from tests.waiting import wait_until
 
 A = "01a204a1-9c69-7000-8493-0a2ae2fab7a9"
 UUID7S = st.builds(uuid7_of, st.integers(0, (1 << 48) - 1), st.binary(min_size=10, max_size=10))
-IDS = UUID7S | st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=32)
+IDS = UUID7S | st.text(
+    st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1, max_size=32
+)
 MARK = "anna-4711"
 
 

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from bakehouse_schemas.application.observation import FLOAT32_MAX
-from bakehouse_schemas.ids import MOST_ID_BYTES, is_decision_id
+from bakehouse_schemas.ids import ID_RULE, MOST_ID_BYTES, is_decision_id
 
 DAY_MS = 86_400_000
 MAX_MS = 253_402_300_799_999  # the end of the year 9999: what every reader's clock can hold
@@ -19,10 +19,7 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_NAME)]
 def _checked_id(text: str) -> str:
     if is_decision_id(text):
         return text
-    raise PydanticCustomError(
-        "decision_id",
-        f"Expected 1 to {MOST_ID_BYTES} bytes of UTF-8 without control characters",
-    )
+    raise PydanticCustomError("decision_id", f"Expected {ID_RULE}")
 
 
 DecisionId = Annotated[
@@ -33,8 +30,8 @@ DecisionId = Annotated[
             "type": "string",
             "minLength": 1,
             "maxLength": MOST_ID_BYTES,
-            "pattern": r"^[^\u0000-\u001f\u007f-\u009f]+$",
-            "description": f"At most {MOST_ID_BYTES} bytes of UTF-8, no control characters. A "
+            "pattern": r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]+$",
+            "description": f"{ID_RULE[0].upper()}{ID_RULE[1:]}. A "
             "UUIDv7 in lower case carries its time, which must be within a day of now",
         }
     ),

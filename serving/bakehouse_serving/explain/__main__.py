@@ -43,7 +43,7 @@ from bakehouse_schemas.errors import (
     StackError,
 )
 from bakehouse_schemas.formatting import listed, short_duration
-from bakehouse_schemas.ids import MOST_ID_BYTES, is_decision_id, is_uuid7, uuid7_time_ms
+from bakehouse_schemas.ids import ID_RULE, is_decision_id, is_uuid7, uuid7_time_ms
 from bakehouse_schemas.loading import load_applications
 from bakehouse_schemas.policy.bundle import LoadedPolicy, Manifest
 from bakehouse_schemas.process.logs import set_up_logs
@@ -310,8 +310,8 @@ def main(arguments: Sequence[str]) -> int:
 def _checked(decision_id: str) -> str:
     if not is_decision_id(decision_id):
         raise StackError(
-            f"{decision_id!r:.80} is no decision id: expected 1 to {MOST_ID_BYTES} bytes of UTF-8 "
-            "without control characters, as an answer's `decision_id` is"
+            f"{decision_id!r:.80} is no decision id: expected {ID_RULE}, as an "
+            "answer's `decision_id` is"
         )
     return decision_id
 

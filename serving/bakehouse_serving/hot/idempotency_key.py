@@ -57,7 +57,8 @@ def _key(value: bytes) -> str:
     key = text if len(text.encode()) <= MOST_ID_BYTES else _hashed(text)
     if not is_decision_id(key):
         raise InvalidEvent(
-            f"Idempotency-Key: expected a text without control characters, got {text!r:.80}"
+            "Idempotency-Key: expected a text without control characters or line breaks, got "
+            f"{text!r:.80}"
         )
     return key
 
