@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,6 +12,8 @@ import orjson
 import pyarrow as pa
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
+from bakehouse_schemas.application.actions import Discrete
+from bakehouse_schemas.contracts.known import KnownContracts
 from bakehouse_schemas.ids import uuid7
 from bakehouse_schemas.loading import load_application
 from bakehouse_schemas.process.settings import Settings
@@ -65,6 +68,7 @@ def publish(
     events: Iterable[dict[str, Any] | bytes | None],
     *,
     at_ms: int | None = None,
+    key: bytes = b"k",
 ) -> None:
     """Send events (as they are, where they are bytes) and wait until the broker has them.
 
@@ -74,9 +78,28 @@ def publish(
     producer = KafkaProducer(bootstrap_servers=settings.kafka_bootstrap)
     for event in events:
         value = orjson.dumps(event) if isinstance(event, dict) else event
-        producer.send(settings.topic(topic), key=b"k", value=value, timestamp_ms=at_ms)
+        producer.send(settings.topic(topic), key=key, value=value, timestamp_ms=at_ms)
     producer.flush()
     producer.close()
+
+
+def retired(decision_id: str, label: str) -> dict[str, Any]:
+    """What a game did instead, in the words of a contract of before."""
+    done = {"kind": "executed", "name": None, "value": None, "executed_action": label}
+    return outcome(decision_id, **done)
+
+
+def remember_label(settings: Settings, label: str) -> None:
+    """The home has known a contract of the small game that has this label, too."""
+    labels = Discrete(*APPLICATION.actions.labels, label)  # type: ignore[union-attr]
+    before = dataclasses.replace(APPLICATION, actions=labels)
+    KnownContracts(settings.home).note(APPLICATION.name, before)
+
+
+def order_requeue(settings: Settings) -> None:
+    """Ask a running stream to read its quarantine again, as serving does."""
+    order = {"order": "requeue", "at_ms": time.time_ns() // 1_000_000}
+    publish(settings, "policies", [order], key=b"@stream/requeue")
 
 
 def records(settings: Settings) -> list[Record]:

@@ -10,7 +10,18 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from bakehouse.commands import check, decide, explain, init, look, offline, parts, policy, stack
+from bakehouse.commands import (
+    check,
+    decide,
+    explain,
+    init,
+    look,
+    offline,
+    parts,
+    policy,
+    requeue,
+    stack,
+)
 from bakehouse.output import complain, say, say_json
 from bakehouse_schemas.errors import BakehouseError
 
@@ -54,7 +65,7 @@ class Command(TyperCommand):
 
 
 # in the order of the help
-for commands in (init, check, stack, parts, look, policy, offline, decide, explain):
+for commands in (init, check, stack, parts, look, policy, offline, decide, explain, requeue):
     commands.register(app)
 for registered in app.registered_commands:
     registered.cls = Command

@@ -37,8 +37,7 @@ def find_target(settings: Settings, *, url: str | None, application: str | None)
     Raises:
         StackError: no stack runs there, or which application is meant cannot be told.
     """
-    if url is not None and not url.startswith(("http://", "https://")):
-        raise StackError(f"--url {url}: expected an address such as http://127.0.0.1:8080")
+    _check_url(url)
     names: list[str] | None = None
     if url is None:
         run = read_run(settings.home)
@@ -55,6 +54,43 @@ def find_target(settings: Settings, *, url: str | None, application: str | None)
             )
         application = names[0]
     return Target(url, application, settings)
+
+
+def stack_url(settings: Settings, url: str | None) -> str:
+    """Where serving answers: at `url`, else where the stack that runs in the home does.
+
+    Raises:
+        StackError: no stack runs there.
+    """
+    _check_url(url)
+    return (read_run(settings.home).url if url is None else url).rstrip("/")
+
+
+def _check_url(url: str | None) -> None:
+    if url is not None and not url.startswith(("http://", "https://")):
+        raise StackError(f"--url {url}: expected an address such as http://127.0.0.1:8080")
+
+
+def order_stream(url: str, settings: Settings, order: str, body: dict[str, Any]) -> dict[str, Any]:
+    """`POST /v1/stream:{order}`.
+
+    Raises:
+        StackError: nothing answers there.
+        Refused: it answers with a problem.
+    """
+    return _ask("POST", f"{url}/v1/stream:{order}", settings, body)
+
+
+def stream_statuses(url: str, settings: Settings) -> list[dict[str, Any]]:
+    """The newest status of each stream process that serving has heard of.
+
+    Raises:
+        StackError: nothing answers there.
+    """
+    served = _ask("GET", f"{url}/v1/applications", settings)["applications"]
+    target = Target(url, str(served[0]["name"]), settings)
+    parts = get(target, "status")["parts"].values()
+    return [part for part in parts if part["part"] == "stream"]
 
 
 def get(target: Target, what: str, *, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 
 from bakehouse_schemas.errors import InvalidEvent, UnknownApplication
 from bakehouse_schemas.ids import ID_RULE, is_decision_id
-from bakehouse_serving import control_routes
+from bakehouse_serving import control_routes, stream_orders
 from bakehouse_serving.api_keys import Authenticator
 from bakehouse_serving.background import Background
 from bakehouse_serving.dashboard import live as live_pages
@@ -175,6 +175,7 @@ def make_app(
         return _Orjson(refusal, status_code=answered.status, media_type=MEDIA_TYPE, headers=headers)
 
     control_routes.add_routes(app, find, spool=spool, most_body_bytes=most_body_bytes)
+    stream_orders.add_routes(app, spool=spool, most_body_bytes=most_body_bytes)
     _document_hot_routes(app, find)
     document = describe(app, applications=sorted(served), requires_key=requires_key)
     app.openapi = lambda: document  # type: ignore[method-assign]  # as FastAPI's docs say

@@ -80,7 +80,7 @@ POISON_DECISIONS: list[dict[str, Any] | bytes | None] = [
     decision("é" * 65),
     decision(uuid7(1_000)),  # an id of 1970
     decision(application="another"),
-    decision(extra=1),
+    decision(exploration={"kind": "fifo"}),
 ]
 
 

@@ -38,6 +38,8 @@ from typing import Any
 import httpx
 
 from bakehouse.commands.interrupts import termination_interrupts
+from bakehouse_schemas.ids import uuid7
+from bakehouse_schemas.loading import load_application
 from tests.bench.measure import percentile
 from tests.faults import game_beside, game_grown
 from tests.faults.beside import wait_until
@@ -156,7 +158,9 @@ class Run:
 
     def _play(self, running: Rig, players: Players, wanted: int) -> None:
         self._await_policy(running)
-        old = [decision() for _ in range(100)]
+        if not running.stack.earlier_parts:
+            players.tell(any_ids=True)
+        old = [decision(uuid7()) for _ in range(100)]
         running.publish("decisions", old)
         running.later |= {"old decisions": old, "old decisions at": time.monotonic()}
         names = self.options.only
@@ -241,7 +245,12 @@ class Run:
             unlogged=running.unlogged,
             answers={d[0]: (d[1], d[2]) for d in journal.decisions},
             account={name: n for name, n in account.items() if name != "at"},
-            applications=[application, game_grown.application, game_beside.application],
+            applications=[
+                application,
+                game_grown.application,
+                game_beside.application,
+                load_application(running.growing).application,
+            ],
         )
         verdict.unaccounted += unaccounted + sum(abs(row.unaccounted) for row in self.rows)
         for row in self.rows:

@@ -9,6 +9,7 @@ from typing import Any
 from tests.faults.beside import wait, wait_until
 from tests.faults.rig import RETENTION_S, Rig
 from tests.faults.scenarios.events import decision, outcome
+from tests.faults.scenarios.growth import have_requeued
 
 # One of each part first, so that a few kills already say something about all three.
 KILLS = (
@@ -33,6 +34,9 @@ KILLS = (
     "learner.plan.written",
     "stream.compaction.after_commit",
     "stream.append.before",
+    "stream.requeue.appended",
+    "stream.requeue.staged",
+    "stream.requeue.removed",
 )
 
 
@@ -65,6 +69,9 @@ def _outlive_the_join(rig: Rig) -> None:
 
 
 _STIMULI: dict[str, Callable[[Rig], None]] = {
+    "stream.requeue.staged": have_requeued,
+    "stream.requeue.appended": have_requeued,
+    "stream.requeue.removed": have_requeued,
     "serving.control.before_record": _speak,
     "stream.repair.before_append": _outlive_the_join,
     "stream.repair.after_append": _outlive_the_join,

@@ -26,6 +26,14 @@ DECISION_FIELDS = (
     "cohort",
 )
 OUTCOME_FIELDS = ("kind", "name", "value", "executed_action", "payload", "occurred_at_ms")
+ADDED = "extra"  # all fields of a record that are not among these
+KNOWN_OF_DECISION = {
+    *DECISION_FIELDS,
+    *("schema", "decision_id", "application", "observation", "items", "eligible_actions"),
+    *("action_probabilities", "density", "baseline_action", "exploration", "draw", "mode"),
+    "explored",
+}
+KNOWN_OF_OUTCOME = {"schema", "outcome_id", "application", "decision_id", *OUTCOME_FIELDS}
 DRAWN = ("action", "propensity", "context")  # copies that differ in these were drawn twice
 
 
@@ -80,7 +88,9 @@ def folded(sent: Iterable[Sent], *, decisions: str) -> dict[tuple[str, str], Exp
             told[application, of][one.event["outcome_id"]].append(one)
     return {
         key: Experience(
-            canonical(here[0].event or {}, DECISION_FIELDS),
+            canonical(
+                _with_added(here[0].event or {}, KNOWN_OF_DECISION), (*DECISION_FIELDS, ADDED)
+            ),
             frozenset(one.position for one in here),
             len({canonical(one.event or {}, DRAWN) for one in here}) > 1,
             {outcome_id: _told(those, decisions) for outcome_id, those in told[key].items()},
@@ -93,7 +103,13 @@ def _told(copies: list[Sent], decisions: str) -> Told:
     event = dict(copies[0].event or {})
     if copies[0].topic == decisions:  # a decision is an outcome of the one before it
         event = {"kind": "next", "occurred_at_ms": event["decided_at_ms"]}
-    return Told(canonical(event, OUTCOME_FIELDS), frozenset(one.position for one in copies))
+    says = canonical(_with_added(event, KNOWN_OF_OUTCOME), (*OUTCOME_FIELDS, ADDED))
+    return Told(says, frozenset(one.position for one in copies))
+
+
+def _with_added(event: Mapping[str, Any], known: set[str]) -> dict[str, Any]:
+    added = {name: value for name, value in event.items() if name not in known}
+    return {**event, ADDED: added or None}
 
 
 def account(sent: Iterable[Sent], *, decisions: str) -> dict[str, int]:
@@ -117,19 +133,20 @@ def account(sent: Iterable[Sent], *, decisions: str) -> dict[str, int]:
 
 def experience_of(row: Mapping[str, Any]) -> Experience:
     """A folded row of the table, in the words of the oracle."""
-    decision = dict(row) | {name: _parsed(row[name]) for name in ("context", "action")}
+    texts = ("context", "action", ADDED)
+    decision = dict(row) | {name: _parsed(row[name]) for name in texts}
     outcomes: dict[str, Told] = {}
     for outcome in row["outcomes"]:
         if outcome["outcome_id"] in outcomes:
             raise ValueError(f"{row['decision_id']} holds {outcome['outcome_id']} twice")
         said = dict(outcome) | {
-            name: _parsed(outcome[name]) for name in ("executed_action", "payload")
+            name: _parsed(outcome[name]) for name in ("executed_action", "payload", ADDED)
         }
         outcomes[outcome["outcome_id"]] = Told(
-            canonical(said, OUTCOME_FIELDS), _positions(outcome["positions"])
+            canonical(said, (*OUTCOME_FIELDS, ADDED)), _positions(outcome["positions"])
         )
     return Experience(
-        canonical(decision, DECISION_FIELDS),
+        canonical(decision, (*DECISION_FIELDS, ADDED)),
         _positions(row["positions"]),
         row["contested"],
         outcomes,

@@ -5,6 +5,7 @@ Every request carries its ids and is sent again until it is answered, as a game'
 Told on standard input, one JSON object a line:
 
     {"rate": 200}     decisions a second from now on
+    {"any_ids": true} decisions are named by texts of any kind, which 0.1.0 refused
     {"hold": true}    keep outcomes back; false lets them go
     {"finish": true}  no more decisions; what is under way is brought to its end
 
@@ -105,6 +106,7 @@ class _Play:
     def __init__(self, client: GameClient, *, rate: float, seed: int) -> None:
         self._client = client
         self.rate = rate
+        self.any_ids = False
         self.journal = Journal()
         self.finishing = asyncio.Event()
         self.free = asyncio.Event()  # outcomes are not held back
@@ -142,7 +144,7 @@ class _Play:
         subject = f"player-{rng.integers(5_000)}"
         request: dict[str, Any] = {
             "subject_id": subject,
-            "decision_id": game_id(),
+            "decision_id": game_id() if self.any_ids else uuid7(),
             "context": {
                 "skill": round(float(rng.random()), 3),
                 "losses": int(rng.integers(0, 10)),
@@ -236,6 +238,7 @@ async def main(given: dict[str, Any]) -> Journal:
         def heard(line: str) -> None:
             wish = json.loads(line) if line else {"finish": True}  # whoever drove us is gone
             play.rate = wish.get("rate", play.rate)
+            play.any_ids = wish.get("any_ids", play.any_ids)
             if "hold" in wish:
                 (play.free.clear if wish["hold"] else play.free.set)()
             if wish.get("finish"):

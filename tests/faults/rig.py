@@ -31,6 +31,7 @@ from bakehouse_stream.kafka.stream_time import reaches
 from bakehouse_stream.tables.running_account import RunningAccount
 from tests.faults.beside import AdvertisedBroker, BrokerProcess, wait_until
 from tests.faults.game import REF, application
+from tests.faults.growing import SOONER, write_growing
 from tests.faults.oracle import Sent
 from tests.faults.players import Players
 from tests.faults.proxy import Proxy
@@ -76,6 +77,7 @@ class Rig:
         self.acknowledged: list[tuple[str, str]] = []  # decision, outcome ("" for none) of others
         self.unlogged: set[str] = set()  # answered, and promised not to be learned from
         self.rolled: list[tuple[float, float]] = []  # a policy is in force, and nobody ends it
+        self.growing = str(scratch / "growing.py")  # a second application; see its module
         self.later: dict[str, Any] = {}  # what one scenario leaves for another
         self._producer: KafkaProducer | None = None
 
@@ -302,13 +304,14 @@ def rig(
     made.prepare()
     broker = BrokerProcess(made, scratch / "broker.log")
     os.environ[VARIABLE] = str(scratch / "failpoints")
+    growing = write_growing(scratch, SOONER)
     try:
         broker.start()
         with Proxy(ports["proxy"], ports["broker"]) as proxy:
             ensure_topics(settings)
             earlier = {} if release is None else release.unpacked(scratch / "release")
             with RollingStack(
-                [REF], settings, earlier=earlier, on_event=lambda event: say(f"  {event}")
+                [REF, growing], settings, earlier=earlier, on_event=lambda event: say(f"  {event}")
             ) as stack:
                 for part in PARTS:
                     stack.wait(part, READY_S)

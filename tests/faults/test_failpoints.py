@@ -30,10 +30,21 @@ from bakehouse_schemas.process.failpoints import POINTS, VARIABLE, arm, is_armed
 from bakehouse_schemas.process.phase import READY, PhaseFile
 from bakehouse_schemas.process.settings import Settings
 from bakehouse_stream.tables.running_account import RunningAccount
+from bakehouse_stream.tables.tables import open_table
 from tests.fakes import publish_policy
 from tests.faults import oracle
 from tests.faults.oracle import Sent
-from tests.stream_events import APPLICATION, GAME, decision, outcome, publish, records
+from tests.stream_events import (
+    APPLICATION,
+    GAME,
+    decision,
+    order_requeue,
+    outcome,
+    publish,
+    records,
+    remember_label,
+    retired,
+)
 from tests.stream_tables import folded_table
 from tests.waiting import wait_until
 
@@ -250,6 +261,13 @@ def test_stream_killed_at_each_of_its_points_leaves_tables_that_equal_the_oracle
                 late = max(r.received_at_ms for r in records(settings)) + 2_500
                 wait_until(lambda late=late: _now_ms() > late, "the join has forgotten them")
             publish(settings, "outcomes", [outcome(one) for one in ids[5:]])
+            if "requeue" in point:
+                publish(settings, "outcomes", [retired(ids[0], point)])
+                wait_until(
+                    lambda point=point: point in _quarantined(settings), "a label is not known"
+                )
+                remember_label(settings, point)
+                order_requeue(settings)
             stream.await_death(point)
             stream.start()
         stream.await_ready()
@@ -260,9 +278,9 @@ def test_stream_killed_at_each_of_its_points_leaves_tables_that_equal_the_oracle
     assert found == oracle.folded(sent(settings), decisions=topic)
     account = json.loads((settings.home / "stream" / "account.json").read_text())
     expected = oracle.account(sent(settings), decisions=topic)
-    assert account["received"] == account["applied"] == expected["applied"] == 20 * 9
+    assert account["received"] == account["applied"] == expected["applied"] == 20 * 12 + 3
     again = RunningAccount(settings, settings.home).settle(until=account["at"], stream_time_ms=0)
-    assert again == {name: n for name, n in account.items() if name != "at"}
+    assert again == {name: n for name, n in account.items() if name not in ("at", "stream_time_ms")}
 
 
 def _decided(settings: Settings) -> set[str]:
@@ -271,9 +289,18 @@ def _decided(settings: Settings) -> set[str]:
     return {key[1] for key in folded_table(settings)} if tables_exist(settings) else set()
 
 
+def _quarantined(settings: Settings) -> set[str]:
+    """Labels of the executed actions that wait in quarantine."""
+    table = open_table(settings, "quarantine")
+    rows = table.read(table.files(), ["value", "waits"]).to_pylist()
+    return {
+        orjson.loads(row["value"])["executed_action"] for row in rows if row["waits"] == "label"
+    }
+
+
 def _is_applied(settings: Settings) -> bool:
     noted = json.loads((settings.home / "stream" / "offsets.json").read_text())["applied"]
-    counts = {settings.topic(name): 90 for name in ("decisions", "outcomes")}
+    counts = {settings.topic("decisions"): 120, settings.topic("outcomes"): 123}
     return all(noted.get(topic, {}).get("0", 0) == count for topic, count in counts.items())
 
 

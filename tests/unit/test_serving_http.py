@@ -19,7 +19,7 @@ import uvicorn
 
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.events import validation
-from bakehouse_schemas.events.records import read_decision, read_outcome
+from bakehouse_schemas.events.records import read_decision, read_order, read_outcome
 from bakehouse_schemas.ids import uuid7
 from bakehouse_schemas.process.logs import message_of
 from bakehouse_schemas.process.settings import Settings
@@ -806,3 +806,17 @@ def test_a_control_that_cannot_be_kept_is_in_force_and_the_answer_says_so(
     (tmp_path / "serving").unlink()
     said = server.post("/policy:kill", {"by": "ada", "why": "again"}).json()
     assert (said["kept"], said["not_kept"]) == (True, None)
+
+
+def test_stream_is_asked_to_requeue_under_a_key_that_all_others_pass_over(server: Server) -> None:
+    asked = {"application": "chess", "everything": True, "by": "ada", "why": "it knows chess now"}
+    answer = server.request("POST", "/v1/stream:requeue", asked)
+    assert answer.status_code == 200
+    (record,) = server.spool.records
+    assert (record.topic, record.key) == (Topic.POLICIES, b"@stream/requeue")
+    order = read_order(record.value, received_at_ms=answer.json()["asked_at_ms"])
+    assert order.model_dump() == answer.json()["order"]
+    assert (order.application, order.everything, order.by) == ("chess", True, "ada")
+    is_problem(server.request("POST", "/v1/stream:requeue", {"app": "chess"}), 422)
+    is_problem(server.request("POST", "/v1/stream:reorder", {}), 404)
+    assert len(server.spool.records) == 1

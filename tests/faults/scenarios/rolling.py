@@ -33,12 +33,14 @@ def to_this_release(rig: Rig) -> Measured:
         for part in rig.later["order"]:
             measured[f"{part}_s"] = _rolled(rig, part, None)
             _flows(rig, f"after {part}")
+    assert rig.players is not None
+    rig.players.tell(any_ids=True)
     return measured
 
 
 def to_another_contract(rig: Rig) -> Measured:
     """The application grows, part by part: its policy goes on, and what came too early waits."""
-    refs = (game_grown.REF, game_beside.REF)
+    refs = (game_grown.REF, rig.growing, game_beside.REF)
     order = rig.later["order"][::-1]  # so that one run sees two orders that are unlike
     measured: Measured = {"order": " ".join(order)}
     with _policy_in_force(rig):
