@@ -35,6 +35,7 @@ from bakehouse_schemas.application.application import (
 from bakehouse_schemas.application.compression import Compression
 from bakehouse_schemas.application.observation import Numeric, Vector
 from bakehouse_schemas.application.reward import Reward
+from bakehouse_schemas.contracts.known import note_contracts
 from bakehouse_schemas.events.events import PolicyPointer
 from bakehouse_schemas.process.settings import Settings
 from tests.learner_fakes import Clock, LinearAgent, MemoryBus
@@ -101,6 +102,7 @@ STEPWISE = Rollout(canary=[0.3, 0.6, 1.0], decisions_a_step=40)
 VARIANTS = {
     "linear": GAME,
     "turning": GAME,
+    "changing": GAME,
     "canary": replace(GAME, rollout=STEPWISE),
     "apprentice": replace(GAME, mode="apprentice", rollout=STEPWISE),
     "compressed": replace(
@@ -112,6 +114,14 @@ VARIANTS = {
 }
 
 
+CHANGES_AT = 18  # step before which the application of `changing` becomes another
+CHANGED = replace(
+    GAME,
+    observation=[Numeric("x", low=0, high=2)],
+    actions=Discrete("left", "right", "jump"),
+)
+
+
 def game_with(agent: str) -> Application:
     """The game, learned by an agent of that name, or in one of the ways above."""
     if agent in VARIANTS:
@@ -121,7 +131,7 @@ def game_with(agent: str) -> Application:
 
 def builder(agent: str) -> Callable[[Setup], TrainableAgent]:
     """What makes that agent; TensorFlow is imported only where it is needed."""
-    if agent in ("linear", "canary", "apprentice"):
+    if agent in ("linear", "canary", "apprentice", "changing"):
         return LinearAgent
     if agent == "turning":
         return Turning
@@ -137,26 +147,28 @@ def commit(home: Path, table: Table, step: int, loop: ApplicationLoop) -> None:
     """
     rng = np.random.default_rng([7, step])
     application, current = loop.application, loop.learning.deployment.current
+    labels = application.actions.choices
     players = PLAYERS if application.compression is None else 2 * PLAYERS
     rows, late = [], []
     for at in range(players):
         x = float(rng.random())
-        own, share = np.array([1.0, 0.0]), 0.5
+        own, share = np.eye(len(labels))[0], 0.5
         policy = current.policy if at < current.canary * players else None
         if policy is not None:
             seen = application.encoder.encode({"x": x})[None]
-            own = policy.distribution(seen, np.ones((1, 2), bool))[0]
+            own = policy.distribution(seen, np.ones((1, len(labels)), bool))[0]
         elif application.mode == "apprentice":
             share = 0.0
         cohort = "policy" if policy is None or current.canary == 1 else "canary"
-        chances = (1 - share) * own + share / 2
-        action = int(rng.random() < chances[1])
+        chances = (1 - share) * own + share / len(labels)
+        above = np.flatnonzero(rng.random() < np.cumsum(chances[1:]))
+        action = int(above[0]) + 1 if len(above) else 0
         at_ms = T0 + step * STEP_MS + 6_000 // players * at
         number = step * players + at
         made = decision(
             loop.application,
             {"x": x},
-            ("left", "right")[action],
+            labels[action],
             at_ms=at_ms,
             propensity=float(chances[action]),
             cohort=cohort if share else "fallback",
@@ -165,7 +177,7 @@ def commit(home: Path, table: Table, step: int, loop: ApplicationLoop) -> None:
             positions=[_position(at_ms, "bakehouse.decisions.v1", number)],
         )
         rows.append(made)
-        if (x > 0.5) == (action == 1):
+        if (x > 0.5) == (action == 1) or labels[action] == "jump":
             after_ms = 9_000 if rng.random() < 1 / 3 else 500
             where = _position(at_ms + after_ms, "bakehouse.outcomes.v1", number)
             won = outcome(made, "won", after_ms=after_ms, positions=[where])
@@ -187,15 +199,32 @@ def _position(at_ms: int, topic: str, number: int) -> dict[str, Any]:
 
 def main(home: Path, steps: int, agent: str) -> None:
     """Play and learn up to that many steps, from wherever the last life ended."""
+    changed = home / "changed"  # the learner of the contract before has ended
+    if agent == "changing" and not changed.exists():
+        live(home, min(steps, CHANGES_AT), game_with(agent), builder(agent))
+        changed.touch()
+    if agent != "changing" or steps > CHANGES_AT:
+        application = CHANGED if agent == "changing" else game_with(agent)
+        live(home, steps, application, builder(agent))
+
+
+def live(
+    home: Path,
+    steps: int,
+    application: Application,
+    build: Callable[[Setup], TrainableAgent],
+) -> None:
+    """One life of a learner, up to that many steps of the game."""
+    note_contracts(home, [application])
     table = Table(home / "tables")
     commits = len(list((table.path / "_delta_log").glob("*.json")))
     clock, bus = Clock(), FileBus(home / "pointers.jsonl")
     clock.s = commits * STEP_MS / 1000
     loop = ApplicationLoop(
-        game_with(agent),
+        application,
         Settings(home=home, policies_kept=1_000),
         bus,
-        builder(agent),
+        build,
         clock=clock,
         wall_ms=clock.wall_ms,
     )

@@ -44,6 +44,7 @@ from bakehouse_schemas.events.events import Control, PolicyPointer
 from bakehouse_schemas.policy.bundle import load_bundle, read_manifest
 from bakehouse_schemas.process.failpoints import VARIABLE, arm, is_armed
 from bakehouse_schemas.process.settings import Settings
+from tests.faults.learner_child import CHANGES_AT
 from tests.learner_fakes import GAME, LinearAgent, Play, arrays_of, same
 from tests.replay_rows import T0, Table, arrow, decision, outcome
 
@@ -238,6 +239,37 @@ def test_steps_of_a_rollout_and_a_compression_are_taken_alike_by_a_learner_that_
     assert all(manifest.apprentice == (game == "apprentice") for manifest in manifests)
     said = [manifest.gate["reason"] for manifest in manifests]
     assert any(words in reason for reason in said)
+
+
+@pytest.mark.full
+def test_a_learner_killed_around_a_change_of_the_contract_makes_the_same_policies(
+    tmp_path: Path,
+) -> None:
+    whole = Child(tmp_path / "whole", steps=40, agent="changing")
+    killed = Child(tmp_path / "killed", steps=40, agent="changing")
+    beside = whole.start()
+    killed.killed_at("learner.training.inside", 9)
+    killed.killed_at("learner.checkpoint.before_rename", 2)  # of the contract before, at its end
+    # then the first of the new contract: before it is there, and after; and in what follows
+    for point, visit in (
+        ("learner.checkpoint.before_rename", 1),
+        ("learner.checkpoint.before_rename", 2),
+        ("learner.checkpoint.before_rename", 1),
+        ("learner.checkpoint.after_rename", 1),
+        ("learner.plan.written", 1),
+        ("learner.training.inside", 1),
+        ("learner.training.inside", 3),
+        ("learner.bundle.before_rename", 1),
+        ("learner.pointer.sent", 2),
+    ):
+        killed.killed_at(point, visit)
+    assert killed.live() == 0
+    assert whole.end_of(beside) == 0
+    same_end(killed, whole)
+    contracts = {version: read_manifest(path).contract for version, path in whole.bundles().items()}
+    before = [version for version, contract in contracts.items() if contract == GAME.contract]
+    assert 0 < len(before) < len(contracts), "both contracts had policies"
+    assert max(before) <= CHANGES_AT < min(set(contracts) - set(before))
 
 
 def test_a_checkpoint_on_its_way_to_disk_is_not_touched_by_what_is_learned_meanwhile(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,6 +25,7 @@ from bakehouse_schemas.application.application import (
 )
 from bakehouse_schemas.application.observation import Boolean, Categorical, Numeric
 from bakehouse_schemas.application.reward import Reward
+from bakehouse_schemas.contracts.contract import contract_of
 from tests.replay_rows import arrow, decision, following
 
 THEN = Application(
@@ -49,8 +49,7 @@ def row_of(application: Application, action: Any, **changes: Any) -> dict[str, A
 
 def names_of(*applications: Application) -> Any:
     """What was written down of contracts, as a home keeps it."""
-    names: dict[str, Sequence[str]] = {one.contract: one.actions.choices for one in applications}
-    return names.get
+    return {one.contract: contract_of(one) for one in applications}.get
 
 
 def test_a_bound_that_moved_leaves_the_number_as_the_game_sent_it() -> None:
@@ -282,3 +281,10 @@ def test_rows_of_both_contracts_are_taken_as_they_come_in_the_order_they_have() 
     assert [one.decision_id for one in arrivals] == [row["decision_id"] for row in rows]
     assert [bool(one.eligible[3]) for one in arrivals] == [False, True, False]
     assert decoder.recoded == 2
+
+
+def test_a_decision_that_stood_alone_is_no_step_of_an_episode() -> None:
+    now = replace(THEN, problem=Episodic(discount=0.9), agent=Agent("dqn"))
+    decoder = RowDecoder(now, names_of(THEN))
+    assert decoder.decode(arrow([row_of(THEN, "a")])) == []
+    assert (decoder.recoded, decoder.gone, decoder.refused) == (0, 1, 0)

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from bakehouse_learner.gate.candidate import Candidate
-from bakehouse_learner.gate.policy_version import Version, policy_of
+from bakehouse_learner.gate.policy_version import Version, carried_over, policy_of
 from bakehouse_learner.training.agent import Exported
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.application.exploration import LoggedExploration
-from bakehouse_schemas.contracts.contract import contract_of
-from bakehouse_schemas.errors import BundleError
+from bakehouse_schemas.contracts.contract import Contract, contract_of
+from bakehouse_schemas.errors import BundleError, ContractMismatch
 from bakehouse_schemas.events.events import PolicyPointer
-from bakehouse_schemas.policy.bundle import ARRAYS, MANIFEST, Manifest, load_bundle, write_bundle
+from bakehouse_schemas.policy.bundle import (
+    ARRAYS,
+    MANIFEST,
+    Manifest,
+    load_bundle,
+    read_manifest,
+    write_bundle,
+)
 from bakehouse_schemas.process.tracing import to_name
 
 
@@ -27,9 +34,17 @@ class Bundles:
     Args:
         folder: of this application.
         kept: how many of the newest stay, beside those that are named.
+        known: contracts by fingerprint, where a bundle does not say what it was made for.
     """
 
-    def __init__(self, folder: Path, application: Application, kept: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        application: Application,
+        kept: int,
+        known: Callable[[str], Contract | None] | None = None,
+    ) -> None:
+        self._known = known
         self.folder = folder.resolve()
         self._application = application
         self._kept = kept
@@ -100,26 +115,48 @@ class Bundles:
     def load(self, pointer: PolicyPointer) -> Version:
         """The version that a pointer names, checked as serving checks it.
 
+        Of another contract, it is carried over to the application's.
+
         Raises:
-            BundleError: it is gone, damaged, or of another contract.
+            BundleError: it is gone, damaged, or cannot be carried over.
         """
         if pointer.version == 0 or pointer.uri is None:
             return Version(0)
         folder = Path(pointer.uri.removeprefix("file://"))
+        contract = self._contract(read_manifest(folder))
         loaded = load_bundle(
             folder,
             application=self._application.name,
-            contract=self._application.contract,
+            contract=contract.fingerprint,
             sha256=pointer.sha256,
-            labels=self._application.actions.choices,
-            shape=self._application.shape,
-            dimensions=self._application.encoder.size,
+            labels=contract.choices,
+            shape=contract.shape,
+            dimensions=contract.encoder.size,
         )
         with np.load(folder / ARRAYS, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files if not name.startswith("golden_")}
         exported = Exported(loaded.manifest.operations, loaded.manifest.head, arrays)
-        policy, manifest = policy_of(exported, self._application.shape), loaded.manifest
-        return Version(pointer.version, policy, exported, manifest.canary, manifest.apprentice)
+        policy, manifest = policy_of(exported, contract.shape), loaded.manifest
+        version = Version(pointer.version, policy, exported, manifest.canary, manifest.apprentice)
+        if contract.fingerprint == self._application.contract:
+            return version
+        return carried_over(version, contract, self._application)
+
+    def _contract(self, manifest: Manifest) -> Contract:
+        """What a bundle was made for. Raises ContractMismatch where nobody knows any more."""
+        ours = contract_of(self._application)
+        if manifest.contract == ours.fingerprint:
+            return ours
+        found = manifest.described_contract()
+        if found is None and self._known is not None:
+            found = self._known(manifest.contract)
+        if found is None:
+            raise ContractMismatch(
+                f"version {manifest.version} is of contract {manifest.contract}, expected "
+                f"{ours.fingerprint}; nothing in the home says what that contract was, so it "
+                "cannot be carried over"
+            )
+        return found
 
     def pointer_to(self, version: int, at_ms: int) -> PolicyPointer:
         """The pointer that announces a version that was written before; 0 has no bundle.

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from bakehouse_learner.training.agent import Exported
+from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.application.shape import Shape
+from bakehouse_schemas.contracts.change import compare
+from bakehouse_schemas.contracts.contract import Contract, contract_of
+from bakehouse_schemas.policy.carry import carried
 from bakehouse_schemas.policy.policy import Head, Policy
 
 
@@ -93,3 +97,29 @@ def _carried(state: Mapping[str, Any] | None) -> CarriedOver | None:
         return None
     listed = (tuple(state[name]) for name in ("new_labels", "removed_labels", "notes"))
     return CarriedOver(state["from_contract"], state["from_version"], *listed)
+
+
+def carried_over(version: Version, before: Contract, application: Application) -> Version:
+    """A policy of another contract, for the application's.
+
+    Raises:
+        BundleError: it cannot be carried over, with the reasons.
+    """
+    exported, after = version.exported, contract_of(application)
+    if exported is None:
+        return version
+    change = compare(before, after)
+    made = carried(exported.operations, exported.head, exported.arrays, before, after)
+    anew = Exported(made.operations, made.head, made.arrays)
+    return replace(
+        version,
+        policy=policy_of(anew, application.shape),
+        exported=anew,
+        carried=CarriedOver(
+            before.fingerprint,
+            version.number,
+            change.labels_added,
+            change.labels_removed,
+            made.notes,
+        ),
+    )

@@ -9,21 +9,23 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 from bakehouse_schemas.application.application import Application
+from bakehouse_schemas.contracts.contract import Contract
 from bakehouse_schemas.errors import InvalidEvent
 from bakehouse_schemas.events.checks import choices_of, eligible_mask
 
 _REMEMBERED = 10_000
-Known = Callable[[str], Sequence[str] | None]  # contract → what its masks cover; None: not known
+Known = Callable[[str], Contract | None]  # by fingerprint; None: it is not known
 
 
 class ActionGone(ValueError):
-    """The action, or all that could be chosen, is none of the application's any more."""
+    """The action, or all that could be chosen, is none of the application's any more; or what a
+    decision is worth is another thing now, for it stood alone then, or does now."""
 
 
 class Then(NamedTuple):
@@ -31,6 +33,7 @@ class Then(NamedTuple):
 
     contract: str
     names: tuple[str, ...] | None  # that its masks covered; None: not known
+    same_problem: bool  # as far as is known
 
 
 class Eligible(NamedTuple):
@@ -44,16 +47,21 @@ class OtherContracts:
     """Masks and propensities of rows of other contracts than the application's.
 
     Args:
-        known: labels (of several parts `part=label`) that a contract had, where they were
-            written down; else those are taken that the row gives probabilities of, else ours.
+        known: the labels that a contract had are taken from here; where it is not known, those
+            that the row gives probabilities of, else ours.
     """
 
     def __init__(self, application: Application, known: Known | None = None) -> None:
         self._application = application
         self._known = known
         self._ours = frozenset(choices_of(application))
-        self._named: dict[str, tuple[str, ...] | None] = {}
+        self._found: dict[str, Contract | None] = {}
         self._masks: dict[tuple[Then, str | None], Eligible] = {}
+
+    def check(self, then: Then) -> None:
+        """Raise ActionGone where no row of that contract is one of ours."""
+        if not then.same_problem:
+            raise ActionGone(f"contract {then.contract} was of another kind of problem")
 
     def then(self, contract: str, probabilities: str | None) -> Then:
         """What is known of the contract of a row.
@@ -61,16 +69,17 @@ class OtherContracts:
         Args:
             probabilities: the row's, as JSON.
         """
-        if contract not in self._named:
-            found = None if self._known is None else self._known(contract)
-            self._named[contract] = None if found is None else tuple(found)
-        names = self._named[contract]
+        if contract not in self._found:
+            self._found[contract] = None if self._known is None else self._known(contract)
+        found = self._found[contract]
+        names = None if found is None else tuple(found.choices)
+        same = found is None or found.problem == self._application.problem.kind
         if names is None and probabilities is not None:
             try:
                 names = tuple(json.loads(probabilities))
             except (ValueError, TypeError):  # torn: the row itself is refused for it
                 names = None
-        return Then(contract, names)
+        return Then(contract, names, same)
 
     def eligible(self, then: Then, text: str | None) -> Eligible:
         """What could be chosen, of labels or parts.

@@ -213,6 +213,7 @@ class RowDecoder:
         successors: dict[str, Successor],
     ) -> Arrival | None:
         """A row of another contract, encoded from its context."""
+        self._others.check(then)
         arrival = self._arrival(row, None, positions, outcomes, successors, then)
         lost, labels = self._others.gone(row["action_probabilities"])
         if arrival is None or not labels:
