@@ -55,17 +55,15 @@ class Server(NamedTuple):
 
 
 class Crossing:
-    """A home, and players who win when they go right above level 60, left below it.
-
-    Those who jump always win, `jumps` of them.
-    """
+    """A home, and players who win when they go right above level 60, left below it."""
 
     def __init__(self, home: Path, *, seed: int = 0) -> None:
         self.home = home
         self.table = Table(home / "tables")
         self.clock, self.bus = Clock(), MemoryBus()
         self.rng = np.random.default_rng(seed)
-        self.jumps = 0.95
+        # chances to win of who jumps, who stays, and who goes where it is right to go
+        self.jumps, self.stays, self.wins = 0.95, 0.0, 1.0
 
     def live(self, application: Application, build: Any = LinearAgent) -> ApplicationLoop:
         """A life of the learner begins."""
@@ -100,9 +98,10 @@ class Crossing:
 
     def chance(self, context: dict[str, Any], action: str) -> float:
         """With which a player wins."""
-        if action == '"jump"':
-            return self.jumps
-        return float(action == ('"right"' if context["level"] > 60 else '"left"'))
+        label = json.loads(action)
+        if label in ("jump", "stay"):
+            return self.jumps if label == "jump" else self.stays
+        return self.wins if (label == "right") == (context["level"] > 60) else 0.0
 
     def decide(self, server: Server, decisions: int, *, at_ms: int) -> dict[str, Any]:
         """A row, as a server of that contract would write it."""

@@ -142,6 +142,9 @@ def policy_words(its: dict[str, Any]) -> str:
         words.append(f"{its['explore_share']:.0%} uniform by hand")
     if its.get("swaps") is not None:
         words.append(f"{its['swaps']:,} swap{'' if its['swaps'] == 1 else 's'}")
+    if carried := its.get("carried_over"):
+        notes = f": {'; '.join(carried['notes'])}" if carried["notes"] else ""
+        words.append(f"made for contract {carried['made_for']} and carried over{notes}")
     if refused := its.get("refused_policy"):
         words.append(f"{refused['version']} was refused: {refused['reason']}")
     return ", ".join(words)
@@ -202,6 +205,7 @@ def row(manifest: Manifest) -> dict[str, Any]:
     return {
         "version": manifest.version,
         "agent": manifest.agent,
+        "contract": manifest.contract,
         "created": instant(manifest.created_at_ms),
         "experiences": manifest.experiences,
         "replaces": manifest.previous,

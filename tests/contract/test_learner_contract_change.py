@@ -252,3 +252,39 @@ def test_a_freeze_stays_and_so_does_what_guardrails_saw(tmp_path: Path) -> None:
     for _ in range(2):
         game.second(loop)
     assert loop.status()["gate"]["reason"].startswith("frozen")
+
+
+def test_a_better_label_that_is_new_is_found_while_nobody_falls_back_to_the_rules(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    """Right and left win 6 times in 10, where they are right; who jumps wins 19 in 20."""
+    game = Crossing(tmp_path)
+    game.wins = 0.6
+    before = game.live(BEFORE)
+    while len(game.bus.pointers) < 3 or before.learning.decisions < 1_500:
+        game.second(before)
+        assert game.clock.s < 120, before.status()["gate"]
+    before.close()
+    loop = game.live(CHANGES["a label more"])
+    made = 0
+    while answers(loop.application, loop.learning.deployment.current).count("jump") < 20:
+        answered = game.second(loop)
+        assert len(answered) == 60, "the rules answered"
+        made += 60
+        assert made < 6_000, loop.status()["gate"]
+    assert loop.status()["carried"] is None
+    record_property("decisions until players jump", made)
+
+
+def test_a_label_that_is_gone_is_never_answered(tmp_path: Path) -> None:
+    game = Crossing(tmp_path)
+    game.stays = 1.0  # whoever stays wins: it is what the policy does
+    before = game.live(BEFORE)
+    while len(game.bus.pointers) < 3:
+        game.second(before)
+        assert game.clock.s < 120, before.status()["gate"]
+    before.close()
+    assert answers_before(before).count("stay") > 12
+    loop = game.live(CHANGES["a label less"])
+    answered = [label for _ in range(5) for label in game.second(loop)]
+    assert len(answered) == 300 and set(answered) == {"left", "right"}

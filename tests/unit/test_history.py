@@ -31,6 +31,7 @@ from bakehouse_schemas.application.application import (
 from bakehouse_schemas.application.observation import Boolean, Categorical, Numeric, Vector
 from bakehouse_schemas.application.ranking import Ranking
 from bakehouse_schemas.application.reward import Reward
+from bakehouse_schemas.contracts.known import note_contracts
 from bakehouse_schemas.errors import InvalidHistory
 from tests.replay_rows import T0, Table, decision, following, outcome
 
@@ -358,6 +359,16 @@ def test_history_of_an_older_observation_is_encoded_anew_from_its_contexts(tmp_p
     narrower = replace(SHOP, observation=[Numeric("age", low=0, high=100)])
     with pytest.raises(InvalidHistory, match="6 rows cannot be encoded"):
         read_history(narrower, tmp_path)
+
+
+def test_a_label_that_a_home_knows_to_be_new_was_not_eligible_in_its_history(
+    tmp_path: Path,
+) -> None:
+    replay(tmp_path, SHOP)
+    note_contracts(tmp_path, [SHOP])
+    labels = SHOP.actions.choices
+    history = read_history(replace(SHOP, actions=Discrete("new", *labels)), tmp_path)
+    assert history.ring().eligible[:3].tolist() == [[False, *(True for _ in labels)]] * 3
 
 
 def test_successors_of_an_older_observation_are_encoded_anew_too(tmp_path: Path) -> None:

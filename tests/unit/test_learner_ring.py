@@ -105,6 +105,18 @@ def test_an_earlier_copy_that_comes_later_gives_the_columns() -> None:
     assert ring.usable[0]
 
 
+def test_a_decision_in_place_of_which_a_label_that_is_gone_was_executed_teaches_nothing() -> None:
+    made, kept = some_decision(), some_decision()
+    ring = ring_of(
+        [made, kept],
+        [
+            outcome(made, after_ms=5, kind="executed", executed_action='"retired"'),
+            outcome(made, "won", after_ms=10),
+        ],
+    )
+    assert ring.usable[:2].tolist() == [False, True]
+
+
 def test_an_executed_action_that_differs_is_trained_on_and_leaves_evaluation() -> None:
     made, same = some_decision(), some_decision()
     ring = ring_of(

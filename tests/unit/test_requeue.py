@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -264,3 +266,20 @@ def test_a_home_that_stands_still_is_requeued_and_its_account_written_anew(home:
     assert json.loads(file.read_text())["applied"] == 2
     assert json.loads(file.read_text())["later"] == 1
     assert json.loads(file.read_text())["quarantined"] == 0
+
+
+def test_the_command_requeues_a_home_that_stands_still_and_says_what_it_needs(home: Home):
+    home.come(DECISIONS, decision(uuid7(NOW_MS)))
+    bakehouse = str(Path(sys.executable).with_name("bakehouse"))
+    command = [bakehouse, "requeue", "--home", str(home.settings.home)]
+    ran = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
+    assert ran.returncode == 2
+    assert "no stack is running in" in json.loads(ran.stdout)["message"]
+    assert "bakehouse requeue REF" in json.loads(ran.stdout)["message"]
+    ran = subprocess.run([*command, GAME, "--json"], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    answer = json.loads(ran.stdout.splitlines()[-1])
+    assert (answer["read"], answer["requeued"], answer["still"]) == (1, 1, 0)
+    assert len(home.rows("replay")) == 1
+    ran = subprocess.run([*command, GAME, "--all"], capture_output=True, text=True, check=False)
+    assert "0 records were read again" in ran.stdout

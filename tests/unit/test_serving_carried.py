@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 
-from bakehouse_schemas.application.actions import Continuous, Discrete
+from bakehouse_schemas.application.actions import Continuous, Discrete, Parts
 from bakehouse_schemas.application.application import Agent, Application
-from bakehouse_schemas.application.exploration import Gaussian
+from bakehouse_schemas.application.exploration import AgentsOwn, Gaussian
 from bakehouse_schemas.application.observation import Numeric
+from bakehouse_schemas.contracts.contract import contract_of
 from bakehouse_schemas.contracts.known import note_contracts
+from bakehouse_schemas.errors import InvalidEvent
+from bakehouse_schemas.events.checks import eligible_mask
 from bakehouse_schemas.events.events import PolicyPointer
 from bakehouse_schemas.ids import uuid7
 from bakehouse_serving.hot.idempotency import CachedAnswer, IdempotencyCache
@@ -315,3 +318,22 @@ def test_asked_again_under_the_new_contract_the_same_answer_comes_while_it_is_an
     assert found["c"] is not None
     assert found["c"].action == "c"
     assert found["b"] is None
+
+
+def test_a_part_of_which_only_a_label_that_is_gone_is_eligible_is_not_free_to_choose() -> None:
+    was = contract_of(parts("story", "duel"))
+    with pytest.raises(InvalidEvent, match="nothing is left to choose from"):
+        eligible_mask(parts("story", "arcade"), eligible=["mode=duel"], known=[was])
+    mask = eligible_mask(
+        parts("story", "arcade"), eligible=["mode=duel", "mode=arcade"], known=[was]
+    )
+    assert mask.tolist() == [False, True, True, True]
+
+
+def parts(*modes: str) -> Application:
+    return make_application(
+        actions=Parts({"mode": Discrete(*modes), "help": Discrete("on", "off")}),
+        agent=Agent("reinforce"),
+        baseline=lambda context: {"mode": modes[0], "help": "on"},
+        exploration=AgentsOwn(floor=0.01),
+    )

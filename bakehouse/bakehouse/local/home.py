@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from bakehouse_schemas.errors import HomeInUse, StackError
@@ -150,8 +150,11 @@ def _holder(home: Path) -> int | None:
 
 def _last_run(home: Path) -> Run | None:
     try:
-        return Run(**json.loads((home / "run.json").read_text()))
-    except (FileNotFoundError, ValueError, TypeError):
+        told = json.loads((home / "run.json").read_text())
+        known = {one.name for one in fields(Run)}
+        # a later release may say more
+        return Run(**{name: value for name, value in told.items() if name in known})
+    except (FileNotFoundError, ValueError, TypeError, AttributeError):
         return None
 
 

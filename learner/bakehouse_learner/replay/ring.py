@@ -13,7 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from bakehouse_learner.replay.folded_decision import FoldedDecision, decode, encode, merge
+from bakehouse_learner.replay.folded_decision import (
+    FoldedDecision,
+    FoldedOutcome,
+    decode,
+    encode,
+    merge,
+)
 from bakehouse_learner.replay.maturity import assess, guarded_values
 from bakehouse_learner.replay.ring_columns import RingColumns
 from bakehouse_learner.replay.row_decoder import Arrival, Successor
@@ -227,9 +233,12 @@ class Ring(RingColumns):
         self._guard(slot, known)
         usable = not known.contested and math.isfinite(found.reward)
         usable = usable and self._rule.is_active(times, outcomes)
+        done = known.first_of("executed")
+        executed = None if done is None else self._executed(done.executed_action)
+        if executed is None and self._did_what_is_none_of_ours(done):
+            usable = False  # what came of it came of something else
         reward = found.reward if usable else 0.0
         ended = any(outcome.kind == "end" for outcome in outcomes)
-        executed = self._executed(known)
         same = executed is None or bool(np.all(executed == self.action[slot]))
         before = (self.reward[slot], self.usable[slot], self.ended[slot])
         self.matured_at_ms[slot] = found.matured_at_ms
@@ -254,19 +263,25 @@ class Ring(RingColumns):
     def _kept(self, row: np.ndarray) -> Any:
         return int(row[0]) if self.labels else row
 
-    def _executed(self, known: FoldedDecision) -> Any:
+    def _executed(self, text: str | None) -> Any:
         """What the game did in place of the decision; None where it did, or said, nothing else.
 
         A ranking's ids mean nothing without its items, which are not kept: it counts as decided.
         """
-        outcome = known.first_of("executed")
         actions = self._application.actions
-        if outcome is None or outcome.executed_action is None or isinstance(actions, Ranking):
+        if text is None or isinstance(actions, Ranking):
             return None
-        action = json.loads(outcome.executed_action)
+        action = json.loads(text)
         if actions.problem_with(action) is not None:
             return None
         return self._kept(actions.row_of(action))
+
+    def _did_what_is_none_of_ours(self, done: FoldedOutcome | None) -> bool:
+        """Whether the game did something that only another contract has, such as a label that is
+        gone."""
+        if done is None or done.executed_action is None:
+            return False
+        return not isinstance(self._application.actions, Ranking)
 
     @property
     def _guardrails(self) -> list[str]:

@@ -16,6 +16,8 @@ from bakehouse_schemas.events.events import Decision, Outcome, OutcomeRequest
 from bakehouse_schemas.execution.logged_density import base_policy_from_density
 from bakehouse_schemas.numbers import is_finite, is_text
 
+GONE = -1  # the position of a label that there was once
+
 
 def problem_with_action(
     application: Decides,
@@ -105,9 +107,9 @@ def eligible_mask(
     mask[: len(names)] = True
     positions = {name: at for at, name in enumerate(names)}
 
-    def position(name: str, field: str) -> int | None:
+    def position(name: str, field: str) -> int:
         if name not in positions and any(is_label(one, name) for one in known):
-            return None
+            return GONE
         if name not in positions or shape.kind == "continuous":
             expected = "nothing" if shape.kind == "continuous" else f"some of {list(names)}"
             raise InvalidEvent(
@@ -119,14 +121,20 @@ def eligible_mask(
     if eligible is not None:
         kept = np.zeros(shape.choices, dtype=bool)
         found = [position(name, "eligible_actions") for name in eligible]
-        kept[[at for at in found if at is not None]] = True
-        of_parts = {name.partition("=")[0] for name in eligible} if None in found else set()
+        left = [at for at in found if at != GONE] if GONE in found else found
+        kept[left] = True
+        named: Collection[str] = ()  # parts of which a label that is gone is named
+        if left is not found:
+            named = {name.partition("=")[0] for name in eligible}
         for start, stop in shape.segments or ((0, shape.choices),):
-            only_gone = shape.segments and names[start].partition("=")[0] in of_parts
-            if shape.kind != "parts" or kept[start:stop].any() or only_gone:
+            if (
+                shape.kind != "parts"
+                or kept[start:stop].any()
+                or (named and names[start].partition("=")[0] in named)
+            ):
                 mask[start:stop] &= kept[start:stop]
     for name in excluded or ():
-        if (at := position(name, "excluded_actions")) is not None:
+        if (at := position(name, "excluded_actions")) != GONE:
             mask[at] = False
     for start, stop in shape.segments or ((0, shape.choices),):
         if not mask[start:stop].any():

@@ -61,6 +61,15 @@ class Tables:
         ledger = self._outcomes(application, decision_id, row["hour"])
         return recorded_decision(row, ledger)
 
+    def newest(self, application: str, most: int) -> list[dict[str, Any]]:
+        """`context`, `action` and `items` of an application's newest decisions, as JSON carries
+        them; a decision that something came of may be among them twice."""
+        rows = self._tables["replay"].newest(application, most, ["context", "action", "items"])
+        return [
+            {name: None if text is None else orjson.loads(text) for name, text in row.items()}
+            for row in rows
+        ]
+
     def outcomes(self, application: str, decision_id: str) -> list[dict[str, Any]]:
         """Its outcomes as the ledger has them, each once, joined with a decision or not."""
         return self._outcomes(application, decision_id, own_hour(decision_id))
@@ -143,7 +152,7 @@ class _Table:
             self._searched = (asked, set())
         lacking = self._searched[1]  # one that is waited for is looked for in new files alone
         wanted = [("decision_id", decision_id)]
-        files = self._listed(wanted, partition)
+        files = self._that_may_hold(wanted, partition)
         for add in sorted(files, key=lambda add: -int(add["partition.hour"])):
             if add["path"] in lacking:
                 continue
@@ -165,28 +174,48 @@ class _Table:
             self._delta = None
             return self._rows(wanted, partition, columns)
 
+    def newest(self, application: str, most: int, columns: Sequence[str]) -> list[dict[str, Any]]:
+        """Rows of the newest files of an application, at least `most` where there are as many."""
+        listed = self._listed()
+        if listed is None:
+            return []
+        of = pc.equal(listed.column("partition.application"), application)
+        adds = listed.filter(of).sort_by("modification_time").to_pylist()
+        found: list[dict[str, Any]] = []
+        for add in reversed(adds):
+            found += [{name: row[name] for name in columns} for row in self._read(add, (), columns)]
+            if len(found) >= most:
+                break
+        return found[:most]
+
+    def _listed(self) -> pa.Table | None:
+        """The files of the newest version of the table; None where there is none yet."""
+        if self._delta is None:
+            try:
+                self._delta = DeltaTable(self._uri)
+            except TableNotFoundError:
+                return None
+            self._files = fs.PyFileSystem(DeltaStorageHandler.from_table(self._delta._table))
+        else:
+            self._delta.update_incremental()
+        return pa.table(self._delta.get_add_actions(flatten=True))
+
     def _rows(
         self,
         wanted: Sequence[tuple[str, str]],
         partition: Mapping[str, Any],
         columns: Sequence[str],
     ) -> list[dict[str, Any]]:
-        files = self._listed(wanted, partition)
+        files = self._that_may_hold(wanted, partition)
         return [row for add in files for row in self._read(add, wanted, columns)]
 
-    def _listed(
+    def _that_may_hold(
         self, wanted: Sequence[tuple[str, str]], partition: Mapping[str, Any]
     ) -> list[dict[str, Any]]:
         """Files of this partition that may hold these texts, newest version of the table."""
-        if self._delta is None:
-            try:
-                self._delta = DeltaTable(self._uri)
-            except TableNotFoundError:
-                return []
-            self._files = fs.PyFileSystem(DeltaStorageHandler.from_table(self._delta._table))
-        else:
-            self._delta.update_incremental()
-        listed = pa.table(self._delta.get_add_actions(flatten=True))
+        listed = self._listed()
+        if listed is None:
+            return []
         for name, value in partition.items():
             column = listed.column(f"partition.{name}")
             listed = listed.filter(pc.equal(column, pa.scalar(value, column.type)))
@@ -210,7 +239,7 @@ class _Table:
             add["path"],
             filesystem=self._files,
             columns=[name for name in stored if name in known],
-            filters=[(name, "=", text) for name, text in wanted],
+            filters=[(name, "=", text) for name, text in wanted] or None,
             partitioning=None,
         )
         missing = dict.fromkeys(name for name in stored if name not in known)

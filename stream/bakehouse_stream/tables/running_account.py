@@ -91,9 +91,15 @@ class RunningAccount:
 
     def closed(self) -> Account:
         """What was accounted for in partitions that have been deleted since."""
+        kept = self._kept()
+        return Account(**{name: kept[name] for name in Account._fields if name in kept})
+
+    def _kept(self) -> dict[str, int]:
+        """The file, with what another release may have added."""
         if not self._closed_file.is_file():
-            return Account()
-        return Account(**json.loads(self._closed_file.read_text()))
+            return {}
+        kept: dict[str, int] = json.loads(self._closed_file.read_text())
+        return kept
 
     def close_partitions(
         self, partitions: set[Partition], *, until: Offsets, stream_time_ms: int
@@ -112,7 +118,7 @@ class RunningAccount:
             self._known.pop(partition, None)
         self._closed_file.parent.mkdir(parents=True, exist_ok=True)
         aside = self._closed_file.with_suffix(".aside")
-        aside.write_text(json.dumps(total._asdict()))
+        aside.write_text(json.dumps(self._kept() | total._asdict()))
         aside.replace(self._closed_file)
 
 

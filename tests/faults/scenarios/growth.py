@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -50,6 +54,15 @@ def not_known_yet(rig: Rig) -> Measured:
     for what, count in (("application", 2 * COUNT), ("label", COUNT), ("schema", 0)):
         left = before[what] - after.get(what, 0)
         hold(left == count, f"{left} of {what} have left quarantine, expected {count}")
+    # somebody asks as well: what waits still waits, and the command says how much
+    command = [str(Path(sys.executable).with_name("bakehouse")), "requeue", "--url", rig.url]
+    asked = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
+    hold(asked.returncode == 0, f"`bakehouse requeue` ended with {asked.stderr}")
+    said = json.loads(asked.stdout)
+    hold(
+        (said["requeued"], said["still"]) == (0, sum(after.values())),
+        f"`bakehouse requeue` said {said}, and {after} wait",
+    )
     return {"requeued": 3 * COUNT, "waiting": sum(after.values())}
 
 

@@ -7,6 +7,7 @@ happened: under a changed reward the same history teaches something else.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -23,6 +24,7 @@ from bakehouse_learner.replay.rebuild import newest_rows
 from bakehouse_learner.replay.ring import Ring
 from bakehouse_learner.replay.row_decoder import Arrival, RowDecoder
 from bakehouse_schemas.application.application import Application, Episodic
+from bakehouse_schemas.contracts.known import KnownContracts
 from bakehouse_schemas.errors import InvalidHistory
 
 Propensities = Literal["logged", "estimated", "partly estimated"]
@@ -81,7 +83,8 @@ def read_history(
     for table in (f"{address}/tables/replay", f"{address}/replay", address):
         names = _delta_columns(table)
         if names is not None and {"positions", "outcomes", "contested"} <= names:
-            return _from_replay(application, table, most, contexts)
+            known = None if "://" in address else KnownContracts(Path(address))
+            return _from_replay(application, table, most, contexts, known)
         if names is not None:
             rows = DeltaTable(table).to_pyarrow_table()
             return _from_layout(application, rows, table, most, contexts)
@@ -100,8 +103,16 @@ def _delta_columns(table: str) -> set[str] | None:
         raise InvalidHistory(f"{table} cannot be read as a Delta table: {error}") from error
 
 
-def _from_replay(application: Application, table: str, most: int, contexts: bool) -> History:
-    decoder = RowDecoder(application)
+def _from_replay(
+    application: Application,
+    table: str,
+    most: int,
+    contexts: bool,
+    known: KnownContracts | None,
+) -> History:
+    decoder = RowDecoder(
+        application, None if known is None else partial(known.of, application.name)
+    )
     kept: dict[str, str] = {}
 
     def decode(rows: pa.Table) -> list[Arrival]:
