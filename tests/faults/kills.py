@@ -47,6 +47,13 @@ def at_failpoint(rig: Rig, point: str) -> dict[str, Any]:
     if point == "serving.control.before_record":
         wait_until(lambda: rig.policy()["frozen"], "the word that was given is still in force")
         rig.act("release", by="test", why="the fault is over")
+    if "requeue" in point:
+        staged = rig.home / "stream" / "requeue"
+        wait_until(
+            lambda: not list(staged.glob("*.staged")),
+            "the requeue that was cut off is carried out to its end",
+            patience_s=120,
+        )
     return {"back_s": round(back_s, 1)}
 
 

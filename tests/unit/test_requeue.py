@@ -23,7 +23,7 @@ from bakehouse_stream.columns import arrow_schema
 from bakehouse_stream.kafka.decode import Decoder, Record, quarantine_row
 from bakehouse_stream.requeue import requeue as requeue_home
 from bakehouse_stream.tables.running_account import RunningAccount
-from bakehouse_stream.tables.tables import create_tables, open_table
+from bakehouse_stream.tables.tables import Table, create_tables, open_table
 from bakehouse_stream.upkeep import requeue as module
 from bakehouse_stream.upkeep.requeue import Requeue, Wish, wish_of
 from tests.stream_events import APPLICATION, GAME, decision, outcome
@@ -237,6 +237,21 @@ def test_somebody_may_ask_for_one_application_and_an_order_is_carried_out_once(h
     assert not requeue.ask(wish_of(order))
     assert not home.requeue(APPLICATION).ask(wish_of(order))  # heard again by the next process
     assert requeue.ask(Wish(at_ms=8))
+
+
+def test_what_the_query_sets_aside_meanwhile_stays(home: Home, monkeypatch: pytest.MonkeyPatch):
+    home.come(DECISIONS, played(), APPLICATION)
+    requeue = home.requeue(CHESS)
+    listed = Table.rewrite
+
+    def rewrite(table: Table, *arguments: Any, **more: Any) -> int:
+        home.come(OUTCOMES, b"garbage", APPLICATION)  # between its listing and its commit
+        return listed(table, *arguments, **more)
+
+    monkeypatch.setattr(Table, "rewrite", rewrite)
+    assert requeue.step() == 1
+    assert [row["value"] for row in home.rows("quarantine")] == ["garbage"]
+    assert home.account()["quarantined"] == home.account()["applied"] == 1
 
 
 def test_columns_of_a_later_release_outlive_a_requeue(home: Home):
