@@ -11,7 +11,7 @@ MOST_ID_BYTES = 128  # of a decision id, in UTF-8
 ID_RULE = f"1 to {MOST_ID_BYTES} bytes of UTF-8 without control characters or line breaks"
 _NO_SIGNS = frozenset({"Cc", "Zl", "Zp"})  # what readers take for the end of a line among them
 UUID7_PATTERN = r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
-_UUID7 = re.compile(UUID7_PATTERN)
+_is_uuid7 = re.compile(UUID7_PATTERN).fullmatch
 MS_PER_HOUR = 3_600_000
 
 
@@ -34,7 +34,7 @@ def uuid7_of(now_ms: int, ten_bytes: bytes) -> str:
 
 def is_uuid7(text: str) -> bool:
     """Whether `text` is a UUIDv7 in canonical lower-case form."""
-    return _UUID7.fullmatch(text) is not None
+    return _is_uuid7(text) is not None
 
 
 def is_decision_id(text: str) -> bool:
@@ -67,4 +67,6 @@ def uuid7_hour(decision_id: str) -> int:
 
 def own_hour(decision_id: str) -> int | None:
     """The hour inside a UUIDv7; None of any other text, whose hour is that of its arrival."""
-    return uuid7_hour(decision_id) if is_uuid7(decision_id) else None
+    if _is_uuid7(decision_id) is None:
+        return None
+    return int(decision_id[:8] + decision_id[9:13], 16) // MS_PER_HOUR
