@@ -255,16 +255,20 @@ class Rig:
 
     def settle(self) -> int:
         """Wait until all that was sent is in the tables; returns how much is unaccounted for."""
+        account = self.settled_account()
+        return account["received"] - sum(n for name, n in account.items() if name != "received")
+
+    def settled_account(self) -> dict[str, int]:
+        """The account, once all that was sent by now is in the tables."""
         ends = self.ends()
         wait_until(
             lambda: reaches(self.applied(), ends),
             f"everything before {ends} is applied",
             patience_s=SETTLE_S,
         )
-        account = RunningAccount(self.settings, self.home).settle(
+        return RunningAccount(self.settings, self.home).settle(
             until=self.applied(), stream_time_ms=int(time.time() * 1000)
         )
-        return account["received"] - sum(n for name, n in account.items() if name != "received")
 
 
 @contextmanager

@@ -54,7 +54,6 @@ def to_another_contract(rig: Rig) -> Measured:
         events = [decision() | UNKNOWN for _ in range(20)]
         rig.publish("decisions", events)
         rig.publish("outcomes", [outcome(e["decision_id"]) | UNKNOWN for e in events])
-        rig.settle()
         wait_until(
             lambda: _quarantined_too_early(rig) == 0,
             "nothing is quarantined but what was made to be",
@@ -118,12 +117,11 @@ def _say_what_is_new(rig: Rig) -> None:
     grown = [_ask(rig, BASE, context) for _ in range(20)]
     done = {"kind": "executed", "executed_action": game_grown.ADDED}
     _tell(rig, BASE, [{"decision_id": one} | done for one in grown])
-    rig.settle()
 
 
 def _quarantined_too_early(rig: Rig) -> int:
     """Records that stream set aside and will want; none where it was upgraded first."""
-    return int(rig.stream()["account"]["quarantined"]) - len(rig.refused)
+    return rig.settled_account()["quarantined"] - len(rig.refused)
 
 
 def _ask(rig: Rig, base: str, context: dict[str, Any]) -> str:
