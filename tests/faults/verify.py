@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from bakehouse_learner.artifacts.checkpoint import read_checkpoint
 from bakehouse_schemas.application.actions import Discrete
 from bakehouse_schemas.application.application import Application
+from bakehouse_schemas.decisions.recompute import made_under
 from bakehouse_schemas.execution.propensity import draw_action
 from bakehouse_schemas.loading import load_application
 from bakehouse_schemas.process.settings import Settings
@@ -205,7 +206,7 @@ def explained(
     Args:
         ref: the application as it is now.
         decision_ids: those that a player was answered.
-        of_each: so many of each contract and cohort, the latest.
+        of_each: so many of each contract and cohort, spread over the time in which they were made.
 
     Returns:
         `kinds`: contract and cohort → decisions and how many came out exactly; `wrong`: words
@@ -220,16 +221,18 @@ def explained(
             kinds[f"{row['contract']} {row['cohort']}"].append(row)
     found: dict[str, Any] = {"kinds": {}, "wrong": []}
     for kind, rows in kinds.items():
-        latest = sorted(rows, key=lambda row: str(row["decision_id"]))[-of_each:]
+        rows.sort(key=lambda row: int(row["decided_at_ms"]))
+        spread = [rows[at * len(rows) // of_each] for at in range(of_each)]
         exact = 0
-        for row in latest:
+        for row in spread:
             one = recorded_decision(row)
-            again, why_not, _ = explainer.decide_again(application, one)
+            under = made_under(application, one.decision, settings.policies)
+            again, why_not, _ = explainer.decide_again(under, one)
             if again is not None and is_exact(again, one.decision):
                 exact += 1
             elif len(found["wrong"]) < 10:
                 found["wrong"].append(f"{row['decision_id']}, {kind}: {why_not or again}")
-        found["kinds"][kind] = {"decisions": len(latest), "exact": exact}
+        found["kinds"][kind] = {"decisions": len(spread), "exact": exact}
     return found
 
 
