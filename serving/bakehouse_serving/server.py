@@ -19,7 +19,7 @@ import orjson
 import uvicorn
 
 from bakehouse_schemas.application.application import Application
-from bakehouse_schemas.contracts.known import note_contracts
+from bakehouse_schemas.contracts.known import OtherContracts, note_contracts
 from bakehouse_schemas.errors import SettingsError
 from bakehouse_schemas.loading import load_applications
 from bakehouse_schemas.process.phase import READY, PhaseFile
@@ -76,6 +76,7 @@ class Process:
     publisher: Publisher | None
     subscriber: Subscriber | None
     idempotency_caches: list[IdempotencyCache]
+    other_contracts: list[OtherContracts]
     hydrators: list[Hydrator]
     tracer: Tracer | None
     explainer: ExplainerClient
@@ -116,7 +117,7 @@ def build(
             folder=folder_lock.folder / "answers" / f"{name}-{application.contract}",
             span_s=settings.answer_memory_minutes * 60,
         )
-        for contract in served[name].contracts_before:
+        for contract in served[name].other_contracts.found:
             folder = folder_lock.folder / "answers" / f"{name}-{contract.fingerprint}"
             if folder.is_dir():
                 answers.inherit(contract.actions, folder)
@@ -207,6 +208,7 @@ def build(
         publisher,
         subscriber,
         idempotency_caches,
+        [one.other_contracts for one in served.values()],
         hydrators,
         tracer,
         explainer,
@@ -266,6 +268,9 @@ class _Server(uvicorn.Server):
             for cache in self._process.idempotency_caches:
                 with background.turn("answer memory"):
                     cache.flush()
+            with background.turn("contracts"):
+                for one in self._process.other_contracts:
+                    one.look()
             with background.turn("status"):
                 self._report()
             with background.turn("live"):

@@ -337,3 +337,16 @@ def parts(*modes: str) -> Application:
         baseline=lambda context: {"mode": modes[0], "help": "on"},
         exploration=AgentsOwn(floor=0.01),
     )
+
+
+def test_a_label_that_another_part_has_first_is_no_mistake_while_parts_roll(
+    tmp_path: Path,
+) -> None:
+    server = Server(tmp_path, OLD)
+    asks = {"eligible_actions": ["extreme", LABELS[0]]}
+    assert decide(server, **asks).status_code == 422
+    note_contracts(tmp_path, [NEW])  # by a learner, a stream or a server that was restarted
+    server.served.other_contracts.look()
+    answered = decide(server, **asks)
+    assert answered.status_code == 200, answered.text
+    assert answered.json()["action"] == LABELS[0]

@@ -84,6 +84,13 @@ class KnownContracts:
             return None
         return self._read(self._folder / name / f"{fingerprint}.json", name)
 
+    def noted_ns(self, name: str) -> int | None:
+        """When something was noted of an application last; None where nothing was."""
+        try:
+            return (self._folder / name).stat().st_mtime_ns
+        except OSError:
+            return None
+
     def labels(self, name: str) -> frozenset[str]:
         """Every label that the application has had here: `label`, of parts `part=label`."""
         return frozenset(
@@ -104,6 +111,32 @@ class KnownContracts:
             log.warning("%s is passed over (%s)", path, error)
             return None
         return contract if contract.fingerprint == path.stem else None
+
+
+class OtherContracts:
+    """Contracts of an application beside the one that it has now, whose labels are no mistakes.
+
+    Those that it had before; and, while parts roll, those that other parts already have.
+    """
+
+    def __init__(self, known: KnownContracts, application: Application) -> None:
+        self._known = known
+        self._application = application
+        self._seen: int | None = None
+        self.found: tuple[Contract, ...] = ()
+        self.look()
+
+    def look(self) -> None:
+        """See whether another was noted since; costs one look at a folder where none was."""
+        name = self._application.name
+        if (seen := self._known.noted_ns(name)) == self._seen:
+            return
+        self._seen = seen
+        self.found = tuple(
+            contract
+            for fingerprint, contract in self._known.known(name).items()
+            if fingerprint != self._application.contract
+        )
 
 
 def note_contracts(home: Path, applications: Iterable[Application]) -> KnownContracts:

@@ -216,7 +216,7 @@ def load_bundle(
     """
     if inside is not None:
         for path in (folder, folder / MANIFEST, folder / ARRAYS):
-            _check_inside(path, inside)
+            check_inside(path, inside)
     text = _read(folder / MANIFEST)
     if sha256 is not None and hashlib.sha256(text).hexdigest() != sha256:
         raise BundleCorrupt(f"{folder / MANIFEST} is not the manifest that was published (SHA-256)")
@@ -320,7 +320,8 @@ def check_golden(policy: Policy, golden: Mapping[str, Array]) -> None:
             raise BundleCorrupt("golden probabilities do not add up to 1 over the eligible actions")
 
 
-def _check_inside(path: Path, inside: Path) -> None:
+def check_inside(path: Path, inside: Path) -> None:
+    """Raise BundleError unless a path, links resolved, lies in the folder `inside`."""
     try:
         found = path.resolve()
         within = found.is_relative_to(inside.resolve())

@@ -7,7 +7,13 @@ from pathlib import Path
 
 from bakehouse_schemas.contracts.contract import Contract
 from bakehouse_schemas.errors import ContractMismatch
-from bakehouse_schemas.policy.bundle import LoadedPolicy, load_bundle, read_manifest
+from bakehouse_schemas.policy.bundle import (
+    MANIFEST,
+    LoadedPolicy,
+    check_inside,
+    load_bundle,
+    read_manifest,
+)
 from bakehouse_schemas.policy.carry import carried_policy
 
 
@@ -34,6 +40,8 @@ def load_policy(
     Raises:
         BundleError: with the reason; the caller's current policy is untouched.
     """
+    if inside is not None:
+        check_inside(folder / MANIFEST, inside)
     made_for = contract
     manifest = read_manifest(folder)
     if manifest.contract != contract.fingerprint or manifest.actions != list(contract.choices):

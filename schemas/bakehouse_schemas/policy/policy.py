@@ -124,7 +124,13 @@ class Policy:
             )
         self._answered: tuple[Array, Array] | None = None
         if "answered_low" in arrays:
-            self._answered = arrays["answered_low"], arrays["answered_high"]
+            low, high = (arrays[f"answered_{end}"].astype(np.float64) for end in ("low", "high"))
+            if not low.shape == high.shape == self.shape.low.shape or np.any(low >= high):
+                raise BundleCorrupt(
+                    f"answered_low {low.tolist()!r:.100} and answered_high "
+                    f"{high.tolist()!r:.100} are no bounds of {self.shape.dims} numbers"
+                )
+            self._answered = low, high
         self._head = head
         self.largest_bonus = 0.0  # that optimism can add to a score
         self._score: Callable[[Array], Array]

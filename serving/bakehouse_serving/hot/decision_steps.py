@@ -111,7 +111,7 @@ def _asked(route: Route, request: DecisionRequest, decision_id: str, now_ms: int
         request,
         decision_id=decision_id,
         now_ms=now_ms,
-        known=served.contracts_before,
+        known=served.other_contracts.found,
     )
 
 

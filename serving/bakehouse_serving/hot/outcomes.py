@@ -118,7 +118,7 @@ class Outcomes:
             raise InvalidEvent(f"expected an object, got {type(entry).__name__}")
         outcome = validated(OutcomeRequest, entry, spelling)
         application = route.served.application
-        check_outcome(application, outcome, route.served.contracts_before)
+        check_outcome(application, outcome, route.served.other_contracts.found)
         if route.tokens is not None:
             route.tokens.check(outcome.decision_id, outcome.token)
         event: dict[str, Any] = {

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from bakehouse_schemas.application.application import Application
-from bakehouse_schemas.contracts.known import KnownContracts
+from bakehouse_schemas.contracts.known import KnownContracts, OtherContracts
 from bakehouse_schemas.decisions.slot import Slot, version_zero
 from bakehouse_schemas.errors import BundleError
 from bakehouse_schemas.events.events import Control, PolicyPointer
@@ -89,12 +89,7 @@ class Served:
         self.history: deque[dict[str, Any]] = deque(maxlen=100)
         # beside the policies, which are the home's
         self.known = KnownContracts(policies.parent)
-        # whose labels a game may still name
-        self.contracts_before = tuple(
-            one
-            for one in self.known.known(application.name).values()
-            if one.fingerprint != application.contract
-        )
+        self.other_contracts = OtherContracts(self.known, application)
         self._loader = PolicyLoader(application, policies, self.known)
         self._state_file = StateFile(cache, application=application.name)
         self.audit_log = AuditLog(cache.with_suffix(".audit.jsonl"))

@@ -91,4 +91,4 @@ def plant() -> None:
         if not path.resolve().is_relative_to(inside.resolve()):
             raise BundleError("outside")
 
-    bundle._check_inside = trusting
+    bundle.check_inside = trusting
