@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,9 +38,8 @@ TABLES = ("replay", "outcomes", "quarantine")
 
 
 @pytest.fixture
-def old_home() -> Iterator[Settings]:
-    with OF_2026_11.unpacked() as home:
-        yield Settings(home=home)
+def old_home(tmp_path: Path) -> Settings:
+    return Settings(home=OF_2026_11.tables_below(tmp_path / "old"))
 
 
 def columns(settings: Settings, table: str) -> dict[str, Any]:

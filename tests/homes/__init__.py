@@ -36,6 +36,14 @@ class OldHome:
     decisions: int
     policy_version: int
 
+    def tables_below(self, folder: Path) -> Path:
+        """A home below `folder` with this one's tables alone: they may lie anywhere."""
+        with tarfile.open(FOLDER / self.archive) as archive:
+            tables = f"{self.path.name}/tables/"
+            members = [one for one in archive if one.name.startswith(tables)]
+            archive.extractall(folder, members, filter="data")
+        return folder / self.path.name
+
     @contextmanager
     def unpacked(self) -> Iterator[Path]:
         """The home, as it was; gone again afterwards."""

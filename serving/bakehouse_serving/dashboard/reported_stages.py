@@ -55,7 +55,8 @@ def join_stage(snapshot: Snapshot, now_ms: int) -> dict[str, Any]:
     if account.get("quarantined"):
         do = (
             "events were refused; the table `quarantine` has each with its reason, topic and "
-            "offset. Mend the game's client: docs/event-contract.md"
+            "offset. Mend the game's client: docs/event-contract.md. What stream does not know yet "
+            "waits there (`waits`), and is read again when it does, or by `bakehouse requeue`"
         )
         return make_stage("join", "Join", "busy", age, figures, meaning, do)
     if account.get("orphan"):
