@@ -133,6 +133,16 @@ CONTROL = _object(
     }
 )
 _ANY = {"type": "object"}
+IDEMPOTENCY_KEY: dict[str, Any] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "schema": _TEXT,
+    "description": "Does what ids in the body do, where there are none: it is the `decision_id`; "
+    "of the entries of a batch, and of outcomes without an `outcome_id`, `<key>:<n>` is. The same "
+    "request sent again gets the same answer, and counts once. Any text; one that is too long is "
+    "hashed",
+}
 
 # success of a route by the end of its path: status, media type, schema
 _SUCCESS: dict[str, tuple[int, str, dict[str, Any]]] = {
@@ -202,6 +212,7 @@ def _describe_one(
         names = {"enum": list(applications)} if parameter["name"] == "application" else {}
         parameter["schema"] = _TEXT | names
     if end in _BODIES:
+        operation.setdefault("parameters", []).append(IDEMPOTENCY_KEY)
         operation["requestBody"] = {
             "required": True,
             "content": {_JSON: {"schema": _BODIES[end]}},

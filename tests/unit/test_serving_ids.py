@@ -202,6 +202,16 @@ def test_where_tokens_are_required_an_id_that_says_no_time_is_not_answered(
     server.close()
 
 
+def test_the_description_names_the_header_and_what_an_id_may_be(server: Server) -> None:
+    document = server.request("GET", "/openapi.json").json()
+    for path in ("decisions", "decisions:batch", "outcomes"):
+        told = document["paths"][f"/v1/applications/{{application}}/{path}"]["post"]
+        assert "Idempotency-Key" in [one["name"] for one in told["parameters"]]
+    body = told["requestBody"]["content"]["application/json"]["schema"]
+    said = body["properties"]["outcomes"]["items"]["properties"]["decision_id"]
+    assert "1 to 128 bytes" in said["description"].lower() and said["maxLength"] == 128
+
+
 def test_uuid4s_of_a_browser_need_no_library(server: Server) -> None:
     for _ in range(5):
         key = str(uuid.uuid4())

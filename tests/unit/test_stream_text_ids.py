@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import shutil
 import tempfile
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
@@ -163,6 +165,26 @@ def test_an_outcome_that_comes_first_decides_where_its_decision_lies(tmp_path: P
     life.apply(batch([], [told("early", 1, HOUR)]))
     life.apply(batch([decided("early", 2, HOUR + 1)], []))
     assert hours_of(settings) == {"early": {HOUR}}
+
+
+@pytest.mark.parametrize("sign", ["z", "é", "🎲", "\U00020000", "\U0010ffff"])
+def test_statistics_of_a_file_that_was_replaced_still_say_what_it_holds(
+    tmp_path: Path, sign: str
+) -> None:
+    settings = settings_in(tmp_path)
+    long = [sign * (126 // len(sign.encode())) + tail for tail in ("a1", "b2")]
+    life = Life(settings, saves=True)
+    life.apply(batch([], [told(one, at, HOUR) for at, one in enumerate(long)]))
+    table = open_table(settings, "outcomes")
+    (file,) = table.files()
+    new = file.path.replace("part-", "folded-")
+    shutil.copy(Path(table.uri) / file.path, Path(table.uri) / new)
+    table.replace([file], [dataclasses.replace(file, path=new)], now_ms=1)
+    for handle in (table, open_table(settings, "outcomes")):
+        (found,) = handle.files()
+        assert found.path == new
+        assert (found.low, found.high) == (long[0], long[1])
+        assert all(found.may_hold([one]) for one in long)
 
 
 def test_a_uuid7_keeps_its_own_hour_and_is_not_remembered(tmp_path: Path) -> None:
