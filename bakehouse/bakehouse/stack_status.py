@@ -94,6 +94,9 @@ def application_words(application: str, its: dict[str, Any]) -> str:
     learned = newest.get("learner", {}).get("applications", {}).get(application, {})
     if reason := (learned.get("gate") or {}).get("reason"):
         lines.append(f"learner: {learned.get('experiences', 0):,} experiences; {reason}")
+    if carried := learned.get("carried"):
+        notes = "; ".join(carried["notes"]) or "there is nothing that it does not know"
+        lines.append(f"carried over from contract {carried['from_contract']}: {notes}")
     if learned.get("apprentice"):
         lines.append(f"apprentice: matches the rules in {learned['match_rate']:.1%} of decisions")
     if (compression := learned.get("compression")) and compression["drifted"]:

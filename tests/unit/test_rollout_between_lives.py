@@ -18,6 +18,7 @@ from bakehouse_schemas.application.application import (
     Rollout,
     seconds,
 )
+from bakehouse_schemas.application.observation import Numeric
 from bakehouse_schemas.application.reward import Reward
 from bakehouse_schemas.errors import ApplicationError
 from bakehouse_schemas.events.events import Control
@@ -107,6 +108,30 @@ def test_a_learner_without_a_checkpoint_goes_on_at_the_share_that_the_policy_ans
     loop.start()
     assert (loop.status()["canary"], loop.learning.deployment.steps.share) == (share, share)
     assert loop.learning.deployment.apprentice
+
+
+@pytest.mark.parametrize("checkpoint", [True, False])
+def test_an_apprentice_of_another_contract_goes_on_at_its_share_until_the_next_matches_the_rules(
+    tmp_path: Path, checkpoint: bool
+) -> None:
+    play = played(tmp_path, APPRENTICE, until=0.05)
+    answering = play.bus.pointers[-1].version
+    if not checkpoint:
+        (tmp_path / "learner" / "game" / "checkpoint.npz").unlink()
+    play.application = replace(APPRENTICE, observation=[Numeric("x", low=0, high=2)])
+    loop = play.loop()
+    loop.start()
+    assert loop.status()["version"] == play.bus.pointers[-1].version == answering
+    assert (loop.status()["canary"], loop.learning.deployment.steps.share) == (0.05, 0.05)
+    assert loop.learning.deployment.apprentice and loop.learning.deployment.proving
+    play.second(loop)
+    assert "until the match with the baseline" in loop.status()["gate"]["reason"]
+    while loop.learning.deployment.proving:
+        assert play.bus.pointers[-1].version == answering
+        play.second(loop)
+        assert play.clock.s < 240, loop.status()["gate"]
+    assert play.bus.pointers[-1].version == loop.learning.version > answering
+    assert loop.status()["canary"] >= 0.05 and loop.status()["carried"] is None
 
 
 def test_a_canary_of_rewards_that_are_all_alike_is_widened(tmp_path: Path) -> None:

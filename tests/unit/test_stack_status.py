@@ -121,6 +121,14 @@ def test_an_apprentice_says_how_well_it_matches_and_whom_it_answers():
     assert "apprentice: matches the rules in 93.4% of decisions" in lines
 
 
+def test_a_policy_of_another_contract_says_what_it_does_not_know():
+    learner = SAID["parts"]["learner/2"]
+    carried = {"from_contract": "6a99ba86fb321340", "notes": ["new label 'jump' starts anew"]}
+    learned = learner["applications"]["game"] | {"carried": carried}
+    lines = words(parts={"learner/2": learner | {"applications": {"game": learned}}})
+    assert "carried over from contract 6a99ba86fb321340: new label 'jump' starts anew" in lines
+
+
 def test_observations_that_have_changed_since_they_were_compressed_are_said_aloud():
     learner = SAID["parts"]["learner/2"]
     compression = {"size": 4, "lost_when_fitted": 0.02, "lost_now": 0.3, "drifted": True}

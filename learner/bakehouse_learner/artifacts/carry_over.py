@@ -14,7 +14,7 @@ from bakehouse_learner.artifacts.bundles import Bundles
 from bakehouse_learner.gate.policy_version import BASELINE, Version, carried_over, version_from
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.contracts.contract import Contract
-from bakehouse_schemas.errors import BundleError, ContractMismatch
+from bakehouse_schemas.errors import BundleError
 from bakehouse_schemas.events.events import PolicyPointer
 
 
@@ -62,7 +62,9 @@ def carried_policies(
             return carried_over(version, before, application)
 
     answering = carried(current if pointer is None else pointer.version, "current")
+    if answering.number in (0, anchor):
+        return answering, answering
     try:
-        return answering, answering if anchor == answering.number else carried(anchor, "anchor")
-    except ContractMismatch:
+        return answering, carried(anchor, "anchor")
+    except BundleError:  # nobody can go back to it: candidates are held against what answers
         return answering, answering

@@ -69,6 +69,8 @@ class Deployment:
             current, anchor: its policies, carried over.
         """
         self.restore(state, current, anchor)
+        if not current.number:  # players were told so after `state` was written
+            self.steps.stop()
         self.meet(state.get("mode", self._mode), None)
         self.proving = self.current.number > 0
 

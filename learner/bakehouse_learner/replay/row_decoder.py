@@ -108,6 +108,7 @@ class RowDecoder:
                     arrival = self._arrival(row, observations[at], positions[at], *outcomes[at])
                 else:
                     arrival = self._anew(row, then, positions[at], *outcomes[at])
+                    self.recoded += arrival is not None
             except ActionGone:
                 self.gone += 1
                 continue
@@ -116,7 +117,6 @@ class RowDecoder:
             if arrival is None:
                 self.refused += 1
             else:
-                self.recoded += then is not None
                 arrivals.append(arrival)
         return arrivals
 
@@ -334,13 +334,14 @@ class RowDecoder:
         """Of uniform choice among so many labels, as the log has it; 1 where it says nothing."""
         if exploration is None:
             return 1.0
-        if exploration not in self._explorations:
+        pair = self._explorations.get(exploration)
+        if pair is None:
             described = json.loads(exploration)
             pair = (float(described.get("epsilon", 0.0)), float(described.get("floor", 0.0)))
             if len(self._explorations) >= _MASKS_REMEMBERED:
                 self._explorations.clear()
             self._explorations[exploration] = pair
-        epsilon, floor = self._explorations[exploration]
+        epsilon, floor = pair
         return uniform_share(epsilon, floor, eligible)
 
     def _outcome_lists(
