@@ -67,13 +67,18 @@ def publish(
     topic: str,
     events: Iterable[dict[str, Any] | bytes | None],
     *,
+    at_ms: int | None = None,
     key: bytes = b"k",
 ) -> None:
-    """Send events (as they are, where they are bytes) and wait until the broker has them."""
+    """Send events (as they are, where they are bytes) and wait until the broker has them.
+
+    Args:
+        at_ms: when the broker is to say that it has received them, where the topics let it.
+    """
     producer = KafkaProducer(bootstrap_servers=settings.kafka_bootstrap)
     for event in events:
         value = orjson.dumps(event) if isinstance(event, dict) else event
-        producer.send(settings.topic(topic), key=key, value=value)
+        producer.send(settings.topic(topic), key=key, value=value, timestamp_ms=at_ms)
     producer.flush()
     producer.close()
 
@@ -119,6 +124,9 @@ def expected_replay(settings: Settings) -> dict[tuple[str, str], dict[str, Any]]
     decoder = Decoder({APPLICATION.name: APPLICATION}, topic)
     every = records(settings)
     outputs = [(record, output) for record in every for output in decoder.single(record)]
+    _place(
+        [output[name] for _, output in outputs for name in ("replay", "outcome") if name in output]
+    )
     rows = [output["replay"] for _, output in outputs if "replay" in output]
     told = [output["outcome"] for _, output in outputs if "outcome" in output]
     address = ("application", "hour", "decision_id")
@@ -129,6 +137,17 @@ def expected_replay(settings: Settings) -> dict[tuple[str, str], dict[str, Any]]
         if (one["application"], one["decision_id"]) == (row["application"], row["decision_id"])
     ]
     return folded([*rows, *joined])
+
+
+def _place(rows: list[dict[str, Any]]) -> None:
+    """Give rows whose id says no hour that of the first event which names it."""
+    first: dict[str, int] = {}
+    for row in rows:
+        at = row["positions"][0]["received_at_ms"] // 3_600_000
+        first[row["decision_id"]] = min(at, first.get(row["decision_id"], at))
+    for row in rows:
+        if row["hour"] is None:
+            row["hour"] = first[row["decision_id"]]
 
 
 def folded(rows: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:

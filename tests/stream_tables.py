@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from bakehouse_schemas.process.settings import Settings
@@ -30,7 +31,15 @@ def streaming(
     if not tables_exist(settings):
         create_tables(settings, first_offsets=beginnings)
     checkpoint = Checkpoint(settings.home, "test")
-    query = ReplayQuery(spark, settings, [GAME], checkpoint, on_batch=lambda: None, tracer=tracer)
+    query = ReplayQuery(
+        spark,
+        settings,
+        [GAME],
+        checkpoint,
+        on_batch=lambda: None,
+        span=timedelta(days=2),
+        tracer=tracer,
+    )
     query.start(starting_offsets(checkpoint.applied, beginnings, broker.ends()))
     try:
         yield query

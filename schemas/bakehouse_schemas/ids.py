@@ -1,12 +1,17 @@
-"""UUIDv7 (RFC 9562): decision ids that sort by, and carry, their time."""
+"""Decision ids: a UUIDv7 (RFC 9562), which sorts by and carries its time, or a game's own text."""
 
 from __future__ import annotations
 
 import os
 import re
 import time
+import unicodedata
 
-_UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+MOST_ID_BYTES = 128  # of a decision id, in UTF-8
+ID_RULE = f"1 to {MOST_ID_BYTES} bytes of UTF-8 without control characters or line breaks"
+_NO_SIGNS = frozenset({"Cc", "Zl", "Zp"})  # what readers take for the end of a line among them
+UUID7_PATTERN = r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
+_is_uuid7 = re.compile(UUID7_PATTERN).fullmatch
 MS_PER_HOUR = 3_600_000
 
 
@@ -29,7 +34,21 @@ def uuid7_of(now_ms: int, ten_bytes: bytes) -> str:
 
 def is_uuid7(text: str) -> bool:
     """Whether `text` is a UUIDv7 in canonical lower-case form."""
-    return _UUID7.fullmatch(text) is not None
+    return _is_uuid7(text) is not None
+
+
+def is_decision_id(text: str) -> bool:
+    """Whether `text` can name a decision: see `ID_RULE`.
+
+    Ids are compared byte by byte: a UUIDv7 in upper case, or `é` composed otherwise, is another.
+    """
+    if text.isascii():
+        return 0 < len(text) <= MOST_ID_BYTES and text.isprintable()
+    try:
+        fits = len(text.encode()) <= MOST_ID_BYTES
+    except UnicodeEncodeError:  # a lone surrogate
+        return False
+    return fits and not any(unicodedata.category(sign) in _NO_SIGNS for sign in text)
 
 
 def uuid7_time_ms(decision_id: str) -> int:
@@ -44,3 +63,10 @@ def uuid7_time_ms(decision_id: str) -> int:
 def uuid7_hour(decision_id: str) -> int:
     """Hours since 1970, UTC: the replay partition of a decision and of all its outcomes."""
     return uuid7_time_ms(decision_id) // MS_PER_HOUR
+
+
+def own_hour(decision_id: str) -> int | None:
+    """The hour inside a UUIDv7; None of any other text, whose hour is that of its arrival."""
+    if _is_uuid7(decision_id) is None:
+        return None
+    return int(decision_id[:8] + decision_id[9:13], 16) // MS_PER_HOUR

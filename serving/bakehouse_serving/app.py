@@ -16,7 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from starlette.exceptions import HTTPException
 
 from bakehouse_schemas.errors import InvalidEvent, UnknownApplication
-from bakehouse_schemas.ids import is_uuid7
+from bakehouse_schemas.ids import ID_RULE, is_decision_id
 from bakehouse_serving import control_routes, stream_orders
 from bakehouse_serving.api_keys import Authenticator
 from bakehouse_serving.background import Background
@@ -156,15 +156,14 @@ def make_app(
 
     live_pages.add_routes(app, find, live)
 
-    @app.get("/v1/applications/{application}/decisions/{decision_id}", tags=["read"])
+    @app.get("/v1/applications/{application}/decisions/{decision_id:path}", tags=["read"])
     async def decision(application: str, decision_id: str) -> Response:
         """Why one decision came out as it did: context, scores, mask, draw, outcomes, reward, and
         the policies that were trained on it."""
         find(application)
-        if not is_uuid7(decision_id):
+        if not is_decision_id(decision_id):
             raise InvalidEvent(
-                f"decision_id: expected a UUIDv7 in lower case, as an answer's is, got "
-                f"{decision_id!r:.80}"
+                f"decision_id: expected {ID_RULE}, as an answer's is, got {decision_id!r:.80}"
             )
         if explainer is None:
             raise HTTPException(501, "decisions are not explained here")

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from bakehouse_schemas.events.events import DecisionRequest, OutcomeRequest
+from bakehouse_schemas.ids import ID_RULE
 from bakehouse_serving.api_keys import OPEN_PAGES
 from bakehouse_serving.problems import MEDIA_TYPE
 
@@ -42,7 +43,7 @@ DECIDED_WHY = WHY | {
 # the same of the explanation of a decision
 EXPLAINED_WHY = WHY | {
     404: "No such application is served here, or no table holds such a decision (yet)",
-    422: "The decision id is no UUIDv7",
+    422: f"That is no decision id: expected {ID_RULE}",
     501: "The tables' libraries are not installed: the extra `explain` has them",
     429: "Others are asking: ask again after `Retry-After` seconds",
     503: "The tables cannot be read: ask again after `Retry-After` seconds",
@@ -132,6 +133,16 @@ CONTROL = _object(
     }
 )
 _ANY = {"type": "object"}
+IDEMPOTENCY_KEY: dict[str, Any] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "schema": _TEXT,
+    "description": "Does what ids in the body do, where there are none: it is the `decision_id`; "
+    "of the entries of a batch, and of outcomes without an `outcome_id`, `<key>:<n>` is. The same "
+    "request sent again gets the same answer, and counts once. Any text; one that is too long is "
+    "hashed",
+}
 
 # success of a route by the end of its path: status, media type, schema
 _SUCCESS: dict[str, tuple[int, str, dict[str, Any]]] = {
@@ -201,6 +212,7 @@ def _describe_one(
         names = {"enum": list(applications)} if parameter["name"] == "application" else {}
         parameter["schema"] = _TEXT | names
     if end in _BODIES:
+        operation.setdefault("parameters", []).append(IDEMPOTENCY_KEY)
         operation["requestBody"] = {
             "required": True,
             "content": {_JSON: {"schema": _BODIES[end]}},

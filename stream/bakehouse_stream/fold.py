@@ -11,7 +11,7 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from bakehouse_schemas.replay.fold import CONTESTED_BY
 
-KEY = ["application", "hour", "decision_id"]
+KEY = ["application", "decision_id"]
 
 
 def _earliest() -> Column:
@@ -26,8 +26,8 @@ def _united(positions: Column) -> Column:
 def fold(rows: DataFrame) -> DataFrame:
     """Rows of `replay` as one row for each `(application, decision_id)`, columns as they were.
 
-    The decision of the earliest copy, outcomes united by `outcome_id` (the earliest wins) and
-    sorted by it, positions united, `contested` if any copies differ.
+    The decision and the hour of the earliest copy, outcomes united by `outcome_id` (the earliest
+    wins) and sorted by it, positions united, `contested` if any copies differ.
     """
     # a later release may have added columns: they are kept, too
     named = rows.columns

@@ -36,6 +36,7 @@ from bakehouse_stream.queries.query_restarts import QueryRestarts
 from bakehouse_stream.session import STATE_PARTITIONS, start_session
 from bakehouse_stream.tables.log_recovery import recover_tables
 from bakehouse_stream.tables.tables import add_columns, create_tables, tables_exist
+from bakehouse_stream.tables.text_ids import remembered
 from bakehouse_stream.upkeep.maintenance import Maintenance
 from bakehouse_stream.upkeep.requeue import requeue_of, wish_of
 
@@ -294,8 +295,16 @@ def run(
         checkpoint.note_applied(published_offsets(broker))
     for table, version in add_columns(settings).items():
         log.info("%s has the columns of this release since version %d", table, version)
+    span = remembered(applications.values(), retention_days=settings.replay_retention_days)
     query = ReplayQuery(
-        spark, settings, refs, checkpoint, on_batch=woken.set, tracer=tracer, known=known
+        spark,
+        settings,
+        refs,
+        checkpoint,
+        on_batch=woken.set,
+        span=span,
+        tracer=tracer,
+        known=known,
     )
     time_ = StreamTime(horizon_ms=horizon_ms(applications))
     maintenance = Maintenance(

@@ -38,7 +38,8 @@ def copy_of_decision(seed: int) -> Row:
     )
     # broker times repeat, so that topic, partition and offset decide
     place = Record("decisions", drawn.randrange(2), seed, drawn.randrange(4), None, b"")
-    return decision_row(Decision.model_validate(event), place)
+    # of an id that was forgotten and came again, copies lie in two hours
+    return decision_row(Decision.model_validate(event), place) | {"hour": drawn.randrange(2)}
 
 
 def copy_of_outcome(seed: int) -> Row:

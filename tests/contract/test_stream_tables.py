@@ -76,7 +76,8 @@ POISON_DECISIONS: list[dict[str, Any] | bytes | None] = [
     decision(observation=[0.5, 0.5]),
     decision(observation=[1e39]),  # beyond float32
     decision(context={}, observation=None),
-    decision("not-an-id"),
+    decision("no id\n"),
+    decision("é" * 65),
     decision(uuid7(1_000)),  # an id of 1970
     decision(application="another"),
     decision(exploration={"kind": "fifo"}),

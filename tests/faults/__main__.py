@@ -38,17 +38,22 @@ from typing import Any
 import httpx
 
 from bakehouse.commands.interrupts import termination_interrupts
+from bakehouse_schemas.ids import uuid7
+from bakehouse_schemas.loading import load_application
 from tests.bench.measure import percentile
+from tests.faults import game_beside, game_grown
 from tests.faults.beside import wait_until
 from tests.faults.game import application
 from tests.faults.kills import KILLS, at_failpoint
 from tests.faults.players import Journal, Players
-from tests.faults.rig import Rig, rig
-from tests.faults.scenarios import SCENARIOS
+from tests.faults.rig import PARTS, Rig, rig
+from tests.faults.scenarios import SCENARIOS, rolling
 from tests.faults.scenarios.events import decision
-from tests.faults.verify import Verdict, check_ring, verify
+from tests.faults.verify import Verdict, by_the_rules, check_ring, explained, verify
+from tests.homes.releases import BEFORE
 
 UNSHARED = "BAKEHOUSE_FAULTS_UNSHARED"
+ORDER = ("learner", "serving", "stream")  # writers before their readers
 GRACE_S = 0.5  # a request that was under way when serving ended fails a moment later
 KEYS = (
     "events",
@@ -75,6 +80,10 @@ class Row:
     broken: str = ""
     p99_ms: float = 0.0
 
+    def breaks(self, words: str) -> None:
+        """A promise was not kept."""
+        self.broken = "; ".join(filter(None, (self.broken, words)))
+
 
 def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
@@ -87,6 +96,9 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--kills", type=int, default=3, help="at so many failpoints, in turn")
     parser.add_argument(
         "--outage-s", type=float, help="how long the broker is away (60; 600 from a million on)"
+    )
+    parser.add_argument(
+        "--order", nargs=3, default=ORDER, choices=PARTS, metavar="PART", help="of upgrades"
     )
     parser.add_argument("--only", nargs="*", help="these scenarios alone, to look into one")
     parser.add_argument("--scratch", type=Path, help="work here, and leave what was written")
@@ -122,7 +134,10 @@ class Run:
     def carry_out(self) -> dict[str, Any]:
         """All of it; returns the object of the last line, with `rows` and `words` beside it."""
         wanted = self.options.events
-        with rig(self.scratch, say=self.say) as running:
+        only = self.options.only
+        upgraded = only is None or rolling.to_this_release.__name__ in only
+        with rig(self.scratch, say=self.say, release=BEFORE if upgraded else None) as running:
+            running.later["order"] = tuple(self.options.order)
             running.later["outage_s"] = self.options.outage_s or (600 if wanted >= 1e6 else 60)
             rate = min(600.0, max(40.0, wanted / 1_000))
             players = Players(running.url, self.scratch / "journal.json", rate=rate, seed=1)
@@ -143,7 +158,9 @@ class Run:
 
     def _play(self, running: Rig, players: Players, wanted: int) -> None:
         self._await_policy(running)
-        old = [decision() for _ in range(100)]
+        if not running.stack.earlier_parts:
+            players.tell(any_ids=True)
+        old = [decision(uuid7()) for _ in range(100)]
         running.publish("decisions", old)
         running.later |= {"old decisions": old, "old decisions at": time.monotonic()}
         names = self.options.only
@@ -228,17 +245,35 @@ class Run:
             unlogged=running.unlogged,
             answers={d[0]: (d[1], d[2]) for d in journal.decisions},
             account={name: n for name, n in account.items() if name != "at"},
-            application=application,
+            applications=[
+                application,
+                game_grown.application,
+                game_beside.application,
+                load_application(running.growing).application,
+            ],
         )
         verdict.unaccounted += unaccounted + sum(abs(row.unaccounted) for row in self.rows)
+        for row in self.rows:
+            if row.name == rolling.to_another_contract.__name__ and not row.broken:
+                self._explain(row, running, [d[0] for d in journal.decisions if d[5]])
         for words in check_ring(running.home, application, verdict.contested_ids):
             verdict.duplicated += 1
             verdict.say(words)
         return verdict
 
+    def _explain(self, row: Row, running: Rig, decision_ids: list[str]) -> None:
+        """Decisions of both contracts come out again as they were."""
+        found = explained(running.settings, game_grown.REF, decision_ids)
+        row.measured["explained"] = found["kinds"]
+        short = [kind for kind, n in found["kinds"].items() if n["exact"] != n["decisions"]]
+        contracts = {kind.split()[0] for kind in found["kinds"]}
+        if short or len(contracts) != 2:
+            row.breaks(f"decided again otherwise: {short} of {contracts}: {found['wrong'][:2]}")
+
     def _result(self, running: Rig, journal: Journal, verdict: Verdict) -> dict[str, Any]:
         for row in self.rows:
             row.p99_ms = self._p99_ms(running, journal, row.began, row.ended)
+            self._check_rolled(row, running, journal)
         errors = [f for f in journal.failures if not self._excused(running, f)]
         promised = journal.events + len(running.acknowledged)
         result: dict[str, Any] = {
@@ -263,6 +298,18 @@ class Run:
         result["words"] = verdict.words + [f"http: {failure}" for failure in errors[:10]]
         result["seconds"] = round(time.monotonic() - self.began)
         return result
+
+    def _check_rolled(self, row: Row, running: Rig, journal: Journal) -> None:
+        """While parts were upgraded, a policy could have answered everybody."""
+        for began, ended in running.rolled:
+            if not row.began <= began <= row.ended:
+                continue
+            answered, without = by_the_rules(journal.decisions, began, ended)
+            row.measured |= {"decisions": answered, "by_the_rules": without}
+            if without:
+                row.breaks(f"{without} of {answered} decisions had no policy")
+            if running.stack.earlier_parts:
+                row.breaks(f"{running.stack.earlier_parts} were not upgraded")
 
     def _excused(self, running: Rig, failure: list[Any]) -> bool:
         """Whether serving did not run when a request failed (an answer is never excused)."""

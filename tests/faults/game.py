@@ -26,6 +26,7 @@ from bakehouse import (
 REF = str(Path(__file__).resolve())
 ACTIONS = ("easy", "normal", "hard")
 SEGMENTS = ("new", "regular", "veteran")
+COUNTRIES = ("BR", "DE", "IN", "JP", "US")
 WINDOW_S = 4.0
 
 
@@ -35,7 +36,9 @@ def rules(context: Context) -> str:
 
 
 def wins(context: Context, action: str) -> bool:
-    """What players make of it."""
+    """What players make of it; nobody wins what `game_grown.py` adds."""
+    if action not in ACTIONS:
+        return False
     return action == "hard" if context["skill"] > 0.5 else action != "hard"
 
 
@@ -45,6 +48,7 @@ application = Application(
         Numeric("skill", low=0, high=1),
         Numeric("losses", low=0, high=10),
         Categorical("segment", values=list(SEGMENTS)),
+        Categorical("country", buckets=8, default="DE"),
     ],
     actions=Discrete(*ACTIONS),
     reward=Reward({"won": 1.0, "left": -0.5}, window=seconds(WINDOW_S), default=0.0),

@@ -5,6 +5,7 @@ Every request carries its ids and is sent again until it is answered, as a game'
 Told on standard input, one JSON object a line:
 
     {"rate": 200}     decisions a second from now on
+    {"any_ids": true} decisions are named by texts of any kind, which 0.1.0 refused
     {"hold": true}    keep outcomes back; false lets them go
     {"finish": true}  no more decisions; what is under way is brought to its end
 
@@ -28,7 +29,8 @@ import numpy as np
 
 from bakehouse.players.game_client import GameClient, RequestFailed
 from bakehouse_schemas.ids import uuid7
-from tests.faults.game import SEGMENTS, application, wins
+from tests.faults.game import COUNTRIES, SEGMENTS, application, wins
+from tests.faults.ids import game_id
 
 CONNECTIONS = 32
 MOST_UNDER_WAY = 400  # while serving is down, players wait
@@ -43,7 +45,8 @@ LATE_S = 20.0
 class Journal:
     """What the players were promised, and how it went. Times are monotonic seconds."""
 
-    decisions: list[list[Any]] = field(default_factory=list)  # id, action, propensity, version …
+    # decision_id, action, propensity, policy_version, cohort, logged, when it was answered
+    decisions: list[list[Any]] = field(default_factory=list)
     outcomes: list[list[str]] = field(default_factory=list)  # outcome_id, decision_id
     latencies: list[list[float]] = field(default_factory=list)  # when asked, seconds it took
     failures: list[list[Any]] = field(default_factory=list)  # when, status or None, words
@@ -103,6 +106,7 @@ class _Play:
     def __init__(self, client: GameClient, *, rate: float, seed: int) -> None:
         self._client = client
         self.rate = rate
+        self.any_ids = False
         self.journal = Journal()
         self.finishing = asyncio.Event()
         self.free = asyncio.Event()  # outcomes are not held back
@@ -136,15 +140,16 @@ class _Play:
             raise SystemExit(f"a player broke: {task.exception()!r}")
 
     async def _decide(self) -> None:
-        rng, now_ms = self._rng, int(time.time() * 1000)
+        rng = self._rng
         subject = f"player-{rng.integers(5_000)}"
         request: dict[str, Any] = {
             "subject_id": subject,
-            "decision_id": uuid7(now_ms),
+            "decision_id": game_id() if self.any_ids else uuid7(),
             "context": {
                 "skill": round(float(rng.random()), 3),
                 "losses": int(rng.integers(0, 10)),
                 "segment": SEGMENTS[rng.integers(3)],
+                "country": COUNTRIES[rng.integers(5)],
             },
         }
         previous = self._last.pop(subject, None)
@@ -162,7 +167,7 @@ class _Play:
             return
         self._last[subject] = answer["decision_id"]
         names = ("decision_id", "action", "propensity", "policy_version", "cohort", "logged")
-        self.journal.decisions.append([answer[name] for name in names])
+        self.journal.decisions.append([*(answer[name] for name in names), time.monotonic()])
         self.journal.unlogged += not answer["logged"]
         won = wins(request["context"], answer["action"])
         if rng.random() < 0.9:
@@ -233,6 +238,7 @@ async def main(given: dict[str, Any]) -> Journal:
         def heard(line: str) -> None:
             wish = json.loads(line) if line else {"finish": True}  # whoever drove us is gone
             play.rate = wish.get("rate", play.rate)
+            play.any_ids = wish.get("any_ids", play.any_ids)
             if "hold" in wish:
                 (play.free.clear if wish["hold"] else play.free.set)()
             if wish.get("finish"):

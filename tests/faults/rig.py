@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from bakehouse.local.jars import ensure_jars
 from bakehouse.local.java import find_java
 from bakehouse.local.ports import keep_ports
-from bakehouse.local.supervisor import Stack
 from bakehouse.local.topics import ensure_topics
 from bakehouse_schemas.process.failpoints import VARIABLE, arm, is_armed
 from bakehouse_schemas.process.settings import Settings
@@ -36,6 +35,8 @@ from tests.faults.growing import SOONER, write_growing
 from tests.faults.oracle import Sent
 from tests.faults.players import Players
 from tests.faults.proxy import Proxy
+from tests.faults.stack import RollingStack
+from tests.homes.releases import Release
 
 PARTS = ("serving", "stream", "learner")
 BASE = f"/v1/applications/{application.name}"
@@ -54,7 +55,7 @@ class Rig:
         self,
         scratch: Path,
         settings: Settings,
-        stack: Stack,
+        stack: RollingStack,
         broker: BrokerProcess,
         proxy: Proxy,
         *,
@@ -75,6 +76,8 @@ class Rig:
         self.refused: set[tuple[str, int, int]] = set()  # records made to be quarantined
         self.acknowledged: list[tuple[str, str]] = []  # decision, outcome ("" for none) of others
         self.unlogged: set[str] = set()  # answered, and promised not to be learned from
+        self.rolled: list[tuple[float, float]] = []  # a policy is in force, and nobody ends it
+        self.growing = str(scratch / "growing.py")  # a second application; see its module
         self.later: dict[str, Any] = {}  # what one scenario leaves for another
         self._producer: KafkaProducer | None = None
 
@@ -215,6 +218,12 @@ class Rig:
             self._await_back(part, before)
             return time.monotonic() - began
 
+    def roll(self, part: str, *, refs: Sequence[str] | None = None) -> None:
+        """Upgrade a part to this release; with `refs`, to other files of applications too."""
+        with self.serving_down() if part == "serving" else nullcontext():
+            self.stack.roll(part, refs=refs)
+            self.stack.wait(part, READY_S)
+
     def _await_back(self, part: str, before: int) -> None:
         wait_until(
             lambda: self.stack.pids().get(part, before) != before, f"{part} is started again"
@@ -246,21 +255,31 @@ class Rig:
 
     def settle(self) -> int:
         """Wait until all that was sent is in the tables; returns how much is unaccounted for."""
+        account = self.settled_account()
+        return account["received"] - sum(n for name, n in account.items() if name != "received")
+
+    def settled_account(self) -> dict[str, int]:
+        """The account, once all that was sent by now is in the tables."""
         ends = self.ends()
         wait_until(
             lambda: reaches(self.applied(), ends),
             f"everything before {ends} is applied",
             patience_s=SETTLE_S,
         )
-        account = RunningAccount(self.settings, self.home).settle(
+        return RunningAccount(self.settings, self.home).settle(
             until=self.applied(), stream_time_ms=int(time.time() * 1000)
         )
-        return account["received"] - sum(n for name, n in account.items() if name != "received")
 
 
 @contextmanager
-def rig(scratch: Path, *, say: Callable[[str], None]) -> Iterator[Rig]:
-    """The stack, all parts ready."""
+def rig(
+    scratch: Path, *, say: Callable[[str], None], release: Release | None = None
+) -> Iterator[Rig]:
+    """The stack, all parts ready.
+
+    Args:
+        release: the parts are those of an earlier one, until they are rolled.
+    """
     java, jars = find_java(), ensure_jars(say)
     ports = keep_ports(scratch / "ports.json", ["broker", "controller", "proxy"])
     settings = Settings(
@@ -294,7 +313,10 @@ def rig(scratch: Path, *, say: Callable[[str], None]) -> Iterator[Rig]:
         broker.start()
         with Proxy(ports["proxy"], ports["broker"]) as proxy:
             ensure_topics(settings)
-            with Stack([REF, growing], settings, on_event=lambda event: say(f"  {event}")) as stack:
+            earlier = {} if release is None else release.unpacked(scratch / "release")
+            with RollingStack(
+                [REF, growing], settings, earlier=earlier, on_event=lambda event: say(f"  {event}")
+            ) as stack:
                 for part in PARTS:
                     stack.wait(part, READY_S)
                 yield Rig(scratch, stack.settings, stack, broker, proxy, say=say)

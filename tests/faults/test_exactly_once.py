@@ -18,7 +18,6 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from bakehouse.local.topics import ensure_topics
-from bakehouse_schemas.ids import uuid7
 from bakehouse_schemas.process.settings import Settings
 from bakehouse_schemas.replay.fold import fold_rows
 from bakehouse_stream.kafka.checkpoints import Checkpoint
@@ -29,6 +28,7 @@ from bakehouse_stream.tables.tables import open_table
 from bakehouse_stream.upkeep.compaction import compact
 from bakehouse_stream.upkeep.repair import Repair
 from tests.faults import oracle
+from tests.faults.ids import game_id
 from tests.faults.oracle import Experience, Sent
 from tests.stream_events import APPLICATION, GAME, decision, outcome, publish, records
 from tests.stream_tables import folded_table, repair_of, replay_rows, streaming, work_off
@@ -118,7 +118,7 @@ def test_a_batch_that_spark_runs_again_changes_nothing(
 ) -> None:
     made = Settings(home=tmp_path, kafka_bootstrap=kafka, topic_prefix="again")
     ensure_topics(made)
-    ids = [uuid7() for _ in range(30)]
+    ids = [game_id() for _ in range(30)]
     with streaming(spark, made) as query:
         publish(made, "decisions", [decision(one) for one in ids])
         work_off(query, made)
@@ -172,7 +172,7 @@ def event_of(step: Step, ids: list[str]) -> tuple[str, dict[str, Any]]:
         )
     return "outcomes", outcome(
         ids[number % len(ids)],
-        f"{ids[0]}-{number}",
+        f"{ids[0][-36:]}-{number}",
         value=(1.0, -2.5)[variant],
         occurred_at_ms=2_000,
     )
@@ -190,7 +190,7 @@ def test_the_folded_table_equals_the_oracle_for_any_order_repetition_lateness_an
     running: Running, steps: list[Step], seed: int
 ) -> None:
     made, chooser = running.settings, random.Random(seed)
-    ids = [uuid7() for _ in range(5)]
+    ids = [game_id() for _ in range(5)]
     for step in steps:
         topic, event = event_of(step, ids)
         publish(made, topic, [event])

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+import zlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from bakehouse_learner.artifacts.checkpoint import read_checkpoint
+from bakehouse_schemas.application.actions import Discrete
 from bakehouse_schemas.application.application import Application
+from bakehouse_schemas.decisions.recompute import made_under
 from bakehouse_schemas.execution.propensity import draw_action
+from bakehouse_schemas.loading import load_application
 from bakehouse_schemas.process.settings import Settings
 from bakehouse_schemas.replay.fold import fold_rows
+from bakehouse_serving.explain.__main__ import Explainer
+from bakehouse_serving.explain.explanation import is_exact
+from bakehouse_serving.explain.tables import recorded_decision
 from bakehouse_stream.tables.running_account import by_partition
 from bakehouse_stream.tables.tables import Table, open_table
 from tests.faults import oracle
 from tests.faults.oracle import Experience, Sent
 
+EXPLAINED = 200  # decisions of each contract and cohort
 SLICES = 16  # of an hour's decisions, so that a million fit into memory
 
 
@@ -50,7 +60,7 @@ def verify(
     unlogged: set[str],
     answers: dict[str, tuple[str, float]],
     account: dict[str, int],
-    application: Application,
+    applications: Iterable[Application],
 ) -> Verdict:
     """Hold the tables of these settings against what was sent.
 
@@ -61,7 +71,13 @@ def verify(
         unlogged: decisions that were answered and promised not to be learned from.
         answers: decision_id → action and propensity that the game was told.
         account: stream's own, from its clean stop.
+        applications: every application that was played, under each of its contracts.
     """
+    labels = {
+        one.contract: one.actions.labels
+        for one in applications
+        if isinstance(one.actions, Discrete)
+    }
     verdict = Verdict(account=account)
     decisions = settings.topic("decisions")
     expected = oracle.folded(sent, decisions=decisions)
@@ -73,7 +89,7 @@ def verify(
             verdict.duplicated += 1
             verdict.say(f"{key} stands twice in the folded table")
         found[key] = oracle.experience_of(row)
-        _check_draw(row, application, answers, verdict)
+        _check_draw(row, labels[row["contract"]], answers, verdict)
     verdict.experiences = len(found)
     verdict.contested_ids = {key[1] for key, one in found.items() if one.contested}
     _compare(expected, found, verdict)
@@ -86,10 +102,10 @@ def folded_rows(table: Table) -> Iterator[dict[str, Any]]:
     """The folded table, a slice of an hour at a time."""
     for files in by_partition(table.files()).values():
         rows = table.read(files, table.schema.names)
-        # the last characters of an id are random
-        tails = pc.utf8_slice_codeunits(rows.column("decision_id"), 35, 36)
+        ids = rows.column("decision_id").to_pylist()
+        slices = pa.array([zlib.crc32(one.encode()) % SLICES for one in ids], pa.int64())
         for slice_ in range(SLICES):
-            here = rows.filter(pc.equal(tails, f"{slice_:x}")).to_pylist()
+            here = rows.filter(pc.equal(slices, slice_)).to_pylist()
             yield from fold_rows(here).values()
 
 
@@ -118,15 +134,14 @@ def _compare(
 
 def _check_draw(
     row: dict[str, Any],
-    application: Application,
+    labels: Sequence[str],
     answers: dict[str, tuple[str, float]],
     verdict: Verdict,
 ) -> None:
     """What was logged is what was drawn, and what the game was told."""
-    if row["action_probabilities"] is None or row["application"] != application.name:
+    if row["action_probabilities"] is None:
         return
     chances = json.loads(row["action_probabilities"])
-    labels = application.actions.labels
     executed = np.array([chances.get(label, 0.0) for label in labels])
     position = draw_action(executed, row["draw"])
     action = json.loads(row["action"])
@@ -181,6 +196,55 @@ def _check_account(
         if got[name] != number:
             verdict.unaccounted += abs(got[name] - number)
             verdict.say(f"the account says {name} = {got[name]}, expected {number}")
+
+
+def explained(
+    settings: Settings, ref: str, decision_ids: Iterable[str], *, of_each: int = EXPLAINED
+) -> dict[str, Any]:
+    """What came of deciding again, as `bakehouse explain` does, out of tables and policies.
+
+    Args:
+        ref: the application as it is now.
+        decision_ids: those that a player was answered.
+        of_each: so many of each contract and cohort, spread over the time in which they were made.
+
+    Returns:
+        `kinds`: contract and cohort → decisions and how many came out exactly; `wrong`: words
+        about a few of the others.
+    """
+    application = load_application(ref).application
+    explainer = Explainer({application.name: application}, settings.tables, settings.policies)
+    asked = set(decision_ids)
+    kinds: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in folded_rows(open_table(settings, "replay")):
+        if row["decision_id"] in asked and not row["contested"]:
+            kinds[f"{row['contract']} {row['cohort']}"].append(row)
+    found: dict[str, Any] = {"kinds": {}, "wrong": []}
+    for kind, rows in kinds.items():
+        rows.sort(key=lambda row: int(row["decided_at_ms"]))
+        spread = [rows[at * len(rows) // of_each] for at in range(of_each)]
+        exact = 0
+        for row in spread:
+            one = recorded_decision(row)
+            under = made_under(application, one.decision, settings.policies)
+            again, why_not, _ = explainer.decide_again(under, one)
+            if again is not None and is_exact(again, one.decision):
+                exact += 1
+            elif len(found["wrong"]) < 10:
+                found["wrong"].append(f"{row['decision_id']}, {kind}: {why_not or again}")
+        found["kinds"][kind] = {"decisions": len(spread), "exact": exact}
+    return found
+
+
+def by_the_rules(decisions: list[list[Any]], began: float, ended: float) -> tuple[int, int]:
+    """Decisions of a time, and how many of them no policy answered, though no rule says so.
+
+    Args:
+        decisions: of the players' journal; the holdout gets the rules whatever is in force.
+        began, ended: monotonic seconds; a policy answers everybody from the first on.
+    """
+    there = [one for one in decisions if began <= one[6] <= ended]
+    return len(there), sum(one[3] == 0 and one[4] != "holdout" for one in there)
 
 
 def check_ring(home: Path, application: Application, found_contested: set[str]) -> list[str]:

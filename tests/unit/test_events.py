@@ -3,6 +3,7 @@
 import contextlib
 import json
 import time
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -18,7 +19,15 @@ from bakehouse_schemas.events.fields import DAY_MS
 from bakehouse_schemas.events.records import read_decision, read_outcome
 from bakehouse_schemas.events.validation import describe, validated
 from bakehouse_schemas.events.wire import parse_object
-from bakehouse_schemas.ids import is_uuid7, uuid7, uuid7_hour, uuid7_time_ms
+from bakehouse_schemas.ids import (
+    ID_RULE,
+    is_decision_id,
+    is_uuid7,
+    own_hour,
+    uuid7,
+    uuid7_hour,
+    uuid7_time_ms,
+)
 from bakehouse_serving.control_routes import ControlRequest
 
 NOW_MS = time.time_ns() // 1_000_000
@@ -93,7 +102,7 @@ def test_a_decision_without_observation_passes_when_its_context_can_be_encoded()
         ({"eligible_actions": ["b"]}, "not among eligible_actions"),
         ({"eligible_actions": ["a", "z"]}, "not an action"),
         ({"observation": [0.5]}, "expected 3"),
-        ({"decision_id": "not-an-id"}, "decision_id"),
+        ({"decision_id": "not an\nid"}, "decision_id"),
         ({"decision_id": uuid7(NOW_MS - 2 * DAY_MS)}, "more than a day"),
         ({"subject_id": ""}, "subject_id"),
         ({"subject_id": ...}, "subject_id"),
@@ -124,7 +133,7 @@ def test_a_decision_of_another_contract_is_kept_as_history():
         ({"value": "1"}, "value"),
         ({"value": True}, "value"),
         ({"occurred_at_ms": -1}, "occurred_at_ms"),
-        ({"decision_id": "0"}, "decision_id"),
+        ({"decision_id": ""}, "decision_id"),
     ],
 )
 def test_a_bad_outcome_is_refused_with_the_field_and_the_reason(changes, says):
@@ -173,8 +182,8 @@ def test_a_misspelt_field_and_an_id_of_another_kind_say_what_was_meant():
         validated(DecisionRequest, asked | {"decison_id": "x"})
     with pytest.raises(InvalidEvent, match="foo: there is no such field, got 1"):
         validated(DecisionRequest, asked | {"foo": 1})
-    with pytest.raises(InvalidEvent, match=r"decision_id: expected a UUIDv7 .*, got 'abc'"):
-        validated(DecisionRequest, asked | {"decision_id": "abc"})
+    with pytest.raises(InvalidEvent, match=r"decision_id: expected 1 to 128 bytes .*, got ''"):
+        validated(DecisionRequest, asked | {"decision_id": ""})
 
 
 def test_an_unknown_application_is_named_with_those_that_are_served():
@@ -210,6 +219,54 @@ def test_no_bytes_whatsoever_crash_a_door(body):
     ):
         with pytest.raises(InvalidEvent):
             read()
+
+
+NO_ID = ["", "x" * 129, "é" * 65, "a\nb", "\x00", "\x7f", "a\x85", "a\u2028b", "\ud800"]
+ODD_IDS = [
+    " ",
+    "match-7/round 3",
+    "5f0c1e0e-7f2b-4d55-9a2e-2f3d1f0a9c11",  # crypto.randomUUID()
+    "01A204A1-9C69-7000-8493-0A2AE2FAB7A9",
+    "é" * 64,
+    "🎲" * 32,
+    "x" * 128,
+]
+
+
+@pytest.mark.parametrize("text", NO_ID)
+def test_what_names_no_decision_is_refused_with_words_at_every_door(text):
+    said = f"decision_id: expected {ID_RULE}, got "
+    for model, event in (
+        (DecisionRequest, {"subject_id": "p", "context": {}, "decision_id": text}),
+        (DecisionRequest, {"subject_id": "p", "context": {}, "previous_decision_id": text}),
+        (OutcomeRequest, {"name": "won", "decision_id": text}),
+    ):
+        with pytest.raises(InvalidEvent, match=said):
+            validated(model, event)
+
+
+@pytest.mark.parametrize("text", ODD_IDS)
+def test_any_other_text_names_a_decision_and_carries_no_time(text):
+    made = read_decision(
+        decision(decision_id=text, previous_decision_id="the one before"),
+        APPLICATIONS,
+        received_at_ms=NOW_MS,
+    )
+    assert made.decision_id == text
+    assert read_outcome(outcome(decision_id=text), APPLICATIONS).decision_id == text
+    assert own_hour(text) is None
+
+
+def test_the_hour_of_a_uuid7_is_the_one_inside_it():
+    assert own_hour(uuid7(NOW_MS)) == NOW_MS // 3_600_000
+
+
+@given(st.text(max_size=140))
+def test_an_id_is_at_most_128_bytes_without_a_control_character(text):
+    with contextlib.suppress(UnicodeEncodeError):
+        size = len(text.encode())
+        controls = any(unicodedata.category(sign) in ("Cc", "Zl", "Zp") for sign in text)
+        assert is_decision_id(text) == (0 < size <= 128 and not controls)
 
 
 @given(st.integers(0, 2**48 - 1))

@@ -25,7 +25,7 @@ from bakehouse_schemas.events.events import DecisionRequest
 from bakehouse_schemas.ids import uuid7, uuid7_hour
 from bakehouse_schemas.policy.bundle import LoadedPolicy, load_bundle
 from bakehouse_schemas.replay.tables import DECISION, PARTITIONED_BY, REPLAY
-from bakehouse_serving.explain.__main__ import Explainer
+from bakehouse_serving.explain.__main__ import ON_ITS_WAY_MS, Explainer
 from bakehouse_stream.columns import arrow_schema
 from tests.fakes import publish_policy
 from tests.replay_rows import OFFSETS, T0, Table, outcome
@@ -317,6 +317,35 @@ def test_a_decision_that_is_only_seconds_old_is_waited_for(tmp_path):
     )
     assert explainer.explain(name, row["decision_id"])["decision_id"] == row["decision_id"]
     assert len(looks) == 2
+
+
+@pytest.mark.parametrize("text", ["5f0c1e0e-7f2b-4d55-9a2e-2f3d1f0a9c11", "match 7/ä", "é" * 64])
+def test_a_decision_named_by_a_text_is_found_in_whatever_hour_it_lies(tmp_path, text):
+    game = levels(tmp_path)
+    row = game.decide(version_zero(game.application))
+    for hours in range(3):  # others, and its own in the middle
+        other = row | {"decision_id": f"{text}"[:-1] + "0", "hour": row["hour"] + hours}
+        game.table.append([other])
+        if hours == 1:
+            mine = row | {"decision_id": text, "hour": row["hour"] + 1}
+            game.table.append([mine])
+            game.table.append([outcome(mine, "won", after_ms=1_000)])
+    told = game.explain({"decision_id": text})
+    assert told["decision_id"] == text and told["exact"] is True
+    assert len(told["outcomes"]) == 1
+
+
+def test_a_text_that_names_nothing_is_waited_for_as_long_as_a_new_decision_would_be(tmp_path):
+    game = levels(tmp_path)
+    game.table.append([game.decide(version_zero(game.application))])
+    looks: list[float] = []
+    name = game.application.name
+    explainer = Explainer(
+        {name: game.application}, str(tmp_path / "tables"), game.policies, sleep=looks.append
+    )
+    with pytest.raises(DecisionNotFound, match="no decision nobody's of 'levels' is in"):
+        explainer.explain(name, "nobody's")
+    assert sum(looks) * 1000 == ON_ITS_WAY_MS
 
 
 def test_a_decision_of_another_contract_is_shown_and_not_decided_again(tmp_path):

@@ -152,7 +152,8 @@ def test_one_question_can_be_asked_without_serving(home):
 
 def test_over_http_ids_are_checked_before_anything_is_started(tmp_path):
     server = Server(tmp_path)
-    refused = server.request("GET", f"{LEVELS}/decisions/nonsense")
-    assert refused.status_code == 422 and "UUIDv7" in refused.json()["detail"]
+    refused = server.request("GET", f"{LEVELS}/decisions/{'x' * 129}")
+    assert refused.status_code == 422 and "1 to 128 bytes" in refused.json()["detail"]
     assert server.request("GET", f"/v1/applications/none/decisions/{uuid7()}").status_code == 404
-    assert server.request("GET", f"{LEVELS}/decisions/{uuid7()}").status_code == 501
+    for decision_id in (uuid7(), "match%2F7%20%C3%A9"):
+        assert server.request("GET", f"{LEVELS}/decisions/{decision_id}").status_code == 501

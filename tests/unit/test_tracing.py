@@ -58,7 +58,10 @@ from tests.unit.test_serving_http import Server
 from tests.waiting import wait_until
 
 A = "01a204a1-9c69-7000-8493-0a2ae2fab7a9"
-IDS = st.builds(uuid7_of, st.integers(0, (1 << 48) - 1), st.binary(min_size=10, max_size=10))
+UUID7S = st.builds(uuid7_of, st.integers(0, (1 << 48) - 1), st.binary(min_size=10, max_size=10))
+IDS = UUID7S | st.text(
+    st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1, max_size=32
+)
 MARK = "anna-4711"
 
 
@@ -79,8 +82,19 @@ def test_the_share_of_decisions_is_the_share_that_was_asked_for() -> None:
     assert 850 < traced < 1_150  # 1,000 ± 5 standard deviations
 
 
-@given(IDS, st.text(), st.text())
-def test_a_decisions_id_is_the_traces_and_spans_of_one_trace_have_ids_of_their_own(
+def test_so_it_is_of_ids_that_only_count() -> None:
+    traced = sum(is_traced(f"match-{at}", 0.05) for at in range(20_000))
+    assert 850 < traced < 1_150
+
+
+@given(IDS)
+def test_every_id_has_a_trace_of_its_own(decision_id: str) -> None:
+    assert 0 < trace_id(decision_id) < 1 << 128
+    assert trace_id(decision_id) != trace_id(f"{decision_id}2")
+
+
+@given(UUID7S, st.text(), st.text())
+def test_a_uuid7_is_the_traces_id_and_spans_of_one_trace_have_ids_of_their_own(
     decision_id: str, name: str, key: str
 ) -> None:
     assert f"{trace_id(decision_id):032x}" == decision_id.replace("-", "")
@@ -94,7 +108,7 @@ def test_a_manifest_names_the_newest_sixteen_and_what_is_no_id_is_passed_over() 
     assert to_name([*ids, ids[-1]]) == {TRACED: ids[-MOST_TRACED:]}
     assert to_name([]) == {}
     assert named_in(to_name(ids)) == tuple(ids[-MOST_TRACED:])
-    assert named_in({TRACED: [1, "x", A, None]}) == (A,)
+    assert named_in({TRACED: [1, "", "x\n", A, None, "match-7"]}) == (A, "match-7")
     for other in ({}, {TRACED: "x"}, {TRACED: {A: A}}, {TRACED: None}):
         assert named_in(other) == ()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -88,7 +89,7 @@ def _from_serving(
         targets = [Target(run.url, name, settings) for name in run.names]
     for at, target in enumerate(targets):
         try:
-            return get(target, f"decisions/{decision_id}", timeout_s=TIMEOUT_S)
+            return get(target, f"decisions/{quote(decision_id, safe='')}", timeout_s=TIMEOUT_S)
         except Refused as error:  # of several applications, it is one of another
             if error.status != 404 or at == len(targets) - 1:
                 raise
@@ -102,7 +103,7 @@ def _from_tables(settings: Settings, decision_id: str, application: str | None) 
             f"no stack runs in {settings.home}; to read its tables, name the application's file"
             f"{named}: --application game.py"
         )
-    return ask("bakehouse_serving.explain", [application, "--decision", decision_id], settings)
+    return ask("bakehouse_serving.explain", [application, f"--decision={decision_id}"], settings)
 
 
 def _is_ref(application: str) -> bool:

@@ -75,7 +75,7 @@ class ReplayWatch(_Watch):
         """Files that a version added for the application; None while it is not (wholly) there."""
         try:
             text = (self._table / "_delta_log" / f"{version:020d}.json").read_text()
-            actions = [json.loads(line) for line in text.splitlines()]
+            actions = [json.loads(line) for line in text.split("\n") if line]
         except (FileNotFoundError, json.JSONDecodeError):
             return None
         added = [action["add"] for action in actions if "add" in action]

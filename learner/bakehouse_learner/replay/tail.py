@@ -97,7 +97,7 @@ class Tail:
 
     def _added(self, text: str) -> list[Added]:
         added = []
-        for line in text.splitlines():
+        for line in text.split("\n"):  # JSON may hold what else ends a line
             add = json.loads(line).get("add") if '"add"' in line else None
             if add is None or not add.get("dataChange", True):
                 continue

@@ -4,16 +4,38 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from bakehouse_schemas.application.observation import FLOAT32_MAX
+from bakehouse_schemas.ids import ID_RULE, MOST_ID_BYTES, is_decision_id
 
 DAY_MS = 86_400_000
 MAX_MS = 253_402_300_799_999  # the end of the year 9999: what every reader's clock can hold
 LONGEST_NAME = 200  # of ids, labels and fields
 Name = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_NAME)]
-UUID7 = r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
-DecisionId = Annotated[str, StringConstraints(pattern=UUID7)]
+
+
+def _checked_id(text: str) -> str:
+    if is_decision_id(text):
+        return text
+    raise PydanticCustomError("decision_id", f"Expected {ID_RULE}")
+
+
+DecisionId = Annotated[
+    str,
+    AfterValidator(_checked_id),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": MOST_ID_BYTES,
+            "pattern": r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]+$",
+            "description": f"{ID_RULE[0].upper()}{ID_RULE[1:]}. A "
+            "UUIDv7 in lower case carries its time, which must be within a day of now",
+        }
+    ),
+]
 Milliseconds = Annotated[int, Field(ge=0, le=MAX_MS)]
 Propensity = Annotated[float, Field(gt=0.0)]
 # beyond it the tables would hold an infinity

@@ -14,7 +14,7 @@ from bakehouse_schemas.events.events import Control, Decision, Order, Outcome
 from bakehouse_schemas.events.fields import DAY_MS
 from bakehouse_schemas.events.validation import validated
 from bakehouse_schemas.events.wire import parse_object
-from bakehouse_schemas.ids import uuid7_time_ms
+from bakehouse_schemas.ids import is_uuid7, uuid7_time_ms
 
 
 def _application(applications: Mapping[str, Application], name: str) -> Application:
@@ -42,11 +42,11 @@ def _check_schema(fields: Mapping[str, Any], known: str) -> None:
 
 
 def check_id_time(decision_id: str, at_ms: int, field: str = "decision_id") -> None:
-    """Raise InvalidEvent where an id's own time is more than a day from `at_ms`."""
-    if abs(uuid7_time_ms(decision_id) - at_ms) > DAY_MS:
+    """Raise InvalidEvent where a UUIDv7's own time is more than a day from `at_ms`."""
+    if is_uuid7(decision_id) and abs(uuid7_time_ms(decision_id) - at_ms) > DAY_MS:
         raise InvalidEvent(
             f"{field}: {decision_id} carries a time more than a day from the broker's; "
-            "make ids with the current time (UUIDv7)"
+            "a UUIDv7 is made with the current time; any other text will do as an id, too"
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from bakehouse_schemas.errors import InvalidEvent
-from bakehouse_schemas.events.fields import LONGEST_NAME, UUID7
+from bakehouse_schemas.events.fields import LONGEST_NAME
 
 MOST_PROBLEMS = 5  # told of one body or record; a person mends these and asks again
 
@@ -87,7 +87,5 @@ def describe(
         if problem["type"] == "extra_forbidden":
             meant = spelling.meant(field, fields)
             said = f"there is no such field{f'; did you mean {meant!r}?' if meant else ''}"
-        elif problem.get("ctx", {}).get("pattern") == UUID7:
-            said = "expected a UUIDv7 in lower case, such as 0199a0f2-1c00-7000-8000-000000000000"
         problems.append(f"{field:.{LONGEST_NAME}}: {said}{'' if said.endswith('?') else came}")
     return "; ".join(problems)

@@ -1,8 +1,9 @@
 """Which decisions are traced, and how their spans are named: pure, the same in every part.
 
-A `decision_id` is 128 bits, so it is the trace's id, and whether a decision is traced follows from
-it and the share: every part knows by itself, and events carry no word of it. So do the ids of
-spans follow from what they are of: a part names the span of another without having met it.
+A UUIDv7 is 128 bits, so it is the trace's id; of any other `decision_id` 128 bits of a hash are.
+Whether a decision is traced follows from its id and the share: every part knows by itself, and
+events carry no word of it. So do the ids of spans follow from what they are of: a part names the
+span of another without having met it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from bakehouse_schemas.ids import is_uuid7
+from bakehouse_schemas.ids import is_decision_id, is_uuid7
 
 MOST_TRACED = 16  # decisions that a policy's manifest names
 # Under `gate`, which is an open object: servers of an earlier release load such a manifest, too.
@@ -52,15 +53,22 @@ class Span(NamedTuple):
 def is_traced(decision_id: str, share: float) -> bool:
     """Whether a decision belongs to the share of those that are traced.
 
-    The ids' CRC-32 is uniform, for the bits that are drawn at random in a UUIDv7 are. What is
-    traced at a share is traced at every larger one.
+    The CRC-32 of a UUIDv7 is uniform, for the bits that are drawn at random in it are; of other
+    ids, which may only count, a hash is taken. What is traced at a share is traced at every
+    larger one.
     """
-    return zlib.crc32(decision_id.encode()) < share * 0x1_0000_0000
+    if is_uuid7(decision_id):
+        drawn = zlib.crc32(decision_id.encode())
+    else:
+        drawn = trace_id(decision_id) >> 96
+    return drawn < share * 0x1_0000_0000
 
 
 def trace_id(decision_id: str) -> int:
-    """The 128 bits of a decision's id."""
-    return int(decision_id.replace("-", ""), 16)
+    """128 bits, never 0: a UUIDv7 itself, or a hash of any other id."""
+    if is_uuid7(decision_id):
+        return int(decision_id.replace("-", ""), 16)
+    return int.from_bytes(hashlib.blake2b(decision_id.encode(), digest_size=16).digest()) or 1
 
 
 def span_id(decision_id: str, name: str, key: str = "") -> int:
@@ -74,7 +82,7 @@ def named_in(gate: Mapping[str, Any]) -> tuple[str, ...]:
     found = gate.get(TRACED)
     if not isinstance(found, list):
         return ()
-    return tuple(one for one in found if isinstance(one, str) and is_uuid7(one))[:MOST_TRACED]
+    return tuple(one for one in found if isinstance(one, str) and is_decision_id(one))[:MOST_TRACED]
 
 
 def to_name(traced: Iterable[str]) -> dict[str, list[str]]:

@@ -46,7 +46,9 @@ OUTCOME: dict[str, LogicalType] = {
 
 DECISION: dict[str, LogicalType] = {
     "application": "string",
-    "hour": "long",  # hours since 1970 UTC, from the decision_id (bakehouse_schemas.ids.uuid7_hour)
+    # hours since 1970 UTC: the one inside a UUIDv7 (bakehouse_schemas.ids.own_hour); of any other
+    # decision_id that in which the first event that names it arrived
+    "hour": "long",
     "decision_id": "string",
     "contract": "string",
     "subject_id": "string",

@@ -43,7 +43,7 @@ from bakehouse_schemas.errors import (
     StackError,
 )
 from bakehouse_schemas.formatting import listed, short_duration
-from bakehouse_schemas.ids import is_uuid7, uuid7_time_ms
+from bakehouse_schemas.ids import ID_RULE, is_decision_id, is_uuid7, uuid7_time_ms
 from bakehouse_schemas.loading import load_applications
 from bakehouse_schemas.policy.bundle import LoadedPolicy, Manifest
 from bakehouse_schemas.process.logs import set_up_logs
@@ -173,13 +173,19 @@ class Explainer:
         ).as_dict()
 
     def _find(self, name: str, decision_id: str) -> RecordedDecision:
-        made_ms = uuid7_time_ms(decision_id)
+        waited_s = 0.0
         while (found := self._tables.find(name, decision_id)) is None:
-            # an id of a time to come was made up: nobody waits for it
-            if not 0 <= self._now_ms() - made_ms <= ON_ITS_WAY_MS:
+            if not self._may_be_on_its_way(decision_id, waited_s):
                 raise DecisionNotFound(self._why_not_found(name, decision_id))
             self._sleep(LOOK_AGAIN_S)
+            waited_s += LOOK_AGAIN_S
         return found
+
+    def _may_be_on_its_way(self, decision_id: str, waited_s: float) -> bool:
+        if not is_uuid7(decision_id):  # it may have been made when it was asked about
+            return waited_s * 1000 < ON_ITS_WAY_MS
+        # an id of a time to come was made up: nobody waits for it
+        return 0 <= self._now_ms() - uuid7_time_ms(decision_id) <= ON_ITS_WAY_MS
 
     def _why_not_found(self, name: str, decision_id: str) -> str:
         words = f"no decision {decision_id} of {name!r} is in {self._where}"
@@ -192,11 +198,13 @@ class Explainer:
         waiting = self._tables.outcomes(name, decision_id)
         if waiting:
             words += f", and {len(waiting)} of its outcomes wait for it"
-        age_ms = self._now_ms() - uuid7_time_ms(decision_id)
-        if age_ms < 0:
-            return f"{words}; its id is of a time that is yet to come"
+        if is_uuid7(decision_id):
+            age_ms = self._now_ms() - uuid7_time_ms(decision_id)
+            if age_ms < 0:
+                return f"{words}; its id is of a time that is yet to come"
+            words += f"; its id is {short_duration(age_ms)} old"
         return (
-            f"{words}; its id is {short_duration(age_ms)} old. It may be on its way (a few "
+            f"{words}. It may be on its way (a few "
             "seconds, longer while Kafka or stream are away), not logged (`logged` was false in "
             "its answer), of another home, or older than the tables reach"
         )
@@ -231,7 +239,7 @@ def answer(explainer: Explainer, applications: Mapping[str, Application], line: 
     try:
         question = orjson.loads(line)
         name, decision_id = question["application"], question["decision_id"]
-        if name not in applications or not is_uuid7(decision_id):
+        if name not in applications or not is_decision_id(decision_id):
             raise ValueError("an application and an id were expected")
         status, body = 200, explainer.explain(name, decision_id)
     except DecisionNotFound as error:
@@ -300,9 +308,9 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _checked(decision_id: str) -> str:
-    if not is_uuid7(decision_id):
+    if not is_decision_id(decision_id):
         raise StackError(
-            f"{decision_id!r:.80} is no decision id: expected a UUIDv7 in lower case, as an "
+            f"{decision_id!r:.80} is no decision id: expected {ID_RULE}, as an "
             "answer's `decision_id` is"
         )
     return decision_id

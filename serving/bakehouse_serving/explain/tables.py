@@ -1,5 +1,9 @@
 """What the Delta tables hold of one decision: one partition is looked at, and in it only the files
-that may hold its id."""
+that may hold its id.
+
+A UUIDv7 names its partition. Any other id is searched for first, in the decision_id column alone
+and the newest hour first; so far back as the tables are kept, and no further than where it is.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from deltalake.exceptions import TableNotFoundError
 from deltalake.fs import DeltaStorageHandler
 from pyarrow import fs
 
-from bakehouse_schemas.ids import uuid7_hour
+from bakehouse_schemas.ids import own_hour
 from bakehouse_schemas.replay.fold import Row, fold_rows
 from bakehouse_schemas.replay.tables import DECISION, LEDGER, PARTITIONED_BY, REPLAY
 from bakehouse_serving.explain.explanation import RecordedDecision
@@ -50,11 +54,12 @@ class Tables:
 
     def find(self, application: str, decision_id: str) -> RecordedDecision | None:
         """The decision and what came of it; None where no table holds it yet."""
-        rows = self._rows("replay", application, decision_id, list(REPLAY))
+        rows = self._rows("replay", application, decision_id, list(REPLAY), own_hour(decision_id))
         if not rows:
             return None
         row = fold_rows(rows)[application, decision_id]
-        return recorded_decision(row, self.outcomes(application, decision_id))
+        ledger = self._outcomes(application, decision_id, row["hour"])
+        return recorded_decision(row, ledger)
 
     def newest(self, application: str, most: int) -> list[dict[str, Any]]:
         """`context`, `action` and `items` of an application's newest decisions, as JSON carries
@@ -67,7 +72,12 @@ class Tables:
 
     def outcomes(self, application: str, decision_id: str) -> list[dict[str, Any]]:
         """Its outcomes as the ledger has them, each once, joined with a decision or not."""
-        rows = self._rows("outcomes", application, decision_id, list(LEDGER))
+        return self._outcomes(application, decision_id, own_hour(decision_id))
+
+    def _outcomes(
+        self, application: str, decision_id: str, hour: int | None
+    ) -> list[dict[str, Any]]:
+        rows = self._rows("outcomes", application, decision_id, list(LEDGER), hour)
         by_id = {}
         for row in sorted(rows, key=lambda row: -_received(row)):  # the earliest copy wins
             by_id[row["outcome_id"]] = _outcome(row)
@@ -76,7 +86,7 @@ class Tables:
     def elsewhere(self, decision_id: str) -> list[str]:
         """Applications that have made a decision of this id."""
         columns = ["application", "decision_id"]
-        rows = self._rows("replay", None, decision_id, columns)
+        rows = self._rows("replay", None, decision_id, columns, own_hour(decision_id))
         return sorted({row["application"] for row in rows})
 
     def refused(self, decision_id: str) -> list[str]:
@@ -85,12 +95,20 @@ class Tables:
         return [row["reason"] for row in rows][:_REFUSED_SHOWN]
 
     def _rows(
-        self, table: str, application: str | None, decision_id: str, columns: Sequence[str]
+        self,
+        table: str,
+        application: str | None,
+        decision_id: str,
+        columns: Sequence[str],
+        hour: int | None,
     ) -> list[dict[str, Any]]:
-        partition: dict[str, Any] = {"hour": uuid7_hour(decision_id)}
-        if application is not None:
-            partition["application"] = application
+        partition: dict[str, Any] = {} if application is None else {"application": application}
         wanted = [("decision_id", decision_id)]
+        if hour is None:
+            hour = self._tables[table].newest_hour(decision_id, partition)
+            if hour is None:
+                return []
+        partition["hour"] = hour
         return self._tables[table].rows(wanted, partition, columns)
 
 
@@ -118,6 +136,30 @@ class _Table:
         self._partitioned_by = partitioned_by
         self._delta: DeltaTable | None = None
         self._files: fs.FileSystem | None = None
+        self._searched: tuple[Any, set[str]] = (None, set())  # an id, and files that lack it
+
+    def newest_hour(self, decision_id: str, partition: Mapping[str, Any]) -> int | None:
+        """The newest hour that holds a row of this id; None where none does."""
+        try:
+            return self._newest_hour(decision_id, partition)
+        except FileNotFoundError:  # as in `rows`
+            self._delta = None
+            return self._newest_hour(decision_id, partition)
+
+    def _newest_hour(self, decision_id: str, partition: Mapping[str, Any]) -> int | None:
+        asked = (decision_id, partition.get("application"))
+        if self._searched[0] != asked:
+            self._searched = (asked, set())
+        lacking = self._searched[1]  # one that is waited for is looked for in new files alone
+        wanted = [("decision_id", decision_id)]
+        files = self._that_may_hold(wanted, partition)
+        for add in sorted(files, key=lambda add: -int(add["partition.hour"])):
+            if add["path"] in lacking:
+                continue
+            if self._read(add, wanted, ["decision_id"]):
+                return int(add["partition.hour"])
+            lacking.add(add["path"])
+        return None
 
     def rows(
         self,
@@ -164,6 +206,13 @@ class _Table:
         partition: Mapping[str, Any],
         columns: Sequence[str],
     ) -> list[dict[str, Any]]:
+        files = self._that_may_hold(wanted, partition)
+        return [row for add in files for row in self._read(add, wanted, columns)]
+
+    def _that_may_hold(
+        self, wanted: Sequence[tuple[str, str]], partition: Mapping[str, Any]
+    ) -> list[dict[str, Any]]:
+        """Files of this partition that may hold these texts, newest version of the table."""
         listed = self._listed()
         if listed is None:
             return []
@@ -175,7 +224,8 @@ class _Table:
                 low, high = listed.column(f"min.{name}"), listed.column(f"max.{name}")
                 may = pc.and_(pc.less_equal(low, text), pc.greater_equal(high, text))
                 listed = listed.filter(pc.fill_null(may, True))
-        return [row for add in listed.to_pylist() for row in self._read(add, wanted, columns)]
+        found: list[dict[str, Any]] = listed.to_pylist()
+        return found
 
     def _read(
         self, add: Mapping[str, Any], wanted: Sequence[tuple[str, str]], columns: Sequence[str]

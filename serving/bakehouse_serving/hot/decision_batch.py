@@ -23,12 +23,14 @@ def answer_batch(
     route: Route,
     slot: Slot,
     requests: Sequence[DecisionRequest | InvalidEvent],
+    keys: Sequence[str | None],
     began_s: float,
 ) -> list[Result]:
     """One result for each request; what is answered is recorded before this returns.
 
     Args:
         requests: those that could not be read are there as their error.
+        keys: the id of each, where it names none itself; None: one is made.
     """
     now_ms = int(began_s * 1000)
     counters = route.served.counters
@@ -36,18 +38,18 @@ def answer_batch(
     asked: dict[int, Asked] = {}  # by position in the batch
     firsts: dict[str, tuple[int, str]] = {}  # decision_id → where it stands first, and for whom
     repeats: list[tuple[int, int]] = []
-    for at, request in enumerate(requests):
+    for at, (request, key) in enumerate(zip(requests, keys, strict=True)):
         try:
             if isinstance(request, InvalidEvent):
                 raise request
-            decision_id = request.decision_id
+            decision_id = request.decision_id or key
             if decision_id is not None and decision_id in firsts:
                 first, subject_id = firsts[decision_id]
                 if subject_id != request.subject_id:
                     raise another_subject(decision_id)
                 repeats.append((at, first))
                 continue
-            admitted = admit(route, request, now_ms)
+            admitted = admit(route, request, now_ms, key)
             if isinstance(admitted, dict):
                 results[at] = admitted
                 continue

@@ -11,7 +11,8 @@ from bakehouse_schemas.decisions.decide import Answer, Asked, check
 from bakehouse_schemas.decisions.slot import Slot
 from bakehouse_schemas.errors import ApplicationError, InvalidEvent
 from bakehouse_schemas.events.events import DecisionRequest
-from bakehouse_schemas.ids import uuid7
+from bakehouse_schemas.events.records import check_id_time
+from bakehouse_schemas.ids import is_uuid7, uuid7
 from bakehouse_schemas.process.spans import Tracer
 from bakehouse_schemas.worlds.world import SIMULATED
 from bakehouse_serving.decision_spans import trace_decision
@@ -79,21 +80,31 @@ class DecisionSteps:
         return answer_json(route, one.decision_id, remembered)
 
 
-def admit(route: Route, request: DecisionRequest, now_ms: int) -> Asked | dict[str, Any]:
+def admit(
+    route: Route, request: DecisionRequest, now_ms: int, key: str | None = None
+) -> Asked | dict[str, Any]:
     """A request that is to be decided; or the JSON of its answer, where its id was answered before.
+
+    Args:
+        key: its id, where the request itself names none.
 
     Raises:
         InvalidEvent: it cannot be decided.
         AnotherSubject: its id was answered for another subject.
     """
-    decision_id = request.decision_id
+    decision_id = request.decision_id or key
     if decision_id is None:
-        decision_id = uuid7(now_ms)
-    elif (before := route.answers.get(decision_id, request.subject_id)) is not None:
+        return _asked(route, request, uuid7(now_ms), now_ms)
+    if request.decision_id is None:
+        check_id_time(decision_id, now_ms, "Idempotency-Key")
+    if (before := route.answers.get(decision_id, request.subject_id)) is not None:
         route.served.counters.repeated += 1
         return answer_json(route, decision_id, before)
-    else:
-        _check_new(route, decision_id, now_ms)
+    _check_new(route, decision_id, now_ms)
+    return _asked(route, request, decision_id, now_ms)
+
+
+def _asked(route: Route, request: DecisionRequest, decision_id: str, now_ms: int) -> Asked:
     served = route.served
     return check(
         served.application,
@@ -108,14 +119,19 @@ def _check_new(route: Route, decision_id: str, now_ms: int) -> None:
     """Where tokens are required, an id that may have been answered and forgotten gets none.
 
     Raises:
-        InvalidEvent: the id carries a time that is too far from now.
+        InvalidEvent: the id carries a time that is too far from now, or none.
     """
     if route.tokens is None or route.answers.would_know(decision_id, now_ms):
         return
+    carries = (
+        f"a time more than {route.answers.half_span_s:g} s from this server's"
+        if is_uuid7(decision_id)
+        else "no time, as a UUIDv7 does"
+    )
     raise InvalidEvent(
-        f"decision_id: {decision_id} carries a time more than {route.answers.half_span_s:g} s from "
-        "this server's: where outcome tokens are required, an id that could be an earlier "
-        "decision's is not answered. Leave decision_id out, and the answer names one"
+        f"decision_id: {decision_id} carries {carries}: where outcome tokens are required, an id "
+        "that could be an earlier decision's is not answered. Leave decision_id out (and "
+        "Idempotency-Key), and the answer names one"
     )
 
 

@@ -15,6 +15,7 @@ from bakehouse_schemas.events.validation import Spelling, validated
 from bakehouse_schemas.events.wire import parse_object
 from bakehouse_serving.hot.decision_batch import answer_batch
 from bakehouse_serving.hot.decision_steps import DecisionSteps, admit
+from bakehouse_serving.hot.idempotency_key import Headers, entry_id, idempotency_key
 from bakehouse_serving.hot.route import ENTRIES_A_TURN, Reply, Route, entries_of, recorded
 from bakehouse_serving.hydration.lookup import Hydrator
 from bakehouse_serving.spool.frames import Topic
@@ -26,7 +27,7 @@ class Decisions:
     def __init__(self, steps: DecisionSteps) -> None:
         self._steps = steps
 
-    def decide(self, route: Route, body: bytes) -> Reply | Awaitable[Reply]:
+    def decide(self, route: Route, body: bytes, headers: Headers) -> Reply | Awaitable[Reply]:
         """Answer one request; awaitable where features are looked up.
 
         Raises:
@@ -34,25 +35,26 @@ class Decisions:
             AnotherSubject: its decision_id was answered for another subject.
         """
         request = validated(DecisionRequest, parse_object(body))
+        key = idempotency_key(headers) if request.decision_id is None else None
         hydrator = route.served.hydrator
         if hydrator is not None:
             waiting = hydrator.hydrate(request.context, request.subject_id)
             if waiting is not None:
-                return self._decide_after(waiting, route, request)
-        return self._decide(route, request)
+                return self._decide_after(waiting, route, request, key)
+        return self._decide(route, request, key)
 
     async def _decide_after(
-        self, waiting: Awaitable[None], route: Route, request: DecisionRequest
+        self, waiting: Awaitable[None], route: Route, request: DecisionRequest, key: str | None
     ) -> Reply:
         await waiting
-        return self._decide(route, request)
+        return self._decide(route, request, key)
 
-    def _decide(self, route: Route, request: DecisionRequest) -> Reply:
+    def _decide(self, route: Route, request: DecisionRequest, key: str | None) -> Reply:
         """What `answer_batch` does for many; without its lists, which a usual request would pay."""
         steps, served = self._steps, route.served
         began_s = steps.clock()
         now_ms = int(began_s * 1000)
-        asked = admit(route, request, now_ms)
+        asked = admit(route, request, now_ms, key)
         if isinstance(asked, dict):
             return Reply(200, orjson.dumps(asked))
         application, slot, draw = served.application, served.slot, steps.draw()
@@ -67,20 +69,23 @@ class Decisions:
         answer = steps.finish(route, slot, one, logged, began_s)
         return Reply(200, orjson.dumps(answer))
 
-    async def decide_batch(self, route: Route, body: bytes) -> Reply:
+    async def decide_batch(self, route: Route, body: bytes, headers: Headers) -> Reply:
         """Answer many, all by one policy; each has its own result. Raises InvalidEvent."""
         entries = entries_of(parse_object(body), "decisions")
+        key = idempotency_key(headers)
         spelling = Spelling()
         results: list[dict[str, Any]] = []
         slot = route.served.slot  # once: one policy answers all of a request
         for at in range(0, len(entries), ENTRIES_A_TURN):
             if at:
                 await asyncio.sleep(0)  # a long batch does not hold up the short requests
-            requests = [_request(entry, spelling) for entry in entries[at : at + ENTRIES_A_TURN]]
+            turn = entries[at : at + ENTRIES_A_TURN]
+            requests = [_request(entry, spelling) for entry in turn]
+            keys = [key and entry_id(key, at + one) for one in range(len(turn))]
             if route.served.hydrator is not None:
                 await _hydrate(route.served.hydrator, requests)
             began_s = self._steps.clock()
-            results += answer_batch(self._steps, route, slot, requests, began_s)
+            results += answer_batch(self._steps, route, slot, requests, keys, began_s)
         return Reply(200, orjson.dumps({"decisions": results}))
 
 

@@ -22,7 +22,7 @@ import orjson
 
 from bakehouse_schemas.application.actions import Actions, Discrete
 from bakehouse_schemas.errors import BakehouseError
-from bakehouse_schemas.ids import uuid7_time_ms
+from bakehouse_schemas.ids import is_uuid7, uuid7_time_ms
 
 COHORTS = ("policy", "holdout", "canary", "fallback")
 MODES = ("online", "apprentice", "logging_only")
@@ -121,9 +121,13 @@ class IdempotencyCache:
         """Whether an answer to this id would still be here, had one been given.
 
         True where the time in the id is within half the span of now, either way: an id that was
-        answered so near to its time, and is forgotten, is further away than that.
+        answered so near to its time, and is forgotten, is further away than that. An id that is
+        no UUIDv7 says no time: it may have been answered whenever.
         """
-        return abs(uuid7_time_ms(decision_id) - now_ms) <= self.half_span_s * 1000
+        return (
+            is_uuid7(decision_id)
+            and abs(uuid7_time_ms(decision_id) - now_ms) <= self.half_span_s * 1000
+        )
 
     @property
     def half_span_s(self) -> float:
@@ -283,11 +287,17 @@ class IdempotencyCache:
         self._fd = self._path = None
 
 
-def _key(decision_id: str) -> bytes:
-    return bytes.fromhex(decision_id.replace("-", ""))
-
-
 _EMPTY = blake2b(digest_size=_SUBJECT)  # copied: to make one anew costs half as much again
+_EMPTY_ID = blake2b(digest_size=_ID)
+
+
+def _key(decision_id: str) -> bytes:
+    """The 128 bits of a UUIDv7, or as many of a hash."""
+    if is_uuid7(decision_id):
+        return bytes.fromhex(decision_id.replace("-", ""))
+    digest = _EMPTY_ID.copy()
+    digest.update(decision_id.encode())
+    return digest.digest()
 
 
 def _digest(subject_id: str) -> bytes:

@@ -16,6 +16,7 @@ from bakehouse_schemas.events.wire import parse_object
 from bakehouse_schemas.ids import uuid7
 from bakehouse_schemas.process.spans import Tracer
 from bakehouse_serving.decision_spans import trace_outcomes
+from bakehouse_serving.hot.idempotency_key import Headers, entry_id, idempotency_key
 from bakehouse_serving.hot.outcome_tokens import TokenRefused
 from bakehouse_serving.hot.route import ENTRIES_A_TURN, Log, Reply, Route, entries_of, recorded
 from bakehouse_serving.problems import MEDIA_TYPE, problem, problem_bytes
@@ -47,7 +48,7 @@ class Outcomes:
         self._most_record_bytes = most_record_bytes
         self._tracer = tracer
 
-    async def take(self, route: Route, body: bytes) -> Reply:
+    async def take(self, route: Route, body: bytes, headers: Headers) -> Reply:
         """Record the outcomes that are right; the answer names the others.
 
         Raises:
@@ -57,6 +58,7 @@ class Outcomes:
         began_s = self._clock()
         now_ms = int(began_s * 1000)
         entries = entries_of(parse_object(body), "outcomes")
+        key = idempotency_key(headers)
         spelling = Spelling()
         records: list[Record] = []
         uncounted: dict[tuple[str, str | None], int] = {}
@@ -65,7 +67,8 @@ class Outcomes:
             if at and at % ENTRIES_A_TURN == 0:
                 await asyncio.sleep(0)  # many outcomes do not hold up the short requests
             try:
-                records.append(self._outcome(route, entry, now_ms, spelling, uncounted))
+                own = key and entry_id(key, at)
+                records.append(self._outcome(route, entry, own, now_ms, spelling, uncounted))
             except InvalidEvent as error:
                 rejected.append({"index": at, "problem": problem(422, str(error))})
             except TokenRefused as error:
@@ -106,6 +109,7 @@ class Outcomes:
         self,
         route: Route,
         entry: Any,
+        own: str | None,
         now_ms: int,
         spelling: Spelling,
         uncounted: dict[tuple[str, str | None], int],
@@ -119,7 +123,7 @@ class Outcomes:
             route.tokens.check(outcome.decision_id, outcome.token)
         event: dict[str, Any] = {
             "schema": "outcome.v1",
-            "outcome_id": outcome.outcome_id or uuid7(now_ms),
+            "outcome_id": outcome.outcome_id or own or uuid7(now_ms),
             "application": application.name,
             "decision_id": outcome.decision_id,
             "kind": outcome.kind,

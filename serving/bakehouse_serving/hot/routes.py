@@ -17,6 +17,7 @@ from bakehouse_serving.counters import Timings
 from bakehouse_serving.hot.decision_steps import DecisionSteps
 from bakehouse_serving.hot.decisions import Decisions
 from bakehouse_serving.hot.idempotency import AnotherSubject
+from bakehouse_serving.hot.idempotency_key import Headers
 from bakehouse_serving.hot.outcomes import Outcomes
 from bakehouse_serving.hot.route import Log, Reply, Route, refusal
 
@@ -63,7 +64,7 @@ class HotRoutes:
         outcomes = Outcomes(spool=spool, clock=clock, most_record_bytes=most, tracer=tracer)
         self.timings = Timings()
         self.too_large = 0
-        self._paths: dict[str, tuple[Callable[[Route, bytes], Any], Route, KeyScope]] = {}
+        self._paths: dict[str, tuple[Callable[[Route, bytes, Headers], Any], Route, KeyScope]] = {}
         for name, route in routes.items():
             base = f"/v1/applications/{name}"
             self._paths[f"{base}/decisions"] = (decisions.decide, route, "decide")
@@ -95,7 +96,7 @@ class HotRoutes:
             reply = refusal(413, f"the body is larger than {self._most_body_bytes} bytes")
         else:
             try:
-                reply = handle(route, body)
+                reply = handle(route, body, scope["headers"])
                 if not isinstance(reply, Reply):
                     reply = await reply
             except InvalidEvent as error:

@@ -21,7 +21,7 @@ from bakehouse_schemas.contracts.known import KnownContracts as Registry
 from bakehouse_schemas.errors import InvalidEvent
 from bakehouse_schemas.events.events import Decision, Outcome
 from bakehouse_schemas.events.records import read_decision, read_outcome
-from bakehouse_schemas.ids import uuid7_hour
+from bakehouse_schemas.ids import own_hour
 from bakehouse_schemas.loading import load_applications
 from bakehouse_stream.columns import arrow_schema
 
@@ -58,11 +58,14 @@ def as_json(value: Any) -> str | None:
 
 
 def decision_row(decision: Decision, record: Record) -> Row:
-    """A row of `replay`: the decision, and no outcomes."""
+    """A row of `replay`: the decision, and no outcomes.
+
+    Its hour is None where the id does not say it (`stream/bakehouse_stream/tables/text_ids.py`).
+    """
     exploration = decision.exploration
     return {
         "application": decision.application,
-        "hour": uuid7_hour(decision.decision_id),
+        "hour": own_hour(decision.decision_id),
         "decision_id": decision.decision_id,
         "contract": decision.contract,
         "subject_id": decision.subject_id,
@@ -218,7 +221,7 @@ class Decoder:
 
 
 def _ledger_row(application: str, decision_id: str, entry: Row) -> Row:
-    hour = uuid7_hour(decision_id)
+    hour = own_hour(decision_id)
     return {"application": application, "hour": hour, "decision_id": decision_id} | entry
 
 

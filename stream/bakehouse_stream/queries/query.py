@@ -24,6 +24,7 @@ from bakehouse_stream.kafka.gaps import without_record
 from bakehouse_stream.kafka.sources import Offsets, stream_records
 from bakehouse_stream.queries.replay_query import table_rows
 from bakehouse_stream.tables.tables import Table, open_table
+from bakehouse_stream.tables.text_ids import TextIds
 from bakehouse_stream.traced import joined
 
 # A batch starts this often at most: back to back they would take a core at any load, and an idle
@@ -43,7 +44,11 @@ class Counts:
 
 
 class ReplayQuery:
-    """The one streaming query. `on_batch` is called after a batch's rows are in the tables."""
+    """The one streaming query. `on_batch` is called after a batch's rows are in the tables.
+
+    Args:
+        span: how long ids that are no UUIDv7 are remembered.
+    """
 
     def __init__(
         self,
@@ -53,6 +58,7 @@ class ReplayQuery:
         checkpoint: Checkpoint,
         *,
         on_batch: Callable[[], None],
+        span: timedelta,
         tracer: Tracer | None = None,
         known: KnownContracts | None = None,
     ) -> None:
@@ -64,6 +70,8 @@ class ReplayQuery:
         self._checkpoint = checkpoint
         self._on_batch = on_batch
         self._tables = self._opened()
+        memory = settings.home.resolve() / "stream" / "text_ids"
+        self._text_ids = TextIds(memory, span=span)
         self._query: StreamingQuery | None = None
         self._lock = threading.Lock()
         self._applied: tuple[Offsets, int] = (
@@ -92,6 +100,7 @@ class ReplayQuery:
     def start(self, start: Offsets) -> None:
         """Start at these offsets, or where the checkpoint left off; also again after an end."""
         self._tables = self._opened()  # a commit that failed may have left a handle behind
+        self._text_ids.load(self._tables)
         self._start = start
         both = ["decisions", "outcomes"]
         rows = table_rows(
@@ -122,7 +131,7 @@ class ReplayQuery:
         rows = batch.toArrow().combine_chunks()
         collected = time.perf_counter()
         replay = self._tables["replay"]
-        found = {output: _rows_of(rows, output) for output in OUTPUTS}
+        found = self._text_ids.placed({output: _rows_of(rows, output) for output in OUTPUTS})
         reach("stream.append.before")
         with during("stream.append.inside"):
             appended = replay.append(found["replay"])
@@ -131,6 +140,7 @@ class ReplayQuery:
         reach("stream.append.between")
         for output in ("outcome", "quarantined"):
             self._tables[output].append(found[output])
+        self._text_ids.note(self._tables)
         for output, appended_rows in found.items():
             self.counts.rows[output] += appended_rows.num_rows
         reach("stream.append.after")

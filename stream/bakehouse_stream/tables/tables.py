@@ -67,7 +67,8 @@ class DataFile:
             found["minValues"] = {"decision_id": self.low}
             found["maxValues"] = {"decision_id": self.high}
             found["nullCount"] = {"decision_id": 0}
-        return json.dumps(found)
+        # as it is: Delta's own reader takes an escaped U+20000 for another sign
+        return json.dumps(found, ensure_ascii=False)
 
     def may_hold(self, decision_ids: Sequence[str]) -> bool:
         """Whether one of these (sorted) can be in the file."""

@@ -21,6 +21,7 @@ NOW_MS = 1_800_000_000_000
 TOPIC = "decisions"
 FIRST = "01a3185c-5000-7000-8000-00000000000a"  # a UUIDv7 of about NOW_MS
 SECOND = "01a3185c-5000-7000-8000-00000000000b"
+TEXT = "match 7/é"  # an id that is no UUIDv7
 
 APPLICATION = Application(
     name="shop",
@@ -54,7 +55,7 @@ SHELF = Application(
 )
 APPLICATIONS = {one.name: one for one in (APPLICATION, LOOK, SHELF)}
 WORDS = (
-    *("shop", "a", "b", "skill", "bought", FIRST, SECOND, NOW_MS, {"a": 0.5, "b": 0.5}),
+    *("shop", "a", "b", "skill", "bought", FIRST, SECOND, TEXT, NOW_MS, {"a": 0.5, "b": 0.5}),
     *("look", "shelf", "size", "size=l", [1.0], {"id": "c", "price": 3}, "plackett_luce", "point"),
 )
 LOOKED: dict[str, Any] = {  # in place of what is of labels

@@ -10,10 +10,21 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.faults.rig import Measured, Rig
-from tests.faults.scenarios import checkpoints, decisions, disks, events, growth, network, processes
+from tests.faults.scenarios import (
+    checkpoints,
+    decisions,
+    disks,
+    events,
+    growth,
+    network,
+    processes,
+    rolling,
+)
 
-# In this order: an old checkpoint needs a younger one, and old decisions need time to grow old.
+# In this order: at first the parts are of the release before, an old checkpoint needs a younger
+# one, and old decisions need time to grow old.
 SCENARIOS: tuple[Callable[[Rig], Measured], ...] = (
+    rolling.to_this_release,
     processes.two_stacks,
     events.outcomes_before_decisions,
     events.poison,
@@ -35,4 +46,5 @@ SCENARIOS: tuple[Callable[[Rig], Measured], ...] = (
     disks.disk_full,
     events.everything_at_once,
     network.broker_unreachable,
+    rolling.to_another_contract,
 )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+from uuid import uuid4
+
 import httpx
 
-from bakehouse_schemas.ids import uuid7
 from bakehouse_schemas.process.failpoints import arm, is_armed
 from bakehouse_schemas.process.settings import Settings
 from tests.faults.beside import Server, hold, wait_until
 from tests.faults.game import application
+from tests.faults.ids import game_id
 from tests.faults.rig import BASE, Measured, Rig
 
 
@@ -22,26 +25,32 @@ def decided_twice(rig: Rig) -> Measured:
     asked = [
         {
             "subject_id": f"twice-{at}",
-            "decision_id": uuid7(),
             "context": {"skill": at / 64, "losses": 0, "segment": "new"},
         }
+        # what names itself, and what is named by the request's key
+        | ({"decision_id": game_id()} if at % 2 else {})
         for at in range(64)
     ]
+    request: dict[str, Any] = {
+        "json": {"decisions": asked},
+        "headers": {"Idempotency-Key": str(uuid4())},
+        "timeout": 30,
+    }
     arm(second.failpoints, "serving.spool.after_write")
     try:
-        httpx.post(f"{second.url}{BASE}/decisions:batch", json={"decisions": asked}, timeout=30)
+        httpx.post(f"{second.url}{BASE}/decisions:batch", **request)
         hold(False, "the second server answered, though it was to die first")
     except httpx.TransportError:
         rig.kills += 1
     hold(not is_armed(second.failpoints, "serving.spool.after_write"), "it died elsewhere")
-    answer = httpx.post(f"{rig.url}{BASE}/decisions:batch", json={"decisions": asked}, timeout=30)
+    answer = httpx.post(f"{rig.url}{BASE}/decisions:batch", **request)
     answers = answer.raise_for_status().json()["decisions"]
     rig.acknowledged += [(one["decision_id"], "") for one in answers]
     second.start()
     wait_until(lambda: second.status()["spool"]["events"] == 0, "what it had spooled is published")
     second.stop()
     rig.settle()
-    rig.later["twice"] = [one["decision_id"] for one in asked]
+    rig.later["twice"] = [one["decision_id"] for one in answers]
     return {"decided_twice": len(asked)}
 
 

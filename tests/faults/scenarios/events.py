@@ -12,12 +12,13 @@ from bakehouse_schemas.ids import uuid7
 from tests import stream_events
 from tests.faults.beside import hold, wait, wait_until
 from tests.faults.game import WINDOW_S, application
+from tests.faults.ids import game_id
 from tests.faults.rig import BASE, RETENTION_S, Measured, Rig
 
 YEAR_MS = 365 * 86_400_000
 CONTEXT = {"skill": 0.5, "losses": 1, "segment": "new"}
 # What a game that decides for itself publishes.
-decision = partial(
+_decision = partial(
     stream_events.decision,
     application=application.name,
     contract=application.contract,
@@ -26,6 +27,11 @@ decision = partial(
     propensity=0.5,
 )
 outcome = partial(stream_events.outcome, application=application.name)
+
+
+def decision(decision_id: str | None = None, **changes: Any) -> dict[str, Any]:
+    """Such a decision; its id is of any kind that a game may choose."""
+    return _decision(decision_id or game_id(), **changes)
 
 
 def clients_clocks_a_year_off(rig: Rig) -> Measured:
@@ -111,10 +117,10 @@ def poison(rig: Rig) -> Measured:
         decision(action_probabilities={"easy": 0.2, "hard": 0.8}),
         decision(observation=[0.5]),
         decision(context={}),
-        decision(decision_id="not-an-id"),
+        decision(decision_id="not\nan id"),
         decision(application="another"),
         decision(exploration={"kind": "fifo"}),
-        decision(previous_decision_id=known["decision_id"].upper()),
+        decision(previous_decision_id="é" * 65),
     ]
     bad_outcomes: list[Any] = [
         None,
@@ -126,7 +132,7 @@ def poison(rig: Rig) -> Measured:
         outcome(known["decision_id"], outcome_id="next:mine"),
         outcome(known["decision_id"], occurred_at_ms=-1),
         outcome(known["decision_id"], application="another"),
-        outcome("not-an-id"),
+        outcome("not\nan id"),
         b'{"value": 1e999}',
     ]
     rig.publish("decisions", bad_decisions, refused=True)
