@@ -13,6 +13,7 @@ from bakehouse_stream.kafka.checkpoints import Checkpoint, starting_offsets
 from bakehouse_stream.kafka.stream_time import reaches
 from bakehouse_stream.queries.query import ReplayQuery
 from bakehouse_stream.tables.tables import create_tables, open_table, tables_exist
+from bakehouse_stream.tables.text_ids import TextIds
 from bakehouse_stream.upkeep.repair import Repair
 from tests.stream_events import GAME, folded
 from tests.waiting import wait_until
@@ -37,7 +38,7 @@ def streaming(
         [GAME],
         checkpoint,
         on_batch=lambda: None,
-        span=timedelta(days=2),
+        text_ids=TextIds(settings.home / "stream" / "text_ids", span=timedelta(days=2)),
         tracer=tracer,
     )
     query.start(starting_offsets(checkpoint.applied, beginnings, broker.ends()))

@@ -36,7 +36,7 @@ from bakehouse_stream.queries.query_restarts import QueryRestarts
 from bakehouse_stream.session import STATE_PARTITIONS, start_session
 from bakehouse_stream.tables.log_recovery import recover_tables
 from bakehouse_stream.tables.tables import add_columns, create_tables, tables_exist
-from bakehouse_stream.tables.text_ids import remembered
+from bakehouse_stream.tables.text_ids import text_ids_of
 from bakehouse_stream.upkeep.maintenance import Maintenance
 from bakehouse_stream.upkeep.requeue import requeue_of, wish_of
 
@@ -295,14 +295,18 @@ def run(
         checkpoint.note_applied(published_offsets(broker))
     for table, version in add_columns(settings).items():
         log.info("%s has the columns of this release since version %d", table, version)
-    span = remembered(applications.values(), retention_days=settings.replay_retention_days)
+    text_ids = text_ids_of(
+        settings.home, applications.values(), retention_days=settings.replay_retention_days
+    )
+    requeue = requeue_of(settings, applications, text_ids, rewound=checkpoint.rewound)
+    requeue.recover()  # before the query asks in which hour the ids of those rows lie
     query = ReplayQuery(
         spark,
         settings,
         refs,
         checkpoint,
         on_batch=woken.set,
-        span=span,
+        text_ids=text_ids,
         tracer=tracer,
         known=known,
     )
@@ -311,7 +315,7 @@ def run(
         spark,
         settings,
         query,
-        requeue=requeue_of(settings, applications, rewound=checkpoint.rewound),
+        requeue=requeue,
         stream_time_ms=lambda: time_.now_ms,
         on_news=woken.set,
     )

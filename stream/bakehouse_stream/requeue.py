@@ -22,6 +22,7 @@ from bakehouse_schemas.process.settings import Settings, load_settings
 from bakehouse_schemas.replay.account import NO_RECORD
 from bakehouse_stream.tables.running_account import RunningAccount
 from bakehouse_stream.tables.tables import add_columns, tables_exist
+from bakehouse_stream.tables.text_ids import text_ids_of
 from bakehouse_stream.upkeep.requeue import Wish, requeue_of
 
 
@@ -36,7 +37,10 @@ def requeue(settings: Settings, refs: list[str], wish: Wish) -> dict[str, Any]:
     applications = {name: one.application for name, one in load_applications(refs).items()}
     note_contracts(settings.home, applications.values())
     add_columns(settings)
-    mine = requeue_of(settings, applications)
+    text_ids = text_ids_of(
+        settings.home, applications.values(), retention_days=settings.replay_retention_days
+    )
+    mine = requeue_of(settings, applications, text_ids)
     mine.ask(wish)
     mine.step()
     return {**mine.status, "account": _account(settings)}

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from bakehouse_stream.kafka.decode import Decoder, Record, quarantine_row
 from bakehouse_stream.requeue import requeue as requeue_home
 from bakehouse_stream.tables.running_account import RunningAccount
 from bakehouse_stream.tables.tables import Table, create_tables, open_table
+from bakehouse_stream.tables.text_ids import TextIds
 from bakehouse_stream.upkeep import requeue as module
 from bakehouse_stream.upkeep.requeue import Requeue, Wish, wish_of
 from tests.stream_events import APPLICATION, GAME, decision, outcome
@@ -43,6 +45,7 @@ class Home:
         create_tables(self.settings, first_offsets=first)
         self.applied = {DECISIONS: {"0": 0}, OUTCOMES: {"0": 0}}
         self.clock_s = 0.0
+        self.text_ids = TextIds(folder / "stream" / "text_ids", span=timedelta(days=2))
 
     def come(self, topic: str, event: dict[str, Any] | bytes, *applications: Application) -> None:
         value = orjson.dumps(event) if isinstance(event, dict) else event
@@ -68,6 +71,7 @@ class Home:
             self.settings,
             lambda: self.decoder(*applications, known=known),
             {"contracts": {one.name: [one.contract] for one in applications}},
+            self.text_ids,
             clock=lambda: self.clock_s,
             **more,
         )
@@ -91,6 +95,24 @@ def played(application: str = "chess", **changes: Any) -> dict[str, Any]:
     """A decision of that application."""
     made = decision(uuid7(NOW_MS), application=application)
     return made | {"contract": CHESS.contract} | changes
+
+
+def test_a_decision_under_a_text_of_the_games_own_lies_where_its_outcome_lies_already(home: Home):
+    made = played() | {"decision_id": "duel 7 of anna"}
+    home.come(DECISIONS, made, APPLICATION)
+    hour = NOW_MS // 3_600_000
+    told = outcome("duel 7 of anna", "o1", application="chess")
+    home.come(OUTCOMES, told, APPLICATION)
+    home.come(OUTCOMES, told | {"outcome_id": "o2"}, APPLICATION)
+    assert home.requeue(APPLICATION, CHESS).step() == 3
+    (row,) = home.rows("replay")
+    assert {one["hour"] for one in (*home.rows("outcomes"), row)} == {hour}
+    assert [one["outcome_id"] for one in row["outcomes"]] == ["o1", "o2"]
+    # whatever stream reads next of that id is put there too
+    later = {"application": "chess", "decision_id": "duel 7 of anna", "hour": None,
+             "received_at": (NOW_MS + 3_600_000) * 1000}  # fmt: skip
+    home.text_ids.place([later])
+    assert later["hour"] == hour
 
 
 def test_an_application_that_stream_learns_of_gets_what_came_before_with_its_position(home: Home):

@@ -47,7 +47,7 @@ class ReplayQuery:
     """The one streaming query. `on_batch` is called after a batch's rows are in the tables.
 
     Args:
-        span: how long ids that are no UUIDv7 are remembered.
+        text_ids: says in which hour an id that is no UUIDv7 lies.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class ReplayQuery:
         checkpoint: Checkpoint,
         *,
         on_batch: Callable[[], None],
-        span: timedelta,
+        text_ids: TextIds,
         tracer: Tracer | None = None,
         known: KnownContracts | None = None,
     ) -> None:
@@ -70,8 +70,7 @@ class ReplayQuery:
         self._checkpoint = checkpoint
         self._on_batch = on_batch
         self._tables = self._opened()
-        memory = settings.home.resolve() / "stream" / "text_ids"
-        self._text_ids = TextIds(memory, span=span)
+        self._text_ids = text_ids
         self._query: StreamingQuery | None = None
         self._lock = threading.Lock()
         self._applied: tuple[Offsets, int] = (

@@ -15,9 +15,10 @@ from __future__ import annotations
 import json
 import logging
 import math
+import threading
 import time
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ from bakehouse_schemas.replay.buffer_size import waited_for
 from bakehouse_stream.tables.id_hours import SLACK_H, UNKNOWN, IdHours, Run, digests
 from bakehouse_stream.tables.tables import DataFile, LogGone, Table
 
+Key = tuple[str, str]  # application, decision_id
+Row = dict[str, Any]
 OUTPUTS = ("replay", "outcome")  # of the decoder: those whose rows have an hour
 ID_COLUMNS = ["application", "hour", "decision_id"]
 US_PER_HOUR = 3_600_000_000
@@ -51,7 +54,7 @@ def remembered(applications: Iterable[Application], *, retention_days: float) ->
 
 
 class TextIds:
-    """The hours of ids that are no UUIDv7. Used by one thread at a time.
+    """The hours of ids that are no UUIDv7. Any thread may call: whoever appends rows asks here.
 
     Args:
         memory: a folder for what is remembered; made where there is none.
@@ -65,6 +68,7 @@ class TextIds:
         self._memory = memory
         self._clock = clock
         self._span_h = max(1, math.floor(span / timedelta(hours=1)))
+        self._lock = threading.Lock()
         self._hours: IdHours | None = None
         self._saved: dict[str, int] = {}  # runs that have a file, and its crc32
         self._save_at_s = clock()
@@ -79,6 +83,10 @@ class TextIds:
         Args:
             tables: `replay` and `outcome`.
         """
+        with self._lock:
+            self._load(tables)
+
+    def _load(self, tables: Mapping[str, Table]) -> None:
         if self._hours is not None:
             return
         kept = self._read_manifest()
@@ -105,24 +113,38 @@ class TextIds:
         }
         if not lacking:
             return dict(found)
-        assert self._hours is not None
-        arrived: dict[tuple[str, str], int] = {}
-        for rows in lacking.values():
-            for key, hour in _arrivals(rows):
-                if hour < arrived.get(key, hour + 1):
-                    arrived[key] = hour
-        marks, came = digests(arrived), np.fromiter(arrived.values(), np.int32)
-        hours = self._hours.find(marks, came)
-        new = hours == UNKNOWN
-        hours[new] = came[new]
-        self._hours.add(marks[new], hours[new])
-        hour_of = dict(zip(arrived, hours.tolist(), strict=True))
+        hour_of = self._hours_of(one for rows in lacking.values() for one in _arrivals(rows))
         return dict(found) | {name: _filled(rows, hour_of) for name, rows in lacking.items()}
+
+    def place(self, rows: Sequence[Row]) -> None:
+        """Give rows of `replay` and of the ledger their hour, where it is None."""
+        lacking = [row for row in rows if row["hour"] is None]
+        if not lacking:
+            return
+        hour_of = self._hours_of((_key(row), row["received_at"] // US_PER_HOUR) for row in lacking)
+        for row in lacking:
+            row["hour"] = hour_of[_key(row)]
+
+    def _hours_of(self, arrivals: Iterable[tuple[Key, int]]) -> dict[Key, int]:
+        """The hour of each id; one that is not known is from here on, in the earliest of these."""
+        arrived: dict[Key, int] = {}
+        for key, hour in arrivals:
+            if hour < arrived.get(key, hour + 1):
+                arrived[key] = hour
+        marks, came = digests(arrived), np.fromiter(arrived.values(), np.int32)
+        with self._lock:
+            assert self._hours is not None
+            hours = self._hours.find(marks, came)
+            new = hours == UNKNOWN
+            hours[new] = came[new]
+            self._hours.add(marks[new], hours[new])
+        return dict(zip(arrived, hours.tolist(), strict=True))
 
     def note(self, tables: Mapping[str, Table]) -> None:
         """A batch is in the tables: write what is remembered, where it is time to."""
         if self._clock() >= self._save_at_s:
-            self._save(tables)
+            with self._lock:
+                self._save(tables)
 
     def _recent(self, files: list[DataFile]) -> list[DataFile]:
         """Files that can hold an id that is still remembered."""
@@ -194,6 +216,14 @@ class TextIds:
         self._save_at_s = self._clock() + max(SAVE_EVERY_S, took_s / SAVE_SHARE)
 
 
+def text_ids_of(
+    home: Path, applications: Iterable[Application], *, retention_days: float
+) -> TextIds:
+    """Those of a home; see `remembered`."""
+    span = remembered(applications, retention_days=retention_days)
+    return TextIds(home.resolve() / "stream" / "text_ids", span=span)
+
+
 def table_id(table: Table) -> str:
     """Which table it is: one that was made anew at the same place is another."""
     return str(table.delta.metadata().id)
@@ -209,7 +239,11 @@ def _text_ids_of(rows: pa.Table) -> tuple[Any, Any]:
     return digests(names), rows.column("hour").to_numpy().astype(np.int32)
 
 
-def _arrivals(rows: pa.Table) -> Iterable[tuple[tuple[str, str], int]]:
+def _key(row: Row) -> Key:
+    return row["application"], row["decision_id"]
+
+
+def _arrivals(rows: pa.Table) -> Iterable[tuple[Key, int]]:
     """`(application, decision_id)`, and when it arrived, of rows without an hour."""
     rows = rows.filter(pc.is_null(rows.column("hour")))
     columns = (rows.column(name).to_pylist() for name in ("application", "decision_id"))
@@ -217,7 +251,7 @@ def _arrivals(rows: pa.Table) -> Iterable[tuple[tuple[str, str], int]]:
     return zip(zip(*columns, strict=True), (received // US_PER_HOUR).tolist(), strict=True)
 
 
-def _filled(rows: pa.Table, hour_of: Mapping[tuple[str, str], int]) -> pa.Table:
+def _filled(rows: pa.Table, hour_of: Mapping[Key, int]) -> pa.Table:
     columns = [rows.column(name).to_pylist() for name in ID_COLUMNS]
     hours = [
         hour_of[application, decision_id] if hour is None else hour

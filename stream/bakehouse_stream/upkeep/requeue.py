@@ -41,6 +41,7 @@ from bakehouse_stream.kafka.decode import (
 )
 from bakehouse_stream.tables.running_account import by_partition
 from bakehouse_stream.tables.tables import DataFile, open_table
+from bakehouse_stream.tables.text_ids import TextIds
 
 # Raise when this release reads records that the one before refused.
 READS = 1
@@ -73,6 +74,7 @@ class Requeue:
         read_with: makes the decoder of now, with what the home knows by then.
         known: what that decoder knows, as JSON has it: where it is not what quarantine was last
             read with, it is read again.
+        text_ids: says in which hour an id that is no UUIDv7 lies.
         rewound: the power may have failed: rounds that were done may not have reached the disk.
     """
 
@@ -81,6 +83,7 @@ class Requeue:
         settings: Settings,
         read_with: Callable[[], Decoder],
         known: Mapping[str, Any],
+        text_ids: TextIds,
         *,
         rewound: bool = False,
         clock: Callable[[], float] = time.monotonic,
@@ -90,6 +93,7 @@ class Requeue:
         self._quarantine = open_table(settings, "quarantine")
         self._read_with = read_with
         self._known = {"reads": READS, **known}
+        self._text_ids = text_ids
         self._folder = settings.home.resolve() / "stream" / "requeue"
         self._note = settings.home.resolve() / "stream" / "requeue.json"
         self._clock = clock
@@ -171,7 +175,7 @@ class Requeue:
                         continue
                 rows += outputs
             if rows:
-                self._move(self._with_outcomes(rows))
+                self._move(self._with_outcomes(self._placed(rows)))
         return read, requeued, still
 
     def _rounds(self, wish: Wish) -> Iterator[list[tuple[Record, Row]]]:
@@ -191,6 +195,14 @@ class Requeue:
                     found, size = [], 0
         if found:
             yield found
+
+    def _placed(self, rows: list[Row]) -> list[Row]:
+        """Each with the hour that it lies in, also where its id does not say it."""
+        self._text_ids.load({"replay": self._replay, "outcome": self._ledger})
+        self._text_ids.place(
+            [row for one in rows for output in ("replay", "outcome") if (row := one.get(output))]
+        )
+        return rows
 
     def _with_outcomes(self, rows: list[Row]) -> list[Row]:
         """Each decision with the outcomes that are known of it, so that it does not come to a
@@ -295,11 +307,16 @@ class Requeue:
 
 
 def requeue_of(
-    settings: Settings, applications: Mapping[str, Application], *, rewound: bool = False
+    settings: Settings,
+    applications: Mapping[str, Application],
+    text_ids: TextIds,
+    *,
+    rewound: bool = False,
 ) -> Requeue:
     """That of a home whose stream has these applications.
 
     Args:
+        text_ids: see `Requeue`.
         rewound: see `Requeue`.
     """
     topic = settings.topic("decisions")
@@ -311,6 +328,7 @@ def requeue_of(
         settings,
         lambda: Decoder(applications, topic, known=known()),
         {"contracts": {name: sorted(c.fingerprint for c in of) for name, of in known().items()}},
+        text_ids,
         rewound=rewound,
     )
 
