@@ -70,9 +70,9 @@ OUTCOMES = Outcomes(**_COMMON)
 ROUTES = {name: _route(application) for name, application in APPLICATIONS.items()}
 
 
-def _hot(handle: Callable[[Route, bytes], Any], name: str) -> Callable[[bytes], None]:
+def _hot(handle: Callable[..., Any], name: str) -> Callable[[bytes], None]:
     def feed(body: bytes) -> None:
-        reply = handle(ROUTES[name], body)
+        reply = handle(ROUTES[name], body, ())
         if isinstance(reply, Awaitable):
             for _ in reply.__await__():
                 pass  # others had their turn
