@@ -154,9 +154,16 @@ class Table:
         return StructType.fromJson(json.loads(self._delta.schema().to_json()))
 
     def append(self, rows: pa.Table) -> int | None:
-        """Commit rows; returns the version that holds them, None where there were none."""
+        """Commit rows; returns the version that holds them, None where there were none.
+
+        Raises:
+            ValueError: rows have no place among the table's partitions; none was appended.
+        """
         if rows.num_rows == 0:
             return None
+        for name in PARTITIONED_BY[self.name]:
+            if lacking := rows.column(name).null_count:  # nobody could ever read or mend them
+                raise ValueError(f"{lacking} rows for {self.uri} have no {name}")
         write_deltalake(
             self._delta,
             # columns of a later release are null in what this one adds
