@@ -132,6 +132,16 @@ CONTROL = _object(
         "not_kept": {"type": ["string", "null"], "description": "Why not"},
     }
 )
+ORDERED = _object(
+    {
+        "order": {"type": "object"},
+        "asked_at_ms": {
+            "type": "integer",
+            "description": "Stream's status says `requeue.asked_at_ms` when it has come to it",
+        },
+        "published": _TEXT | {"description": "`soon`"},
+    }
+)
 _ANY = {"type": "object"}
 IDEMPOTENCY_KEY: dict[str, Any] = {
     "name": "Idempotency-Key",
@@ -153,6 +163,7 @@ _SUCCESS: dict[str, tuple[int, str, dict[str, Any]]] = {
         _listed("decisions", {"anyOf": [DECISION, REFUSED]}),
     ),
     "outcomes": (202, _JSON, _object(OUTCOMES_TOLD)),
+    "stream:requeue": (200, _JSON, ORDERED),
     "livez": (200, "text/plain", _TEXT),
     "metrics": (200, "text/plain", _TEXT),
     "readyz": (
@@ -250,6 +261,6 @@ def _failures(path: str, method: str, end: str) -> list[int]:
         failures += [403, 413, 422]
         if end.startswith("policy:") or end == "decisions":
             failures.append(409)
-        if end == "outcomes":
+        if end == "outcomes" or end.startswith("stream:"):
             failures.append(503)
     return sorted(failures)

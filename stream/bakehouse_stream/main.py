@@ -38,7 +38,8 @@ from bakehouse_stream.tables.log_recovery import recover_tables
 from bakehouse_stream.tables.tables import add_columns, create_tables, tables_exist
 from bakehouse_stream.tables.text_ids import text_ids_of
 from bakehouse_stream.upkeep.maintenance import Maintenance
-from bakehouse_stream.upkeep.requeue import requeue_of, wish_of
+from bakehouse_stream.upkeep.quarantined import wish_of
+from bakehouse_stream.upkeep.requeue import requeue_of
 
 JARS_VARIABLE = "BAKEHOUSE_SPARK_JARS"
 HEARTBEAT_S = 0.5

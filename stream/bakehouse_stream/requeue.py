@@ -23,7 +23,8 @@ from bakehouse_schemas.replay.account import NO_RECORD
 from bakehouse_stream.tables.running_account import RunningAccount
 from bakehouse_stream.tables.tables import add_columns, tables_exist
 from bakehouse_stream.tables.text_ids import text_ids_of
-from bakehouse_stream.upkeep.requeue import Wish, requeue_of
+from bakehouse_stream.upkeep.quarantined import Wish
+from bakehouse_stream.upkeep.requeue import requeue_of
 
 
 def requeue(settings: Settings, refs: list[str], wish: Wish) -> dict[str, Any]:

@@ -76,8 +76,8 @@ def test_the_python_lines_ask_and_tell(url: str, caplog: pytest.LogCaptureFixtur
     assert caplog.text == ""
     page["tell"](decision_id, "level_wno")
     assert "did you mean 'level_won'?" in caplog.text
-    page["tell"](f"{decision_id}?", "level_won")
-    assert "decision_id: expected a UUIDv7" in caplog.text
+    page["tell"](f"{decision_id}\n", "level_won")
+    assert "decision_id: expected 1 to 128 bytes" in caplog.text
     page["bakehouse"].close()
 
 

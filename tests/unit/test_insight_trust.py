@@ -252,14 +252,21 @@ def test_a_policy_that_is_gone_and_a_log_of_others_are_unavailable(tmp_path: Pat
     assert (figures["checked"], figures["unavailable"]) == (0, 3)
 
 
-def test_decisions_that_outcomes_came_with_and_those_of_nobody_are_not_drawn() -> None:
+def test_decisions_that_nobody_was_given_are_not_drawn() -> None:
     application = make_application()
     row = row_of(application, version_zero(application), draw=0.5, subject="anna")
-    others = [
-        row | {"cohort": "fallback"},
-        row | {"contract": "another"},
-    ]
+    others = [row | {"cohort": "fallback"}]
     assert audit_of(application, Path("nowhere")).sample(arrow(others)) == []
+
+
+def test_a_decision_of_a_contract_that_nobody_remembers_is_unavailable() -> None:
+    application = make_application()
+    row = row_of(application, version_zero(application), draw=0.5, subject="anna")
+    audit = audit_of(application, Path("nowhere"))
+    drawn = audit.sample(arrow([row | {"contract": "another"}]))
+    audit.judge_all(drawn)
+    figures = audit.figures()
+    assert (len(drawn), figures["checked"], figures["unavailable"]) == (1, 0, 1)
 
 
 def test_a_thread_judges_what_is_offered_every_two_seconds() -> None:

@@ -27,7 +27,8 @@ from bakehouse_stream.tables.running_account import RunningAccount
 from bakehouse_stream.tables.tables import Table, create_tables, open_table
 from bakehouse_stream.tables.text_ids import TextIds
 from bakehouse_stream.upkeep import requeue as module
-from bakehouse_stream.upkeep.requeue import Requeue, Wish, wish_of
+from bakehouse_stream.upkeep.quarantined import Wish, wish_of
+from bakehouse_stream.upkeep.requeue import Requeue
 from tests.stream_events import APPLICATION, GAME, decision, outcome
 
 CHESS = dataclasses.replace(APPLICATION, name="chess")

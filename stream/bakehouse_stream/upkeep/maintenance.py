@@ -22,8 +22,9 @@ from bakehouse_stream.queries.query import ReplayQuery
 from bakehouse_stream.tables.running_account import RunningAccount, by_partition
 from bakehouse_stream.tables.tables import open_table
 from bakehouse_stream.upkeep.compaction import compact, due
+from bakehouse_stream.upkeep.quarantined import Wish
 from bakehouse_stream.upkeep.repair import Repair
-from bakehouse_stream.upkeep.requeue import Requeue, Wish
+from bakehouse_stream.upkeep.requeue import Requeue
 from bakehouse_stream.upkeep.retention import Cleaner, Pace, oldest_hour, outlived
 
 log = logging.getLogger("bakehouse_stream.upkeep.maintenance")

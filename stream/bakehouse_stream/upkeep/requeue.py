@@ -17,15 +17,13 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.contracts.contract import Contract
-from bakehouse_schemas.events.events import Order
 from bakehouse_schemas.process.boot import SETTLED_S
 from bakehouse_schemas.process.failpoints import reach
 from bakehouse_schemas.process.settings import Settings
@@ -33,7 +31,6 @@ from bakehouse_stream.columns import arrow_schema
 from bakehouse_stream.kafka.decode import (
     OUTPUT_SCHEMA,
     OUTPUTS,
-    QUARANTINE_BYTES,
     Decoder,
     Record,
     Row,
@@ -42,29 +39,20 @@ from bakehouse_stream.kafka.decode import (
 from bakehouse_stream.tables.running_account import by_partition
 from bakehouse_stream.tables.tables import DataFile, open_table
 from bakehouse_stream.tables.text_ids import TextIds
+from bakehouse_stream.upkeep.quarantined import (
+    PLACE,
+    Place,
+    Wish,
+    is_wished,
+    place_of,
+    record_of,
+)
 
 # Raise when this release reads records that the one before refused.
 READS = 1
 MOST_RECORDS, MOST_BYTES = 20_000, 64 << 20  # of one round: it fits into memory
-_REPLACED = "�"
 
 log = logging.getLogger("bakehouse_stream.upkeep.maintenance")
-
-Place = tuple[str, int, int]  # topic, partition, offset
-
-
-class Wish(NamedTuple):
-    """What is to be read again.
-
-    Args:
-        application: records that name it; None: of every application.
-        everything: also what does not wait: what earlier releases refused, say.
-        at_ms: when it was asked for; 0: stream wants it by itself.
-    """
-
-    application: str | None = None
-    everything: bool = False
-    at_ms: int = 0
 
 
 class Requeue:
@@ -185,10 +173,10 @@ class Requeue:
         seen: set[Place] = set()  # a repeated batch repeats its rows
         for file in self._quarantine.files():
             for row in self._quarantine.read([file], self._quarantine.schema.names).to_pylist():
-                if not _is_wished(row, wish) or (place := _place(row)) in seen:
+                if not is_wished(row, wish) or (place := place_of(row)) in seen:
                     continue
                 seen.add(place)
-                found.append((_record(row), row))
+                found.append((record_of(row), row))
                 size += len(row["value"])
                 if len(found) >= MOST_RECORDS or size >= MOST_BYTES:
                     yield found
@@ -268,8 +256,8 @@ class Requeue:
         files: list[DataFile] = []
         parts = [again]
         for file in self._quarantine.files():
-            places = self._quarantine.read([file], ["topic", "partition", "offset"]).to_pylist()
-            stays = [_place(row) not in gone for row in places]
+            places = self._quarantine.read([file], PLACE).to_pylist()
+            stays = [place_of(row) not in gone for row in places]
             if not all(stays):
                 files.append(file)
                 parts.append(self._quarantine.whole(file).filter(pa.array(stays)))
@@ -333,48 +321,7 @@ def requeue_of(
     )
 
 
-def wish_of(order: Order) -> Wish:
-    """What somebody asks stream for over Kafka."""
-    return Wish(order.application, order.everything, order.at_ms)
-
-
 _ADDRESS = ("application", "hour", "decision_id")
-
-
-def _is_wished(row: Row, wish: Wish) -> bool:
-    if row["value"] is None:
-        return False
-    if row["waits"] is None and not (wish.everything and _is_whole(row["value"])):
-        return False
-    if wish.application is None:
-        return True
-    try:
-        said = orjson.loads(row["value"])
-    except orjson.JSONDecodeError:
-        return False
-    return isinstance(said, dict) and said.get("application") == wish.application
-
-
-def _is_whole(value: str) -> bool:
-    """Whether a value that was not kept to be read again surely is what came: neither cut nor with
-    bytes that no text has."""
-    return len(value.encode()) < QUARANTINE_BYTES and _REPLACED not in value
-
-
-def _record(row: Row) -> Record:
-    key = None if row["key"] is None else row["key"].encode()
-    return Record(
-        row["topic"],
-        row["partition"],
-        row["offset"],
-        row["received_at_ms"],
-        key,
-        row["value"].encode(),
-    )
-
-
-def _place(row: Row) -> Place:
-    return row["topic"], row["partition"], row["offset"]
 
 
 def _rows_of(rows: pa.Table, output: str, table: str) -> pa.Table:
@@ -386,14 +333,11 @@ def _rows_of(rows: pa.Table, output: str, table: str) -> pa.Table:
 
 def _places(found: Mapping[str, pa.Table]) -> set[Place]:
     """Where the records of a round lie; of a decision and the `next` that it is, the same place."""
-    places = {_place(row) for row in found["quarantined"].select(_PLACE).to_pylist()}
+    places = {place_of(row) for row in found["quarantined"].select(PLACE).to_pylist()}
     for output in ("replay", "outcome"):
         positions: Iterable[list[Row]] = found[output].column("positions").to_pylist()
-        places |= {_place(position) for of_row in positions for position in of_row}
+        places |= {place_of(position) for of_row in positions for position in of_row}
     return places
-
-
-_PLACE = ["topic", "partition", "offset"]
 
 
 def _sync(folder: Path) -> None:
