@@ -11,6 +11,7 @@ import numpy as np
 from bakehouse_learner.insight.sums import Bounded
 from bakehouse_learner.statistics.confidence_sequence import Interval, Moments
 from bakehouse_learner.statistics.difference import DifferenceSequence
+from bakehouse_schemas.ids import MS_PER_HOUR
 
 
 def relative(first: float, second: float, errors: tuple[float, float], width: float) -> Bounded:
@@ -46,7 +47,8 @@ class Lift:
     """Policies above version 0 against the holdout, since version 0 was first left.
 
     Whoever a policy answered counts, exploration included: it is what players got. Of bandits a
-    value is a decision's reward, of episodes a finished episode's return.
+    value is a decision's reward, of episodes a finished episode's return. They are compared within
+    the hours of the broker's time in which they were decided: a bad day is everybody's.
 
     Args:
         alpha: 1 − confidence, of each interval.
@@ -85,6 +87,8 @@ class Lift:
             value[holdout],
             first_subject=subject[policy],
             second_subject=subject[holdout],
+            first_stratum=received_at_ms[policy] // MS_PER_HOUR,
+            second_stratum=received_at_ms[holdout] // MS_PER_HOUR,
         )
         for moments, mine in zip(self._groups, (policy, holdout), strict=True):
             moments.update(value[mine])
@@ -123,7 +127,7 @@ class Lift:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue as if the lift that gave `state` had never stopped. Raises ValueError."""
-        if "subjects" not in state["difference"]:
+        if not state["difference"].keys() & {"strata", "subjects"}:
             raise ValueError("of an earlier release, which did not keep whose decisions they were")
         self.since_ms = state["since_ms"]
         self._difference.restore(state["difference"] | {"alpha": self._alpha})

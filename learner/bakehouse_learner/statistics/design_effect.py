@@ -17,6 +17,21 @@ SHARES = 1_024
 NOBODY = 0  # in place of a subject: it is not known whose a value is
 
 
+def share_of(subject: np.ndarray, nobodies: int = 0) -> tuple[np.ndarray, int]:
+    """The share of each subject, int `[n]`, and how many of nobody known have come so far.
+
+    Args:
+        subject: see `bakehouse_learner.replay.origin.subject_hash`, or NOBODY; uint64 `[n]`
+        nobodies: values of nobody known that came before: each is somebody who was never seen.
+    """
+    # low bits: other figures forget subjects by the high ones
+    share = (subject % np.uint64(SHARES)).astype(np.int64)
+    nobody = subject == NOBODY
+    alone = int(np.count_nonzero(nobody))
+    share[nobody] = (nobodies + np.arange(alone)) % SHARES
+    return share, nobodies + alone
+
+
 class SubjectSums:
     """Weighted sums by share of subjects; a subject is in one share, by its hash.
 
@@ -47,12 +62,7 @@ class SubjectSums:
             return
         if self._origin is None:
             self._origin = float(values[0])
-        # low bits: other figures forget subjects by the high ones
-        share = (subject % np.uint64(SHARES)).astype(np.int64)
-        nobody = subject == NOBODY
-        alone = int(np.count_nonzero(nobody))
-        share[nobody] = (self._nobodies + np.arange(alone)) % SHARES
-        self._nobodies += alone
+        share, self._nobodies = share_of(subject, self._nobodies)
         self._w += np.bincount(share, weights=weights, minlength=SHARES)
         x = values - self._origin
         self._wx += np.bincount(share, weights=weights * x, minlength=SHARES)

@@ -13,24 +13,25 @@ from typing import Any
 import numpy as np
 
 from bakehouse_learner.statistics.confidence_sequence import (
-    ROUNDING,
     TAIL_COPIES,
     TIGHTEST_AT,
     Interval,
     boundary,
     refuse_non_finite,
 )
-from bakehouse_learner.statistics.design_effect import NOBODY, SubjectSums
+from bakehouse_learner.statistics.design_effect import NOBODY
+from bakehouse_learner.statistics.stratified import StratifiedMeans
 
 
 class DifferenceSequence:
     """Bounds on the difference of two groups' means, at every size of the groups.
 
     With subjects assigned by chance this is the effect of the assignment (Waudby-Smith et al.
-    2024, section 3, with no covariates): both means' squared errors added up, n the values of both
-    over the design effect (Kish 1965), as many as would tell as much were each of a subject of its
-    own. Values of the first group may carry importance weights of mean 1 (self-normalised). Where
-    values of both groups are all the same there are no bounds.
+    2024, section 3, with no covariates), within strata: see `StratifiedMeans`. Both means' squared
+    errors are added up, and n is the groups' effective sizes over the design effect (Kish 1965), as
+    many values as would tell as much were each of a subject of its own. Values of the first group
+    may carry importance weights of mean 1 (self-normalised). Where values of both groups are all
+    the same there are no bounds.
 
     Args:
         alpha: probability that the bounds ever exclude the difference.
@@ -43,8 +44,7 @@ class DifferenceSequence:
         self.alpha = alpha
         self.burn_in = burn_in
         self.tightest_at = tightest_at
-        self._groups = (WeightedMoments(), WeightedMoments())
-        self._subjects = (SubjectSums(), SubjectSums())
+        self._strata = StratifiedMeans()
 
     def update(
         self,
@@ -54,12 +54,16 @@ class DifferenceSequence:
         *,
         first_subject: np.ndarray | None = None,
         second_subject: np.ndarray | None = None,
+        first_stratum: np.ndarray | None = None,
+        second_stratum: np.ndarray | None = None,
     ) -> None:
         """Take finished values of both groups, float `[B₁]` and `[B₂]`; weights float `[B₁]`.
 
         Args:
             first_subject, second_subject: whose they are, uint64 `[B₁]` and `[B₂]`; see
                 `bakehouse_learner.replay.origin.subject_hash`. None: of nobody who was seen before.
+            first_stratum, second_stratum: int `[B₁]` and `[B₂]`, growing with time; what comes
+                after its stratum has ended counts in the one that goes on. None: all in one.
 
         Raises:
             ValueError: a value or weight is not finite, or a weight is negative; nothing changes.
@@ -70,36 +74,43 @@ class DifferenceSequence:
             refuse_non_finite(what, np.asarray(values, dtype=np.float64))
         if np.any(weights < 0):
             raise ValueError(f"weights include {weights.min()}: expected none below 0")
-        for moments, subjects, values, each, whose in zip(
-            self._groups,
-            self._subjects,
-            (first, second),
-            (weights, np.ones(len(second))),
-            (first_subject, second_subject),
-            strict=True,
-        ):
-            moments.update(values, each)
-            whose = np.full(len(values), NOBODY, np.uint64) if whose is None else whose
-            subjects.add(whose, values, each)
+        sides = [
+            (
+                values,
+                each,
+                np.full(len(values), NOBODY, np.uint64) if subject is None else subject,
+                np.zeros(len(values), np.int64) if stratum is None else np.asarray(stratum),
+            )
+            for values, each, subject, stratum in (
+                (first, weights, first_subject, first_stratum),
+                (second, np.ones(len(second)), second_subject, second_stratum),
+            )
+        ]
+        for stratum in np.unique(np.concatenate([side[3] for side in sides])).tolist():
+            self._strata.reach(stratum)
+            for group, (values, each, subject, of) in enumerate(sides):
+                here = of == stratum
+                self._strata.add(group, values[here], each[here], subject[here])
 
     @property
     def n(self) -> int:
-        return sum(group.n for group in self._groups)
+        return sum(self._strata.n)
 
     @property
     def sizes(self) -> tuple[int, int]:
         """Values of positive weight in each group."""
-        return self._groups[0].n, self._groups[1].n
+        return self._strata.n
 
     @property
     def subjects_at_least(self) -> tuple[int, int]:
         """Subjects of each group; see `SubjectSums.at_least`."""
-        return self._subjects[0].at_least, self._subjects[1].at_least
+        return self._strata.subjects_at_least
 
     @property
     def means(self) -> tuple[float, float]:
-        """Of each group; 0 where it has no value."""
-        return self._groups[0].mean, self._groups[1].mean
+        """Of each group, within strata; 0 where it has no value."""
+        first, second = self._strata.groups()
+        return first.mean, second.mean
 
     @property
     def is_burnt_in(self) -> bool:
@@ -109,11 +120,7 @@ class DifferenceSequence:
     @property
     def has_bounds(self) -> bool:
         """Whether they are enough, and differ by more than rounding in one group at least."""
-        if not self.is_burnt_in:
-            return False
-        size = max(group.farthest for group in self._groups)
-        spread = sum(error * n for error, n in zip(self.squared_errors, self.sizes, strict=True))
-        return spread > (ROUNDING * size) ** 2
+        return self.is_burnt_in and self._strata.varies
 
     @property
     def squared_errors(self) -> tuple[float, float]:
@@ -122,32 +129,34 @@ class DifferenceSequence:
         Each group's spread is shrunk towards the wider one's by `burn_in` subjects' worth: where
         one of a hundred players spends, a small group may have seen none, and looks far too sure.
         """
-        spreads = [
-            max(group.squared_error, subjects.squared_error) * group.n
-            for group, subjects in zip(self._groups, self._subjects, strict=True)
-        ]
+        groups = self._strata.groups()
+        spreads = [group.squared_error * group.effective for group in groups]
         widest, prior = max(spreads), self.burn_in
         first, second = (
-            (subjects.at_least * spread + prior * widest) / (subjects.at_least + prior) / group.n
-            for group, subjects, spread in zip(self._groups, self._subjects, spreads, strict=True)
+            (group.subjects_at_least * spread + prior * widest)
+            / (group.subjects_at_least + prior)
+            / group.effective
+            for group, spread in zip(groups, spreads, strict=True)
         )
         return first, second
 
     @property
     def design_effect(self) -> float:
         """How many times larger the squared error is than were each value of its own subject."""
-        alone = sum(group.squared_error for group in self._groups)
+        alone = sum(group.squared_error_alone for group in self._strata.groups())
         return sum(self.squared_errors) / alone if alone else 1.0
 
     @property
     def width(self) -> float:
         """Half width of the bounds, in standard errors of the difference."""
-        n = max(1, round(self.n / self.design_effect))
+        effective = sum(group.effective for group in self._strata.groups())
+        n = max(1, round(effective / self.design_effect))
         return boundary(n, self.alpha, self.tightest_at)
 
     def interval(self) -> Interval:
         """Difference (first − second) and bounds; infinite where there are none."""
-        mean = self.means[0] - self.means[1]
+        first, second = self.means
+        mean = first - second
         if not self.has_bounds:
             return Interval(mean, -math.inf, math.inf, self.n)
         half = self.width * math.sqrt(sum(self.squared_errors))
@@ -155,22 +164,25 @@ class DifferenceSequence:
 
     def state(self) -> dict[str, Any]:
         """Everything, as JSON carries it."""
-        return {
-            "alpha": self.alpha,
-            "groups": [group.state() for group in self._groups],
-            "subjects": [subjects.state() for subjects in self._subjects],
-        }
+        return {"alpha": self.alpha, "strata": self._strata.state()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue as if the sequence that gave `state` had never stopped; start over where an
-        earlier release did not keep whose its values were."""
+        """Continue as if the sequence that gave `state` had never stopped.
+
+        What an earlier release saw is one stratum that goes on; where it did not keep whose its
+        values were, the sequence starts over.
+
+        Raises:
+            ValueError: it is of another number of shares.
+        """
         self.alpha = float(state["alpha"])
-        if "subjects" not in state:
-            return
-        for group, saved in zip(self._groups, state["groups"], strict=True):
-            group.restore(saved)
-        for subjects, saved in zip(self._subjects, state["subjects"], strict=True):
-            subjects.restore(saved)
+        if "strata" in state:
+            self._strata.restore(state["strata"])
+        elif "subjects" in state:
+            for group, (sums, subjects) in enumerate(
+                zip(state["groups"], state["subjects"], strict=True)
+            ):
+                self._strata.take_over(group, sums, subjects)
 
 
 def squared_error(sums: Sequence[Any] | np.ndarray, farthest: Any) -> Any:
