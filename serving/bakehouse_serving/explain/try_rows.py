@@ -5,6 +5,7 @@ It prints one line of JSON: how many were tried, how many cannot be, and why the
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -66,4 +67,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+    os._exit(status)  # threads of the tables' library may be about: nothing there is waited for
