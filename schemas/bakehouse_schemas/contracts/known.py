@@ -16,7 +16,7 @@ from pathlib import Path
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.contracts.contract import Contract, contract_of, read_contract
 from bakehouse_schemas.errors import UnreadableContract
-from bakehouse_schemas.process.durable import sync_data
+from bakehouse_schemas.process.durable import sync_data, sync_path
 
 log = logging.getLogger(__name__)
 
@@ -56,11 +56,7 @@ class KnownContracts:
             file.flush()
             sync_data(file.fileno())
         aside.replace(path)
-        directory = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        sync_path(folder)
 
     def known(self, name: str) -> dict[str, Contract]:
         """The contracts that the application `name` has had here, by fingerprint.

@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bakehouse_schemas.errors import SpoolFull
-from bakehouse_schemas.process.durable import sync_data
+from bakehouse_schemas.process.durable import sync_data, sync_path
 from bakehouse_schemas.process.failpoints import reach
 from bakehouse_serving.spool.frames import Record, frame, scan
 
@@ -154,7 +154,7 @@ class Spool:
             for fd in behind:
                 sync_data(fd)
             if len(behind) > 1 or self._synced == 0:
-                _sync_folder(self.folder)  # a new segment's name, too
+                sync_path(self.folder)  # a new segment's name, too
         finally:
             for fd in behind:
                 os.close(fd)
@@ -331,14 +331,6 @@ def _segments(folder: Path) -> dict[int, int]:
         else:
             log.warning("%s is no segment of the spool; it is passed over", path)
     return found
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _position_crc(segment: int, offset: int) -> int:

@@ -7,7 +7,6 @@ Spark's own takes 300, most of which is planning. Whatever reads Delta reads the
 from __future__ import annotations
 
 import json
-import os
 import uuid
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,6 +28,7 @@ from deltalake.transaction import AddAction, RemoveAction
 from pyarrow import fs
 
 from bakehouse_schemas.errors import StackError
+from bakehouse_schemas.process.durable import sync_path
 from bakehouse_schemas.process.settings import Settings
 from bakehouse_schemas.replay.tables import PARTITIONED_BY, TABLES
 from bakehouse_stream.columns import arrow_schema, conformed, has_all
@@ -310,11 +310,7 @@ class Table:
             return
         folder = Path(self.uri) / "_delta_log"
         for path in (*folder.glob("*.checkpoint*.parquet"), folder / "_last_checkpoint", folder):
-            fd = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+            sync_path(path)
 
     def first_offsets(self) -> dict[str, dict[str, int]]:
         """Topic → partition → first offset ever consumed into these tables."""

@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 from bakehouse_schemas.application.application import Application
 from bakehouse_schemas.contracts.contract import Contract
 from bakehouse_schemas.process.boot import SETTLED_S
+from bakehouse_schemas.process.durable import sync_path
 from bakehouse_schemas.process.failpoints import reach
 from bakehouse_schemas.process.settings import Settings
 from bakehouse_stream.columns import arrow_schema
@@ -230,7 +231,7 @@ class Requeue:
             file.flush()
             os.fsync(file.fileno())
         aside.replace(path)
-        _sync(self._folder)
+        sync_path(self._folder)
         self._staged.append(path)
         reach("stream.requeue.staged")
         self._carry_out(path)
@@ -338,11 +339,3 @@ def _places(found: Mapping[str, pa.Table]) -> set[Place]:
         positions: Iterable[list[Row]] = found[output].column("positions").to_pylist()
         places |= {place_of(position) for of_row in positions for position in of_row}
     return places
-
-
-def _sync(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
