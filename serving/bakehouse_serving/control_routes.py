@@ -21,15 +21,14 @@ import orjson
 from anyio import to_thread
 from fastapi import FastAPI, Request
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.exceptions import HTTPException
 
 from bakehouse_schemas.errors import SpoolFull
 from bakehouse_schemas.events.validation import validated
-from bakehouse_schemas.events.wire import parse_object
 from bakehouse_schemas.process.failpoints import reach
 from bakehouse_serving.hot.route import Log
 from bakehouse_serving.policies.control_actions import ACTIONS, Change
 from bakehouse_serving.policies.served import Served
+from bakehouse_serving.request_body import object_of
 from bakehouse_serving.spool.frames import Record, Topic
 
 log = logging.getLogger(__name__)
@@ -93,12 +92,7 @@ def _route(
 ) -> Callable[..., Any]:
     async def act(application: str, request: Request) -> dict[str, Any]:
         served = find(application)
-        body = bytearray()
-        async for part in request.stream():
-            body += part
-            if len(body) > most_body_bytes:
-                raise HTTPException(413, f"the body is larger than {most_body_bytes} bytes")
-        asked = validated(ControlRequest, parse_object(bytes(body) or b"{}"))
+        asked = validated(ControlRequest, await object_of(request, most_bytes=most_body_bytes))
         put_in_force = partial(served.put_in_force, action, **asked.model_dump())
         if action in LOADS:  # not on the event loop
             change = await to_thread.run_sync(put_in_force, limiter=threads)

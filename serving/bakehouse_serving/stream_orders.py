@@ -21,8 +21,8 @@ from bakehouse_schemas.errors import SpoolFull
 from bakehouse_schemas.events.events import ORDERS_TO_STREAM, Order
 from bakehouse_schemas.events.fields import Name
 from bakehouse_schemas.events.validation import validated
-from bakehouse_schemas.events.wire import parse_object
 from bakehouse_serving.hot.route import Log
+from bakehouse_serving.request_body import object_of
 from bakehouse_serving.spool.frames import Record, Topic
 
 
@@ -68,12 +68,7 @@ def _route(
     threads: anyio.CapacityLimiter,
 ) -> Callable[..., Any]:
     async def act(request: Request) -> dict[str, Any]:
-        body = bytearray()
-        async for part in request.stream():
-            body += part
-            if len(body) > most_body_bytes:
-                raise HTTPException(413, f"the body is larger than {most_body_bytes} bytes")
-        asked = validated(model, parse_object(bytes(body) or b"{}"))
+        asked = validated(model, await object_of(request, most_bytes=most_body_bytes))
         order = Order(order=name, at_ms=time.time_ns() // 1_000_000, **asked.model_dump())
         record = Record(
             Topic.POLICIES, ORDERS_TO_STREAM + name.encode(), orjson.dumps(order.model_dump())
