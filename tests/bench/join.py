@@ -162,8 +162,7 @@ class Side:
 
     def start(self, spark: SparkSession) -> None:
         """Fill the state, and wait until it is filled."""
-        from bakehouse_stream.kafka.decode import OUTPUTS
-        from bakehouse_stream.queries.query import _rows_of
+        from bakehouse_stream.kafka.decode import OUTPUTS, rows_of
         from bakehouse_stream.queries.replay_query import table_rows
         from bakehouse_stream.tables.tables import create_tables, open_table
 
@@ -178,7 +177,7 @@ class Side:
             came = rows.toArrow().combine_chunks()
             began = time.perf_counter()
             for column, table in tables.items():
-                found = _rows_of(came, column)
+                found = rows_of(came, column)
                 table.append(found)
                 self._rows += found.num_rows
             self._appends_s.append(time.perf_counter() - began)

@@ -232,6 +232,14 @@ OUTPUT_SCHEMA = pa.schema(
 )
 
 
+def rows_of(rows: pa.Table, output: str) -> pa.Table:
+    """The rows of one output of what the decoder yields, its struct's fields as columns."""
+    column = rows.column(output)
+    present = column.filter(column.is_valid())
+    batches = [pa.RecordBatch.from_struct_array(chunk) for chunk in present.chunks]
+    return pa.Table.from_batches(batches, schema=pa.schema(list(column.type)))
+
+
 def known_contracts(home: Path, names: Iterable[str]) -> dict[str, list[Contract]]:
     """By application, the contracts that a home has known of it."""
     known = Registry(home)

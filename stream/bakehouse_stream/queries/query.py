@@ -10,7 +10,6 @@ from datetime import timedelta
 from typing import Any
 
 import orjson
-import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
@@ -19,7 +18,7 @@ from bakehouse_schemas.process.failpoints import during, reach
 from bakehouse_schemas.process.settings import Settings
 from bakehouse_schemas.process.spans import Tracer
 from bakehouse_stream.kafka.checkpoints import Checkpoint, furthest
-from bakehouse_stream.kafka.decode import OUTPUTS, KnownContracts
+from bakehouse_stream.kafka.decode import OUTPUTS, KnownContracts, rows_of
 from bakehouse_stream.kafka.gaps import without_record
 from bakehouse_stream.kafka.sources import Offsets, stream_records
 from bakehouse_stream.queries.replay_query import table_rows
@@ -130,7 +129,7 @@ class ReplayQuery:
         rows = batch.toArrow().combine_chunks()
         collected = time.perf_counter()
         replay = self._tables["replay"]
-        found = self._text_ids.placed({output: _rows_of(rows, output) for output in OUTPUTS})
+        found = self._text_ids.placed({output: rows_of(rows, output) for output in OUTPUTS})
         reach("stream.append.before")
         with during("stream.append.inside"):
             appended = replay.append(found["replay"])
@@ -148,7 +147,7 @@ class ReplayQuery:
         self.counts.commit_s = time.perf_counter() - collected
         offsets = self._checkpoint.planned(number)
         no_record = without_record(
-            _rows_of(rows, "read").to_pylist(), since=self._news_since(number), until=offsets
+            rows_of(rows, "read").to_pylist(), since=self._news_since(number), until=offsets
         )
         self._checkpoint.note_applied(offsets, no_record=no_record)
         reach("stream.append.noted")
@@ -196,14 +195,3 @@ class ReplayQuery:
         """End the query; a batch that is under way is given up and will be repeated."""
         if self._query is not None:
             self._query.stop()
-
-
-def _rows_of(rows: pa.Table, output: str) -> pa.Table:
-    """The rows of one output, its struct's fields as columns."""
-    column = rows.column(output)
-    present = column.filter(column.is_valid()).combine_chunks()
-    if isinstance(present, pa.ChunkedArray):
-        present = pa.concat_arrays(present.chunks) if present.num_chunks else None
-    if present is None:
-        return pa.table({})
-    return pa.Table.from_struct_array(present)

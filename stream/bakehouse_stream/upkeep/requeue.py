@@ -28,7 +28,6 @@ from bakehouse_schemas.process.boot import SETTLED_S
 from bakehouse_schemas.process.durable import sync_path
 from bakehouse_schemas.process.failpoints import reach
 from bakehouse_schemas.process.settings import Settings
-from bakehouse_stream.columns import arrow_schema
 from bakehouse_stream.kafka.decode import (
     OUTPUT_SCHEMA,
     OUTPUTS,
@@ -36,6 +35,7 @@ from bakehouse_stream.kafka.decode import (
     Record,
     Row,
     known_contracts,
+    rows_of,
 )
 from bakehouse_stream.tables.running_account import by_partition
 from bakehouse_stream.tables.tables import DataFile, open_table
@@ -240,7 +240,7 @@ class Requeue:
         """Append a staged round's rows, then let quarantine go of them, in one commit."""
         with path.open("rb") as file:
             rows = pa.ipc.open_file(file).read_all()
-        found = {output: _rows_of(rows, output, table) for output, table in OUTPUTS.items()}
+        found = {output: rows_of(rows, output) for output in OUTPUTS}
         self._replay.append(found["replay"])
         self._ledger.append(found["outcome"])
         reach("stream.requeue.appended")
@@ -323,13 +323,6 @@ def requeue_of(
 
 
 _ADDRESS = ("application", "hour", "decision_id")
-
-
-def _rows_of(rows: pa.Table, output: str, table: str) -> pa.Table:
-    column = rows.column(output)
-    present = column.filter(column.is_valid())
-    batches = [pa.RecordBatch.from_struct_array(chunk) for chunk in present.chunks]
-    return pa.Table.from_batches(batches, schema=arrow_schema(table))
 
 
 def _places(found: Mapping[str, pa.Table]) -> set[Place]:
